@@ -1,0 +1,409 @@
+"""What goes into tracking and what comes out: ``VideoClip``, ``Track`` and ``TrackingResult`` with its file formats.
+
+Boxes are pixels of the original video after rotation: x1, y1, x2, y2, continuous, right and lower edge exclusive,
+``0 <= x1 < x2 <= width`` and ``0 <= y1 < y2 <= height``. A frame without a box is ``valid = False`` with a NaN box and
+a reason, never a zero box.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atomic_files import atomic_path
+
+REASONS = ("absent", "unreadable")
+CSV_COLUMNS = ("track_id", "text", "frame_idx", "time_s", "x1", "y1", "x2", "y2", "score", "reason")
+
+
+def check_box_xyxy_px(box_xyxy_px: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
+    """Checks one box against the picture and returns it as four floats.
+
+    Raises:
+        ValueError: not four finite numbers, ``x1 >= x2`` or ``y1 >= y2``, or outside the picture.
+
+    >>> check_box_xyxy_px((8, 12, 40, 90), 640, 480)
+    (8.0, 12.0, 40.0, 90.0)
+    """
+    box = tuple(float(value) for value in box_xyxy_px)
+    shown = "(" + ", ".join(f"{value:g}" for value in box) + ")"
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+        raise ValueError(f"box_xyxy_px must be four finite numbers x1,y1,x2,y2, got {shown}; give all four in pixels")
+    x1, y1, x2, y2 = box
+    if not (x1 < x2 and y1 < y2):
+        raise ValueError(f"box_xyxy_px must have x1 < x2 and y1 < y2, got {shown}; is it x,y,w,h?")
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        raise ValueError(
+            f"box_xyxy_px must lie inside the {width}x{height} picture, got {shown}; "
+            "give pixels of the video after rotation"
+        )
+    return x1, y1, x2, y2
+
+
+def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> NDArray[Any]:
+    """``values`` as an array of shape ``(T,)``, checked."""
+    array = np.asarray(values, dtype=dtype)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        wanted = "(T,)" if length is None else f"({length},)"
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}; give one value for every frame")
+    return array
+
+
+def _check_order(frame_indices: NDArray[np.int64], timestamps_s: NDArray[np.float64]) -> None:
+    """Frame indices rise strictly from 0 or later; times are finite and never fall."""
+    if len(frame_indices) and (frame_indices[0] < 0 or np.any(np.diff(frame_indices) <= 0)):
+        raise ValueError(
+            f"frame_indices must be 0 or more and rise strictly, got {frame_indices[:8].tolist()}; sort the frames"
+        )
+    if not np.all(np.isfinite(timestamps_s)) or np.any(np.diff(timestamps_s) < 0):
+        raise ValueError(
+            f"timestamps_s must be finite and never fall, got {timestamps_s[:8].tolist()}; give seconds from the start"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class VideoClip:
+    """Frames of one video in memory.
+
+    Args:
+        frames (`np.ndarray` of shape `(T, H, W, 3)`): uint8 RGB, after rotation.
+        fps: frames per second of the video that the frames come from, above 0.
+        timestamps_s (`np.ndarray` of shape `(T,)`): float64, seconds from the start of the video.
+        frame_indices (`np.ndarray` of shape `(T,)`): int64, 0-based indices in the video, strictly rising.
+
+    Raises:
+        ValueError: a shape, dtype or order differs from the above.
+    """
+
+    frames: NDArray[np.uint8]
+    fps: float
+    timestamps_s: NDArray[np.float64]
+    frame_indices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
+            raise ValueError(
+                f"frames must be uint8 of shape (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}; "
+                "convert the pictures to RGB bytes"
+            )
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a finite number above 0, got {self.fps}; give the rate of the video")
+        length = len(self.frames)
+        object.__setattr__(self, "timestamps_s", _vector("timestamps_s", self.timestamps_s, np.float64, length))
+        object.__setattr__(self, "frame_indices", _vector("frame_indices", self.frame_indices, np.int64, length))
+        _check_order(self.frame_indices, self.timestamps_s)
+
+    @classmethod
+    def from_frames(cls, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], *, fps: float) -> "VideoClip":
+        """A clip of consecutive frames of one size, at times ``i / fps``.
+
+        >>> VideoClip.from_frames(np.zeros((3, 4, 6, 3), np.uint8), fps=10).timestamps_s
+        array([0. , 0.1, 0.2])
+        """
+        stacked = frames if isinstance(frames, np.ndarray) else np.stack(list(frames))
+        indices = np.arange(len(stacked), dtype=np.int64)
+        return cls(stacked, float(fps), indices / float(fps), indices)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, window: slice) -> "VideoClip":
+        """The frames ``clip[a:b]`` as a clip that shares their memory; steps must be positive."""
+        if not isinstance(window, slice):
+            raise TypeError(f"a clip is cut by a slice, got {window!r}; use clip[i:i+1], or clip.frames[i] for pixels")
+        return VideoClip(self.frames[window], self.fps, self.timestamps_s[window], self.frame_indices[window])
+
+    @property
+    def height(self) -> int:
+        """Height of the frames in pixels."""
+        return int(self.frames.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Width of the frames in pixels."""
+        return int(self.frames.shape[2])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Track:
+    """Where one object is in every frame that was looked at.
+
+    Args:
+        frame_indices (`np.ndarray` of shape `(T,)`): int64, 0-based indices in the video, strictly rising.
+        timestamps_s (`np.ndarray` of shape `(T,)`): float64, seconds from the start of the video.
+        boxes_xyxy_px (`np.ndarray` of shape `(T, 4)`): float64, NaN where not valid.
+        valid (`np.ndarray` of shape `(T,)`): bool, whether the frame has a box.
+        scores (`np.ndarray` of shape `(T,)`): float64 in 0..1; NaN is allowed where not valid.
+        reasons: for every frame None where valid, else "absent" or "unreadable".
+        track_id: 1 or more (MOTChallenge counts from 1).
+        text: the words that the object was asked for by, or None.
+        init_box_xyxy_px: the box that the object was given by in its first frame, or None.
+        width: of the video in pixels.
+        height: of the video in pixels.
+
+    Raises:
+        ValueError: a shape differs from the above, a box is not inside the picture, or a missing box has no reason.
+    """
+
+    frame_indices: NDArray[np.int64]
+    timestamps_s: NDArray[np.float64]
+    boxes_xyxy_px: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    reasons: list[str | None]
+    track_id: int
+    text: str | None = None
+    init_box_xyxy_px: tuple[float, float, float, float] | None = None
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        indices = _vector("frame_indices", self.frame_indices, np.int64)
+        length = len(indices)
+        boxes = np.asarray(self.boxes_xyxy_px, dtype=np.float64)
+        if boxes.shape != (length, 4) and not (length == 0 and boxes.size == 0):
+            raise ValueError(
+                f"boxes_xyxy_px must have shape ({length}, 4), got {boxes.shape}; give one box for every frame"
+            )
+        checked = {
+            "frame_indices": indices,
+            "timestamps_s": _vector("timestamps_s", self.timestamps_s, np.float64, length),
+            "boxes_xyxy_px": boxes.reshape(length, 4),
+            "valid": _vector("valid", self.valid, np.bool_, length),
+            "scores": _vector("scores", self.scores, np.float64, length),
+            "reasons": list(self.reasons),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.track_id < 1:
+            raise ValueError(f"track_id must be 1 or more, got {self.track_id}; count objects from 1")
+        if self.init_box_xyxy_px is not None:
+            box = check_box_xyxy_px(self.init_box_xyxy_px, self.width, self.height)
+            object.__setattr__(self, "init_box_xyxy_px", box)
+        _check_order(self.frame_indices, self.timestamps_s)
+        self._check_frames()
+
+    def _check_frames(self) -> None:
+        """Every frame has a box with a score, or a NaN box with a reason."""
+        if len(self.reasons) != len(self):
+            raise ValueError(f"reasons must have {len(self)} entries, got {len(self.reasons)}; use None where valid")
+        for frame_idx, box, valid, score, reason in zip(
+            self.frame_indices, self.boxes_xyxy_px, self.valid, self.scores, self.reasons, strict=True
+        ):
+            where = f"at frame {frame_idx} of track {self.track_id}"
+            if not valid and not np.all(np.isnan(box)):
+                raise ValueError(f"a frame that is not valid must have a NaN box, got {box.tolist()} {where}")
+            if not valid and reason not in REASONS:
+                raise ValueError(f"a frame that is not valid must have a reason of {REASONS}, got {reason!r} {where}")
+            if valid and reason is not None:
+                raise ValueError(f"a valid frame must have the reason None, got {reason!r} {where}")
+            if not (0 <= score <= 1) and not (not valid and math.isnan(score)):
+                raise ValueError(f"a score must be in 0..1, got {score} {where}; NaN is for frames without a box")
+            if valid:
+                try:
+                    check_box_xyxy_px(box, self.width, self.height)
+                except ValueError as error:
+                    raise ValueError(f"{error} ({where})") from error
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    @property
+    def label(self) -> str:
+        """What to call the object: its words, or its number."""
+        return self.text or f"object {self.track_id}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The track as it stands in JSON: ``{"id", "text" or "init_box_xyxy_px", "frames": [...]}``."""
+        record: dict[str, Any] = {"id": self.track_id}
+        if self.text is not None:
+            record["text"] = self.text
+        if self.init_box_xyxy_px is not None:
+            record["init_box_xyxy_px"] = _rounded(self.init_box_xyxy_px)
+        record["frames"] = [self._frame_dict(i) for i in range(len(self))]
+        return record
+
+    def _frame_dict(self, position: int) -> dict[str, Any]:
+        score = float(self.scores[position])
+        record: dict[str, Any] = {
+            "frame_idx": int(self.frame_indices[position]),
+            "time_s": round(float(self.timestamps_s[position]), 6),
+            "box_xyxy_px": _rounded(self.boxes_xyxy_px[position]) if self.valid[position] else None,
+            "score": None if math.isnan(score) else round(score, 6),
+        }
+        if not self.valid[position]:
+            record["reason"] = self.reasons[position]
+        return record
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any], *, width: int, height: int) -> "Track":
+        """Reads what `to_dict` wrote; ``width`` and ``height`` are those of the video.
+
+        Raises:
+            KeyError: a field is missing.
+            ValueError: the fields do not make a track.
+        """
+        rows = record["frames"]
+        boxes = [row["box_xyxy_px"] for row in rows]
+        init_box = record.get("init_box_xyxy_px")
+        return cls(
+            frame_indices=np.array([row["frame_idx"] for row in rows], dtype=np.int64),
+            timestamps_s=np.array([row["time_s"] for row in rows], dtype=np.float64),
+            boxes_xyxy_px=np.array([[math.nan] * 4 if box is None else box for box in boxes], dtype=np.float64),
+            valid=np.array([box is not None for box in boxes], dtype=np.bool_),
+            scores=np.array([math.nan if row["score"] is None else row["score"] for row in rows], dtype=np.float64),
+            reasons=[row.get("reason") for row in rows],
+            track_id=record["id"],
+            text=record.get("text"),
+            init_box_xyxy_px=None if init_box is None else tuple(init_box),
+            width=width,
+            height=height,
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence["Track"]) -> "Track":
+        """Joins parts of one object that follow one another; the first part's text and box stand.
+
+        Raises:
+            ValueError: no parts, or parts of different objects or sizes, or parts that overlap in frames.
+        """
+        if not parts:
+            raise ValueError("Track.concat must get at least one part, got none; pass the finished windows in order")
+        first = parts[0]
+        for part in parts:
+            if (part.track_id, part.width, part.height) != (first.track_id, first.width, first.height):
+                raise ValueError(
+                    "parts must share track_id, width and height, "
+                    f"got {(part.track_id, part.width, part.height)} after "
+                    f"{(first.track_id, first.width, first.height)}; join one object at a time"
+                )
+        return cls(
+            frame_indices=np.concatenate([part.frame_indices for part in parts]),
+            timestamps_s=np.concatenate([part.timestamps_s for part in parts]),
+            boxes_xyxy_px=np.concatenate([part.boxes_xyxy_px for part in parts]),
+            valid=np.concatenate([part.valid for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            reasons=[reason for part in parts for reason in part.reasons],
+            track_id=first.track_id,
+            text=first.text,
+            init_box_xyxy_px=first.init_box_xyxy_px,
+            width=first.width,
+            height=first.height,
+        )
+
+
+@dataclass(eq=False)
+class TrackingResult:
+    """The tracks of one video, and the files that they are saved to.
+
+    Args:
+        video: path or name of the video.
+        fps: frames per second of the video.
+        width: of the video after rotation, in pixels.
+        height: of the video after rotation, in pixels.
+        model: name or folder of the model.
+        complete: False where tracking was interrupted and only finished windows are there.
+        tracks: one for every object, each with its own ``track_id``.
+    """
+
+    video: str
+    fps: float
+    width: int
+    height: int
+    model: str
+    complete: bool
+    tracks: list[Track]
+
+    def __post_init__(self) -> None:
+        self.video, self.model, self.fps = str(self.video), str(self.model), float(self.fps)
+        ids = [track.track_id for track in self.tracks]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"tracks must have different ids, got {ids}; number the objects 1, 2, 3, …")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the JSON file."""
+        return {
+            "video": self.video,
+            "fps": round(self.fps, 6),
+            "width": self.width,
+            "height": self.height,
+            "model": self.model,
+            "complete": self.complete,
+            "tracks": [track.to_dict() for track in self.tracks],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes ``.json`` (everything), ``.csv`` (one row a frame) or ``.txt`` (MOTChallenge, absent frames left out).
+
+        The file is whole or not there. MOTChallenge counts frames, ids and pixels from 1, and gives left, top,
+        width and height.
+
+        Raises:
+            ValueError: another suffix.
+            OutputError: the folder cannot be written.
+        """
+        writers = {".json": self._write_json, ".csv": self._write_csv, ".txt": self._write_mot}
+        suffix = Path(path).suffix.lower()
+        if suffix not in writers:
+            raise ValueError(f"boxes must be saved as {', '.join(writers)}, got {str(path)!r}; change the suffix")
+        with atomic_path(path) as temporary:
+            writers[suffix](temporary)
+
+    def _write_json(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _write_csv(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(CSV_COLUMNS)
+            for track in self.tracks:
+                for row in track.to_dict()["frames"]:
+                    box = row["box_xyxy_px"] or [None] * 4
+                    name = (track.track_id, track.text, row["frame_idx"], row["time_s"])
+                    table.writerow([*name, *box, row["score"], row.get("reason")])
+
+    def _write_mot(self, path: Path) -> None:
+        rows = [
+            (int(track.frame_indices[i]) + 1, track.track_id, track.boxes_xyxy_px[i], float(track.scores[i]))
+            for track in self.tracks
+            for i in np.flatnonzero(track.valid)
+        ]
+        rows.sort(key=lambda row: row[:2])
+        lines = [
+            f"{frame},{track_id},{x1 + 1:.3f},{y1 + 1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4f},-1,-1,-1\n"
+            for frame, track_id, (x1, y1, x2, y2), score in rows
+        ]
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def load_tracking_result(path: str | Path) -> TrackingResult:
+    """Reads a ``.json`` file that `TrackingResult.save` wrote.
+
+    Raises:
+        ValueError: no such file, not JSON, or not the fields of a tracking result.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ValueError(f"a tracking result must be an existing .json file, got {source}; check the path")
+    try:
+        record = json.loads(source.read_text(encoding="utf-8"))
+        width, height = record["width"], record["height"]
+        tracks = [Track.from_dict(track, width=width, height=height) for track in record["tracks"]]
+        fields = {name: record[name] for name in ("video", "fps", "model", "complete")}
+        return TrackingResult(width=width, height=height, tracks=tracks, **fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"a tracking result must be JSON as TrackingResult.save writes it, got {source} "
+            f"({type(error).__name__}: {error}); save it again with the suffix .json"
+        ) from error
+
+
+def _rounded(box: Sequence[float] | NDArray[np.float64]) -> list[float]:
+    """A millionth of a pixel: 123.2 instead of 123.20000000000002."""
+    return [round(float(value), 6) for value in box]
