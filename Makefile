@@ -1,0 +1,71 @@
+# make demo     track an object in a sample video, by words and by a box, with the shipped checkpoint
+# make test     run the tests and the style check
+# make style    format the code and fix what ruff can fix
+# make quality  ruff and the type check
+# make clean    remove the virtual environment and what builds and tests leave behind
+#
+# Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when
+# pyproject.toml or constraints.txt change.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Two stamps: the demo needs the base install only, the tests everything.
+BASE := $(VENV)/.installed-base
+DEV := $(VENV)/.installed-dev
+
+# What `make demo` tracks.
+DEMO_VIDEO ?= tests/fixtures/media/cup.mp4
+DEMO_TEXT ?= the black cup
+DEMO_BOX ?= 108,180,232,328
+DEMO_OUT ?= outputs/demo
+
+.PHONY: demo test style quality clean
+.DEFAULT_GOAL := test
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python must be 3.11 or newer, and none was found; install one or give PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the base packages into $(VENV) ..."
+	$(INSTALL) --editable .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the packages for development into $(VENV) ..."
+	$(INSTALL) --editable '.[dev]'
+	@touch $(BASE) $@
+
+demo: $(BASE)
+	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json
+	$(BIN)/elysium track $(DEMO_VIDEO) --box $(DEMO_BOX) --output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json
+	@echo
+	@echo "Tracked by words: $(DEMO_OUT)/words.mp4, boxes in $(DEMO_OUT)/words.json"
+	@echo "Tracked by a box: $(DEMO_OUT)/box.mp4, boxes in $(DEMO_OUT)/box.json"
+
+test: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+style: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The folders stand beside each other here but are one package once installed; mypy sees them so through links.
+TYPES := build/types
+quality: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)/elysium
+	@ln -s $(CURDIR)/elysium/*.py $(CURDIR)/elysium/py.typed $(TYPES)/elysium/
+	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -v '^elysium$$'); do \
+		ln -s $(CURDIR)/$$folder $(TYPES)/elysium/$$folder; done
+	MYPYPATH=$(TYPES) $(BIN)/python -m mypy --package elysium
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
