@@ -5,8 +5,8 @@ A box is four numbers ``x1, y1, x2, y2``. Its name carries format and unit: ``bo
 
 Two pairs of encoding and decoding exist, and ``encode(decode(b)) == b`` holds for both:
 
-- ``floor``: ``b = min(99, floor(100 v))``, ``v = (b + 0.5) / 100``. A box whose two ends fall in one bin spans that bin:
-  ``b / 100 .. (b + 1) / 100``; so a box that spans exactly one bin is written as that bin twice.
+- ``floor``: ``b = min(99, floor(100 v))``, ``v = (b + 0.5) / 100``. A box whose two ends fall in one bin spans that
+  bin, ``b / 100 .. (b + 1) / 100``; so a box that spans exactly one bin is written as that bin twice.
 - ``round``: ``b = round(100 v)``, ``v = b / 100``. 100 occurs; a box whose two ends fall in one bin has no area.
 
 Writing raises on input that is no box. Reading never raises on a string: every expected frame gets a
@@ -23,15 +23,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-
 BoxFloats = tuple[float, float, float, float]
 BoxInts = tuple[int, int, int, int]
 
 ROUNDINGS = ("floor", "round")
 ABSENT_TEXT = "none"
-
-# Slack for inputs that went through float32: 1e-6 of the picture.
-_SLACK_NORM = 1e-6
+_SLACK = 1e-6  # of the picture, for inputs that went through float32
 _EXCERPT_CHARACTERS = 80
 
 
@@ -47,15 +44,15 @@ class BoxReading:
             - ``"absent"``: the text says that the object cannot be seen (``none``, or four zeros).
             - ``"missing"``: the text does not mention the frame.
             - ``"malformed"``: the frame is mentioned, but no box and no ``none`` stands there.
-            - ``"out_of_range"``: a coordinate is negative or above the largest of the form.
+            - ``"out_of_range"``: a coordinate is negative or too large for the form.
             - ``"inverted"``: x1 > x2 or y1 > y2.
             - ``"empty"``: no width or no height (with `rounding="round"` and the form ``shikra`` only).
         box_xyxy_norm (tuple of 4 `float`, *optional*): The box in 0..1. Only with the status ``"ok"``.
         box_xyxy_bin (tuple of 4 `int`, *optional*): The integers as read (``shikra``: thousandths). With the statuses
             ``"ok"``, ``"inverted"``, ``"empty"``, and ``"absent"`` where four zeros were read.
-        text (`str`): The text that was matched, or the start of the text that could not be read.
-        span (tuple of 2 `int`, *optional*): Character offsets of the bracketed coordinates, or of ``none``, in the text
-            that was parsed. `None` for ``"missing"`` and ``"malformed"``.
+        text (`str`): What was matched, or the start of what could not be read.
+        span (tuple of 2 `int`, *optional*): Character offsets of the bracketed coordinates, or of ``none``, in the
+            parsed text. `None` for ``"missing"`` and ``"malformed"``.
     """
 
     frame: int
@@ -78,38 +75,36 @@ class BoxReading:
 
 @dataclass(frozen=True)
 class _BoxForm:
-    """A way to write a box: `pieces` stand around the four numbers, each of which is a share of `units`."""
+    """A way to write a box.
 
-    pieces: tuple[str, str, str, str, str]
+    `template` holds a format for each of the four numbers, `syntax` the pattern to read them: N is a number, a space
+    any white space. Everything in it is possessive and an opening bracket cannot match inside, so reading is linear.
+    """
+
+    template: str
+    syntax: str
     units: int
-    number: str = "{:d}"
     decimal: bool = False
-    optional_edges: bool = False
 
-    def write(self, box_units: Sequence[int]) -> str:
-        values = [self.number.format(u / self.units if self.decimal else u) for u in box_units]
-        return self.pieces[0] + "".join(value + piece for value, piece in zip(values, self.pieces[1:], strict=True))
-
+    @property
     def pattern(self) -> re.Pattern[str]:
-        """Possessive throughout, and no number can run past an opening piece: time is linear in the text."""
         number = r"(-?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++))"
-        first, *middle, last = (r"\s*+".join(re.escape(character) for character in piece) for piece in self.pieces)
-        if self.optional_edges:  # Qwen's <box> and </box> are special tokens, which decoding may leave out
-            first, *middle, last = r"(?:<box>\s*+)?+\(", *middle, r"\)(?:\s*+</box>)?+"
-        return re.compile(r"\s*+".join([first, number, *(x for piece in middle for x in (piece, number)), last]))
+        return re.compile(self.syntax.replace("N", number).replace(" ", r"\s*+"))
 
 
 _FORMS = {
-    "elysium": _BoxForm(("[", ",", ",", ",", "]"), 100),
-    "shikra": _BoxForm(("[", ",", ",", ",", "]"), 1000, number="{:.3f}", decimal=True),
-    "minigpt_v2": _BoxForm(("{<", "><", "><", "><", ">}"), 100),
-    "cogvlm": _BoxForm(("[[", ",", ",", ",", "]]"), 1000, number="{:03d}"),
-    "qwen": _BoxForm(("<box>(", ",", "),(", ",", ")</box>"), 1000, optional_edges=True),
+    "elysium": _BoxForm("[{},{},{},{}]", r"\[ N , N , N , N \]", 100),
+    "shikra": _BoxForm("[{:.3f},{:.3f},{:.3f},{:.3f}]", r"\[ N , N , N , N \]", 1000, decimal=True),
+    "minigpt_v2": _BoxForm("{{<{}><{}><{}><{}>}}", r"\{ < N > < N > < N > < N > \}", 100),
+    "cogvlm": _BoxForm("[[{:03d},{:03d},{:03d},{:03d}]]", r"\[\[ N , N , N , N \]\]", 1000),
+    # <box> and </box> are special tokens, which decoding may leave out
+    "qwen": _BoxForm("<box>({},{}),({},{})</box>", r"(?:<box> )?+\( N , N \) , \( N , N \)(?: </box>)?+", 1000),
 }
 FORMS = tuple(_FORMS)
-_PATTERNS = {name: form.pattern() for name, form in _FORMS.items()}
+_PATTERNS = {name: form.pattern for name, form in _FORMS.items()}
 _LABEL = re.compile(r"(?i:frame)\s*+([0-9]{1,9}+)\s*+:\s*+")
 _ABSENT = re.compile(r"(?i:none)(?!\w)")
+_ABSENT_ALONE = re.compile(r"\s*+((?i:none))\s*+\.?\s*+")
 
 
 def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> BoxFloats:
@@ -158,9 +153,8 @@ def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor", *, num_
     """
     _check_choice("rounding", rounding, ROUNDINGS)
     x1, y1, x2, y2 = _check_box(box_xyxy_norm, "box_xyxy_norm", 1.0, 1.0)
-    (bin_x1, bin_x2), (bin_y1, bin_y2) = (
-        _axis_to_bin(low * num_bins, high * num_bins, rounding, num_bins) for low, high in ((x1, x2), (y1, y2))
-    )
+    bin_x1, bin_x2 = _axis_to_bin(x1 * num_bins, x2 * num_bins, rounding, num_bins)
+    bin_y1, bin_y2 = _axis_to_bin(y1 * num_bins, y2 * num_bins, rounding, num_bins)
     return (bin_x1, bin_y1, bin_x2, bin_y2)
 
 
@@ -174,19 +168,18 @@ def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor", *, num_bin
         num_bins (`int`): Bins along each axis.
 
     Raises:
-        ValueError: no four integers in 0..num_bins, x1 > x2 or y1 > y2, or an unknown rounding.
+        ValueError: not four integers in 0..num_bins, x1 > x2 or y1 > y2, or an unknown rounding.
 
     >>> bin_to_norm((23, 45, 46, 45)), bin_to_norm((23, 45, 46, 45), "round")
     ((0.235, 0.45, 0.465, 0.46), (0.23, 0.45, 0.46, 0.45))
     """
     _check_choice("rounding", rounding, ROUNDINGS)
-    values = _check_box(box_xyxy_bin, "box_xyxy_bin", num_bins, num_bins, slack_norm=0.0)
+    values = _check_box(box_xyxy_bin, "box_xyxy_bin", num_bins, num_bins)
     if any(value != int(value) for value in values):
         raise ValueError(f"box_xyxy_bin must be 4 integers, got {values}; encode shares of 0..1 by norm_to_bin")
     x1, y1, x2, y2 = (int(value) for value in values)
-    (norm_x1, norm_x2), (norm_y1, norm_y2) = (
-        _axis_to_norm(low, high, rounding, num_bins) for low, high in ((x1, x2), (y1, y2))
-    )
+    norm_x1, norm_x2 = _axis_to_norm(x1, x2, rounding, num_bins)
+    norm_y1, norm_y2 = _axis_to_norm(y1, y2, rounding, num_bins)
     return (norm_x1, norm_y1, norm_x2, norm_y2)
 
 
@@ -195,7 +188,7 @@ def format_box(box_xyxy_norm: Sequence[float], *, rounding: str = "floor", form:
 
     Args:
         box_xyxy_norm (sequence of 4 `float`): x1, y1, x2, y2 in 0..1.
-        rounding (`str`): ``"floor"`` or ``"round"``. The form ``shikra`` writes decimals, always the nearest.
+        rounding (`str`): One of `ROUNDINGS`. The form ``shikra`` writes decimals, always the nearest.
         form (`str`): One of `FORMS`. ``elysium`` and ``minigpt_v2`` have 100 units, the others 1000.
 
     Raises:
@@ -212,7 +205,8 @@ def format_box(box_xyxy_norm: Sequence[float], *, rounding: str = "floor", form:
     _check_choice("rounding", rounding, ROUNDINGS)
     shape = _FORMS[form]
     box_units = norm_to_bin(box_xyxy_norm, "round" if shape.decimal else rounding, num_bins=shape.units)
-    return shape.write(box_units if any(box_units) else (0, 0, 1, 1))
+    box_units = box_units if any(box_units) else (0, 0, 1, 1)
+    return shape.template.format(*((unit / shape.units for unit in box_units) if shape.decimal else box_units))
 
 
 def format_frames(
@@ -257,28 +251,26 @@ def parse_box(text: str, *, rounding: str = "floor", form: str = "elysium") -> B
     (23, 45, 46, 72)
     """
     _check_reading(text, rounding, form)
-    first_failure = None
+    first = None
     for match in _PATTERNS[form].finditer(text):
         reading = _read_match(match, 1, rounding, form)
         if reading.readable:
             return reading
-        first_failure = first_failure or reading
-    if first_failure is not None:
-        return first_failure
-    start = len(text) - len(text.lstrip())
-    absent = _ABSENT.match(text, start)
-    if absent and text[absent.end() :].strip() in ("", "."):
-        return BoxReading(1, "absent", text=absent.group(), span=absent.span())
-    excerpt = text[start : start + _EXCERPT_CHARACTERS].rstrip()
+        first = first or reading
+    if first is not None:
+        return first
+    if absent := _ABSENT_ALONE.fullmatch(text):
+        return BoxReading(1, "absent", text=absent[1], span=absent.span(1))
+    excerpt = text.strip()[:_EXCERPT_CHARACTERS]
     return BoxReading(1, "malformed" if excerpt else "missing", text=excerpt)
 
 
 def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: str = "elysium") -> list[BoxReading]:
     """Reads the answer of a tracking task. Time is linear in the length of the text.
 
-    What is said of a frame must stand directly behind its label, ``Frame i:``. Where a label stands more than once, the
-    first occurrence that can be read wins. Labels of frames that were not asked for are passed over. Where one frame is
-    expected and the text has no label at all, it is read as by [`parse_box`].
+    What is said of a frame must stand directly behind its label, ``Frame i:``. Where a label stands more than once,
+    the first occurrence that can be read wins. Labels of frames that were not asked for are passed over. Where one
+    frame is expected and the text has no label at all, it is read as by [`parse_box`].
 
     Args:
         text (`str`): Any string.
@@ -286,21 +278,18 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: s
         rounding, form: As the text was written, see [`format_box`].
 
     Returns:
-        list of T [`BoxReading`], in the order of the frames.
-
-    Raises:
-        ValueError: `num_frames` is negative, or an unknown rounding or form. Never because of what the text holds.
+        list of T [`BoxReading`], in the order of the frames. Nothing that the text holds raises.
     """
     _check_reading(text, rounding, form)
     if num_frames < 0:
         raise ValueError(f"num_frames must be 0 or more, got {num_frames}")
     readings = [BoxReading(frame, "missing") for frame in range(1, num_frames + 1)]
     labelled = False
-    for frame, start, value_start, end in _labels(text):
+    for frame, start, end in _labels(text):
         labelled = True
         if not 1 <= frame <= num_frames or readings[frame - 1].readable:
             continue
-        reading = _read_value(text, frame, (start, value_start, end), rounding, form)
+        reading = _read_value(text, frame, start, end, rounding, form)
         if reading.readable or readings[frame - 1].status == "missing":
             readings[frame - 1] = reading
     if num_frames == 1 and not labelled:
@@ -308,59 +297,52 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: s
     return readings
 
 
-def _labels(text: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yields frame number, start of the label, start of what follows it, and start of the next label."""
-    match = _LABEL.search(text)
-    while match is not None:
-        following = _LABEL.search(text, match.end())
-        yield int(match[1]), match.start(), match.end(), following.start() if following else len(text)
-        match = following
+def _labels(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yields for each label the frame number and the offsets between which its value stands: up to the next label."""
+    labels = _LABEL.finditer(text)
+    label = next(labels, None)
+    while label is not None:
+        following = next(labels, None)
+        yield int(label[1]), label.end(), following.start() if following else len(text)
+        label = following
 
 
-def _read_value(text: str, frame: int, where: tuple[int, int, int], rounding: str, form: str) -> BoxReading:
-    """Reads what stands between `where[1]`, directly behind a label that starts at `where[0]`, and `where[2]`."""
-    start, value_start, end = where
-    match = _PATTERNS[form].match(text, value_start, end)
-    if match is not None:
+def _read_value(text: str, frame: int, start: int, end: int, rounding: str, form: str) -> BoxReading:
+    """Reads what stands directly behind a label, `text[start:end]`."""
+    if match := _PATTERNS[form].match(text, start, end):
         return _read_match(match, frame, rounding, form)
-    match = _ABSENT.match(text, value_start, end)
-    if match is not None:
+    if match := _ABSENT.match(text, start, end):
         return BoxReading(frame, "absent", text=match.group(), span=match.span())
-    return BoxReading(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)].rstrip(" ,\n"))
+    return BoxReading(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)])
 
 
 def _read_match(match: re.Match[str], frame: int, rounding: str, form: str) -> BoxReading:
     """Judges four numbers in the brackets of `form`."""
     shape = _FORMS[form]
-    found, span = match.group(), match.span()
-    excerpt = found[:_EXCERPT_CHARACTERS]
+    span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
     if not shape.decimal and any("." in number for number in match.groups()):
         return BoxReading(frame, "malformed", text=excerpt)
-    values = [_read_number(number, shape) for number in match.groups()]
-    x1, y1, x2, y2 = values
-    if not all(0 <= value <= shape.units for value in values):
+    x1, y1, x2, y2 = values = [_read_number(number) for number in match.groups()]
+    limit = 1 if shape.decimal else shape.units
+    if not all(0 <= value <= limit for value in values):
         return BoxReading(frame, "out_of_range", text=excerpt, span=span)
-    box_bin = (round(x1), round(y1), round(x2), round(y2))
+    unit = shape.units // limit
+    box_bin = (round(x1 * unit), round(y1 * unit), round(x2 * unit), round(y2 * unit))
     if not any(values):
         return BoxReading(frame, "absent", box_xyxy_bin=box_bin, text=excerpt, span=span)
     if x1 > x2 or y1 > y2:
         return BoxReading(frame, "inverted", box_xyxy_bin=box_bin, text=excerpt, span=span)
-    if shape.decimal:
-        box_norm: BoxFloats = (x1 / shape.units, y1 / shape.units, x2 / shape.units, y2 / shape.units)
-    else:
-        box_norm = bin_to_norm(box_bin, rounding, num_bins=shape.units)
+    box_norm = (x1, y1, x2, y2) if shape.decimal else bin_to_norm(box_bin, rounding, num_bins=shape.units)
     if box_norm[0] == box_norm[2] or box_norm[1] == box_norm[3]:
         return BoxReading(frame, "empty", box_xyxy_bin=box_bin, text=excerpt, span=span)
     return BoxReading(frame, "ok", box_norm, box_bin, excerpt, span)
 
 
-def _read_number(number: str, shape: _BoxForm) -> float:
-    """The value of a number in units. Digits that cannot matter are cut: `int` refuses over 4300, and is slow."""
+def _read_number(number: str) -> float:
+    """The value of a number. Digits that cannot matter are cut first: a long run of them is slow to convert."""
     whole, _, fraction = number.removeprefix("-").partition(".")
     whole = whole.lstrip("0")
-    if len(whole) > 4:
-        return math.inf
-    value = float(f"{whole or '0'}.{fraction[:15] or '0'}") * (shape.units if shape.decimal else 1)
+    value = float(f"{whole or '0'}.{fraction[:20] or '0'}") if len(whole) <= 4 else math.inf
     return -value if number.startswith("-") else value
 
 
@@ -369,8 +351,7 @@ def _axis_to_bin(low: float, high: float, rounding: str, num_bins: int) -> tuple
     if rounding == "round":
         return round(low), round(high)
     edge = round(low)
-    slack = _SLACK_NORM * num_bins
-    if abs(low - edge) <= slack and abs(high - edge - 1) <= slack:
+    if max(abs(low - edge), abs(high - edge - 1)) <= _SLACK * num_bins:
         return edge, edge  # exactly one bin: what _axis_to_norm gives for that bin twice
     return min(num_bins - 1, math.floor(low)), min(num_bins - 1, math.floor(high))
 
@@ -385,24 +366,20 @@ def _axis_to_norm(low: int, high: int, rounding: str, num_bins: int) -> tuple[fl
     return (low + 0.5) / num_bins, (high + 0.5) / num_bins
 
 
-def _check_box(
-    box: Sequence[float], name: str, width: float, height: float, *, slack_norm: float = _SLACK_NORM
-) -> BoxFloats:
-    """Four finite numbers inside the picture, in order; a hair outside (`slack_norm` of the picture) is clamped."""
+def _check_box(box: Sequence[float], name: str, width: float, height: float) -> BoxFloats:
+    """Four finite numbers inside the picture, in order; a hair outside (`_SLACK` of the picture) is clamped."""
     try:
-        values = tuple(float(value) for value in box)
-    except (TypeError, ValueError) as error:
+        x1, y1, x2, y2 = values = tuple(map(float, box))
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be 4 numbers x1,y1,x2,y2, got {box!r}") from error
-    if len(values) != 4:
-        raise ValueError(f"{name} must be 4 numbers x1,y1,x2,y2, got {len(values)}: {values}")
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"{name} must be finite, got {values}; give None for a frame without a box")
-    limits = (width, height, width, height)
-    if not all(-slack_norm * limit <= value <= limit + slack_norm * limit for value, limit in zip(values, limits)):
+    pairs = list(zip(values, (width, height, width, height), strict=True))
+    if not all(-_SLACK * limit <= value <= (1 + _SLACK) * limit for value, limit in pairs):
         raise ValueError(f"{name} must lie in 0..{width:g} by 0..{height:g}, got {values}; clip it, or check its unit")
-    x1, y1, x2, y2 = (min(max(value, 0.0), float(limit)) for value, limit in zip(values, limits))
     if x1 > x2 or y1 > y2:
         raise ValueError(f"{name} must have x1 <= x2 and y1 <= y2, got {values}; is it x,y,w,h?")
+    x1, y1, x2, y2 = (min(max(value, 0.0), float(limit)) for value, limit in pairs)
     return (x1, y1, x2, y2)
 
 
