@@ -1,0 +1,103 @@
+"""Planning of windows: no frames, no model."""
+
+import math
+
+import pytest
+
+from elysium.tracking.windows import WindowRule, count_windows, plan_window
+
+
+def plan(rule=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, has_box=False, has_text=False):
+    return plan_window(
+        rule or WindowRule(),
+        next_unseen=next_unseen,
+        num_waiting=num_waiting,
+        final=final,
+        last_seen=last_seen,
+        has_box=has_box,
+        has_text=has_text,
+    )
+
+
+@pytest.mark.parametrize("num_frames", range(1, 60))
+@pytest.mark.parametrize("window_frames", [2, 3, 8])
+def test_count_is_the_smallest_number_of_windows_that_overlap_by_one(num_frames, window_frames):
+    count = count_windows(num_frames, window_frames)
+    covered = [window_frames + more * (window_frames - 1) for more in range(count)]
+    assert covered[-1] >= num_frames
+    assert count == 1 or covered[-2] < num_frames
+    assert count == max(1, math.ceil((num_frames - 1) / (window_frames - 1)))
+
+
+def test_eight_frames_take_one_window_where_the_public_code_adds_one_of_a_single_frame():
+    assert count_windows(8) == 1
+    assert count_windows(15) == 2
+
+
+def test_count_refuses_a_video_without_frames():
+    with pytest.raises(ValueError, match="num_frames must be 1 or more, got 0"):
+        count_windows(0)
+
+
+def test_first_window_of_a_box_is_eight_unseen_frames_by_box():
+    first = plan(has_box=True)
+    assert (first.ask, first.positions) == ("box", tuple(range(8)))
+
+
+def test_first_window_of_words_is_eight_unseen_frames_by_words():
+    first = plan(has_text=True)
+    assert (first.ask, first.positions) == ("text", tuple(range(8)))
+
+
+def test_words_that_were_found_are_handed_on_as_a_box():
+    second = plan(next_unseen=8, last_seen=7, has_text=True)
+    assert (second.ask, second.positions) == ("box", (7, 8, 9, 10, 11, 12, 13, 14))
+
+
+def test_last_seen_frame_opens_the_next_window_with_seven_unseen_frames():
+    second = plan(next_unseen=8, last_seen=3, has_box=True)
+    assert (second.ask, second.positions) == ("box", (3, 8, 9, 10, 11, 12, 13, 14))
+
+
+@pytest.mark.parametrize(("frames_back", "ask"), [(1, "box"), (8, "box"), (9, "text"), (500, "text")])
+def test_words_are_asked_again_when_the_object_was_seen_too_long_ago(frames_back, ask):
+    later = plan(next_unseen=600, last_seen=600 - frames_back, has_text=True)
+    assert later.ask == ask
+    assert later.handed_on == (None if ask == "text" else 600 - frames_back)
+
+
+def test_a_box_without_words_keeps_its_last_seen_frame_however_old():
+    later = plan(next_unseen=600, last_seen=3, has_box=True)
+    assert (later.ask, later.handed_on, later.num_unseen) == ("box", 3, 7)
+
+
+def test_words_never_found_are_asked_in_every_window():
+    later = plan(next_unseen=16, last_seen=None, has_text=True)
+    assert (later.ask, later.positions) == ("text", tuple(range(16, 24)))
+
+
+def test_reground_asks_by_words_in_every_window_and_still_overlaps_by_one():
+    rule = WindowRule(reground=True)
+    assert plan(rule, has_text=True).positions == tuple(range(8))
+    second = plan(rule, next_unseen=8, last_seen=7, has_text=True)
+    assert (second.ask, second.positions) == ("text", tuple(range(7, 15)))
+
+
+def test_a_window_waits_for_its_frames_until_the_stream_ends():
+    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=6) is None
+    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=6, final=True).positions == (7, *range(8, 14))
+
+
+def test_no_window_is_planned_without_an_unseen_frame():
+    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=0, final=True) is None
+
+
+@pytest.mark.parametrize("window_frames", [1, 0, -3])
+def test_a_window_of_fewer_than_two_frames_is_refused(window_frames):
+    with pytest.raises(ValueError, match=f"window_frames must be 2 or more, got {window_frames}"):
+        WindowRule(window_frames=window_frames)
+
+
+def test_reask_after_below_one_is_refused():
+    with pytest.raises(ValueError, match="reask_after must be 1 or more, got 0"):
+        WindowRule(reask_after=0)

@@ -1,0 +1,297 @@
+"""One object on its way through a video: a state machine without a model.
+
+Frames are fed in, windows come out as requests, answers are accepted, and every frame is finished exactly once and in
+order. Whoever holds the model turns a `WindowRequest` into readings (`elysium.tracking.answering`); a test scripts
+them.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.processing.boxes_elysium import BoxReading, norm_to_px, px_to_norm
+from elysium.processing.structures import Track, check_box_xyxy_px
+
+from .windows import WindowPlan, WindowRule, plan_window
+
+Box = tuple[float, float, float, float]
+Reason = Literal["absent", "unreadable"]
+
+
+def check_text(text: str, *, name: str = "text") -> str:
+    """The words without blanks at their ends.
+
+    Raises:
+        ValueError: not a string, or nothing but blanks.
+
+    >>> check_text(" the red car ")
+    'the red car'
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f'{name} must be words, got {text!r}; say what to look for, such as "the red car"')
+    return text.strip()
+
+
+@dataclass(frozen=True)
+class ObjectPrompt:
+    """What an object is pointed at by: words, its box in the first frame, or both.
+
+    With both, the box starts the track and the words find the object again after it was lost.
+
+    Args:
+        text: words such as "the red car".
+        box_xyxy_px: box in the video's first frame, pixels.
+
+    Raises:
+        ValueError: neither words nor box, or empty words.
+    """
+
+    text: str | None = None
+    box_xyxy_px: Box | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is None and self.box_xyxy_px is None:
+            raise ValueError('an object must have words or a box, got neither; give text="the red car" or box_xyxy_px')
+        if self.text is not None:
+            object.__setattr__(self, "text", check_text(self.text))
+
+
+@dataclass(frozen=True, eq=False)
+class WindowRequest:
+    """One question for the model.
+
+    Args:
+        task: "sot" (the box of the first frame is given) or "rsot" (words are given).
+        frames: T pictures, uint8 RGB of shape `(H, W, 3)`.
+        frame_indices: T indices in the video.
+        text: the words, for "rsot".
+        box_xyxy_norm: the box in the window's first frame, 0..1, for "sot".
+        plan: which frames of the stream these are.
+    """
+
+    task: Literal["sot", "rsot"]
+    frames: tuple[NDArray[np.uint8], ...]
+    frame_indices: tuple[int, ...]
+    text: str | None
+    box_xyxy_norm: Box | None
+    plan: WindowPlan
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """Where the object is in one finished frame: a box with its score, or a reason why there is none."""
+
+    frame_idx: int
+    timestamp_s: float
+    box_xyxy_px: Box | None
+    score: float
+    reason: Reason | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the frame has a box."""
+        return self.box_xyxy_px is not None
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A frame whose picture is still needed."""
+
+    position: int
+    image: NDArray[np.uint8]
+    frame_idx: int
+    timestamp_s: float
+
+
+class TrackingSession:
+    """Follows one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
+
+    Only the frames of the next window and the last frame that has a box are held; results are a few numbers a frame.
+
+    Args:
+        prompt: what the object is pointed at by.
+        width: of the video in pixels.
+        height: of the video in pixels.
+        track_id: 1 or more.
+        rule: how the stream is cut into windows.
+        allow_absent: whether the model may answer `none`; where it may not, a `none` is an unreadable answer.
+
+    Raises:
+        ValueError: the box is not inside the picture, or ``reground`` without words.
+    """
+
+    def __init__(
+        self,
+        prompt: ObjectPrompt,
+        *,
+        width: int,
+        height: int,
+        track_id: int = 1,
+        rule: WindowRule | None = None,
+        allow_absent: bool = True,
+    ) -> None:
+        self.rule = rule or WindowRule()
+        if self.rule.reground and prompt.text is None:
+            raise ValueError("reground must have words to ask by, got a box alone; give text, or leave reground out")
+        box = prompt.box_xyxy_px
+        self.init_box_xyxy_px: Box | None = None if box is None else check_box_xyxy_px(box, width, height)
+        self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
+        self.width, self.height = width, height
+        self._waiting: deque[_Held] = deque()
+        self._fed = 0
+        self._previous: _Held | None = None  # last finished frame, whether it has a box or not
+        self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
+        self._request: WindowRequest | None = None
+        self._results: list[FrameResult] = []
+
+    @property
+    def num_waiting(self) -> int:
+        """Frames that were fed and are not finished."""
+        return len(self._waiting)
+
+    @property
+    def num_finished(self) -> int:
+        """Frames that have a result."""
+        return len(self._results)
+
+    def feed(self, image: NDArray[np.uint8], *, timestamp_s: float, frame_idx: int | None = None) -> None:
+        """Takes the next frame of the stream.
+
+        Args:
+            image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB, of the session's width and height.
+            timestamp_s: seconds from the start of the video.
+            frame_idx: index in the video; by default frames are counted from 0.
+
+        Raises:
+            ValueError: a picture of another size.
+        """
+        if image.shape != (self.height, self.width, 3):
+            raise ValueError(
+                f"every frame must be {self.width}x{self.height} RGB like the first, got an array of shape "
+                f"{image.shape} at frame {self._fed}; track the part before and the part after on their own"
+            )
+        self._waiting.append(_Held(self._fed, image, self._fed if frame_idx is None else frame_idx, timestamp_s))
+        self._fed += 1
+
+    def next_window(self, *, final: bool = False) -> WindowRequest | None:
+        """The next question, or None while frames are missing; the same one until it is answered by `accept`.
+
+        Args:
+            final: the stream has ended, so that a window shorter than the others is asked.
+        """
+        if self._request is None:
+            plan = plan_window(
+                self.rule,
+                next_unseen=self.num_finished,
+                num_waiting=self.num_waiting,
+                final=final,
+                last_seen=None if self._seen is None else self._seen[0].position,
+                has_box=self.init_box_xyxy_px is not None,
+                has_text=self.text is not None,
+            )
+            self._request = None if plan is None else self._build(plan)
+        return self._request
+
+    def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
+        """Takes the answer to `next_window` and returns the frames that it finishes, in order.
+
+        The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
+
+        Args:
+            readings: one for each frame of the window.
+            scores: one for each frame, 0..1; read where the reading has a box.
+
+        Raises:
+            ValueError: another count of readings or scores than the window has frames.
+            RuntimeError: no window was asked for.
+        """
+        request = self._request
+        if request is None:
+            raise RuntimeError("accept must follow next_window, got an answer without a question; call next_window")
+        if not len(readings) == len(scores) == len(request):
+            raise ValueError(
+                f"a window of {len(request)} frames must get as many readings and scores, "
+                f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
+            )
+        num_overlap = len(request) - request.plan.num_unseen
+        finished = []
+        for reading, score in zip(readings[num_overlap:], scores[num_overlap:], strict=True):
+            held = self._waiting[len(finished)]
+            result, box_xyxy_norm = self._finish(held, reading, score)
+            finished.append(result)
+            if box_xyxy_norm is not None:
+                self._seen = held, box_xyxy_norm
+        for _ in finished:
+            self._previous = self._waiting.popleft()
+        self._results.extend(finished)
+        self._request = None
+        return finished
+
+    def track(self) -> Track:
+        """The finished frames, at any time."""
+        results = self._results
+        missing = (math.nan,) * 4
+        return Track(
+            frame_indices=np.array([result.frame_idx for result in results], dtype=np.int64),
+            timestamps_s=np.array([result.timestamp_s for result in results], dtype=np.float64),
+            boxes_xyxy_px=np.array([result.box_xyxy_px or missing for result in results], dtype=np.float64),
+            valid=np.array([result.valid for result in results], dtype=np.bool_),
+            scores=np.array([result.score for result in results], dtype=np.float64),
+            reasons=[result.reason for result in results],
+            track_id=self.track_id,
+            text=self.text,
+            init_box_xyxy_px=self.init_box_xyxy_px,
+            width=self.width,
+            height=self.height,
+        )
+
+    def _build(self, plan: WindowPlan) -> WindowRequest:
+        unseen = list(self._waiting)[: plan.num_unseen]
+        held = unseen if plan.handed_on is None else [self._held_at(plan.handed_on), *unseen]
+        by_box = plan.ask == "box"
+        return WindowRequest(
+            task="sot" if by_box else "rsot",
+            frames=tuple(frame.image for frame in held),
+            frame_indices=tuple(frame.frame_idx for frame in held),
+            text=None if by_box else self.text,
+            box_xyxy_norm=self._known_box() if by_box else None,
+            plan=plan,
+        )
+
+    def _held_at(self, position: int) -> _Held:
+        candidates = (self._previous, self._seen[0] if self._seen else None)
+        return next(held for held in candidates if held is not None and held.position == position)
+
+    def _known_box(self) -> Box:
+        if self._seen is not None:
+            return self._seen[1]
+        assert self.init_box_xyxy_px is not None  # a plan asks by box only where there is one
+        return px_to_norm(self.init_box_xyxy_px, self.width, self.height)
+
+    def _finish(self, held: _Held, reading: BoxReading, score: float) -> tuple[FrameResult, Box | None]:
+        """The result of one frame, and the box (0..1) to hand on."""
+        if held.position == 0 and self.init_box_xyxy_px is not None:
+            box = self.init_box_xyxy_px
+            return self._result(held, box, 1.0, None), px_to_norm(box, self.width, self.height)
+        if reading.valid and reading.box_xyxy_norm is not None:
+            try:
+                box = check_box_xyxy_px(
+                    norm_to_px(reading.box_xyxy_norm, self.width, self.height), self.width, self.height
+                )
+            except ValueError:  # a box without area, such as [50,20,50,60] under the rounding of the public weights
+                return self._result(held, None, math.nan, "unreadable"), None
+            return self._result(held, box, score, None), reading.box_xyxy_norm
+        absent = reading.status == "absent" and self.allow_absent
+        return self._result(held, None, math.nan, "absent" if absent else "unreadable"), None
+
+    @staticmethod
+    def _result(held: _Held, box: Box | None, score: float, reason: Reason | None) -> FrameResult:
+        return FrameResult(held.frame_idx, held.timestamp_s, box, score, reason)

@@ -1,0 +1,126 @@
+"""Which frames go into the next window: pure planning, without pictures and without a model.
+
+Positions count the frames of the stream from 0. A window holds at most ``window_frames`` frames. It opens with a frame
+that is finished already (the frame handed on, whose box is known), or it holds unseen frames only and asks by words.
+Every window takes in at least one unseen frame, so every video ends.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Ask = Literal["box", "text"]
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How a stream of frames is cut into windows.
+
+    Args:
+        window_frames: most frames in one window, 2 or more; the windows overlap by one frame.
+        reask_after: an object that was last seen more than this many frames ago is asked for by words again,
+            where there are words.
+        reground: ask by words in every window instead of handing on a box (the public code's way).
+
+    Raises:
+        ValueError: fewer than 2 frames in a window, or ``reask_after`` below 1.
+    """
+
+    window_frames: int = 8
+    reask_after: int = 8
+    reground: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window_frames < 2:
+            raise ValueError(
+                f"window_frames must be 2 or more, got {self.window_frames}; "
+                "a window holds the frame handed on and at least one new frame"
+            )
+        if self.reask_after < 1:
+            raise ValueError(
+                f"reask_after must be 1 or more, got {self.reask_after}; "
+                "at 1 the object is asked for by words as soon as the last frame of a window has no box"
+            )
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """The frames of one window.
+
+    Args:
+        ask: "box" where the box of the window's first frame is given, "text" where words are.
+        handed_on: position of the finished frame that opens the window, or None.
+        first_unseen: position of the first unseen frame.
+        num_unseen: how many unseen frames the window takes, 1 or more.
+    """
+
+    ask: Ask
+    handed_on: int | None
+    first_unseen: int
+    num_unseen: int
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions of the window's frames in the order in which the model sees them.
+
+        >>> WindowPlan("box", handed_on=7, first_unseen=8, num_unseen=3).positions
+        (7, 8, 9, 10)
+        """
+        unseen = tuple(range(self.first_unseen, self.first_unseen + self.num_unseen))
+        return unseen if self.handed_on is None else (self.handed_on, *unseen)
+
+
+def count_windows(num_frames: int, window_frames: int = 8) -> int:
+    """Windows that a video takes when the object is never lost: ``max(1, ceil((N - 1) / (window_frames - 1)))``.
+
+    Raises:
+        ValueError: ``num_frames`` below 1.
+
+    >>> [count_windows(n) for n in (1, 2, 8, 9, 15, 16)]
+    [1, 1, 1, 2, 2, 3]
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a video has at least one frame")
+    return max(1, math.ceil((num_frames - 1) / (window_frames - 1)))
+
+
+def plan_window(
+    rule: WindowRule,
+    *,
+    next_unseen: int,
+    num_waiting: int,
+    final: bool,
+    last_seen: int | None,
+    has_box: bool,
+    has_text: bool,
+) -> WindowPlan | None:
+    """The next window of one object, or None while it has to wait for frames.
+
+    Args:
+        rule: the sizes.
+        next_unseen: position of the first frame that no window has taken yet.
+        num_waiting: how many frames have come from there on.
+        final: the stream has ended, so that a shorter window is taken.
+        last_seen: position of the last finished frame that has a box, or None.
+        has_box: whether the object's box in the stream's first frame was given.
+        has_text: whether the object can be asked for by words.
+    """
+    handed_on, ask = _opening(rule, next_unseen, last_seen, has_box, has_text)
+    wanted = rule.window_frames - (handed_on is not None)
+    num_unseen = min(wanted, num_waiting)
+    if num_unseen == 0 or (num_unseen < wanted and not final):
+        return None
+    return WindowPlan(ask, handed_on, next_unseen, num_unseen)
+
+
+def _opening(
+    rule: WindowRule, next_unseen: int, last_seen: int | None, has_box: bool, has_text: bool
+) -> tuple[int | None, Ask]:
+    """The finished frame that opens the window, if any, and what the window asks by."""
+    if has_text and rule.reground:
+        return (next_unseen - 1 if next_unseen else None), "text"
+    if last_seen is None:  # the first window, or words that have not been found yet
+        return None, "box" if has_box else "text"
+    if has_text and next_unseen - last_seen > rule.reask_after:
+        return None, "text"
+    return last_seen, "box"
