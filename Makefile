@@ -19,8 +19,8 @@ DEV := $(VENV)/.installed-dev
 
 # What `make demo` tracks.
 DEMO_VIDEO ?= tests/fixtures/media/cup.mp4
-DEMO_TEXT ?= the black cup
-DEMO_BOX ?= 108,180,232,328
+DEMO_TEXT ?= black cup
+DEMO_BOX ?= 307,124,414,383
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test style quality clean

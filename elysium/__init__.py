@@ -1,0 +1,80 @@
+"""Elysium: point at an object in a video, by a box or by words, and get its box in every frame.
+
+``import elysium`` makes transformers' Auto classes know the model; the names below are loaded when first used.
+
+    import elysium
+
+    tracker = elysium.Tracker.from_pretrained("elysium-tiny")
+    result = tracker.track("video.mp4", text="the red car")
+    result.save("boxes.json")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from elysium.registration import register_with_transformers
+
+if TYPE_CHECKING:
+    from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+    from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
+    from elysium.processing.processing_elysium import ElysiumProcessor
+    from elysium.processing.structures import Track, TrackingResult, VideoClip, load_tracking_result
+    from elysium.processing.video_io import VideoReader, VideoWriter, read_video
+    from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+    from elysium.tracking.session import TrackingSession
+    from elysium.tracking.tracker import Tracker
+
+_HOMES = {
+    "ElysiumConfig": "modeling_elysium.configuration_elysium",
+    "ElysiumForConditionalGeneration": "modeling_elysium.modeling_elysium",
+    "ElysiumModel": "modeling_elysium.modeling_elysium",
+    "ElysiumProcessor": "processing.processing_elysium",
+    "ElysiumVideoProcessor": "processing.video_processing_elysium",
+    "Track": "processing.structures",
+    "Tracker": "tracking.tracker",
+    "TrackingResult": "processing.structures",
+    "TrackingSession": "tracking.session",
+    "VideoClip": "processing.structures",
+    "VideoReader": "processing.video_io",
+    "VideoWriter": "processing.video_io",
+    "load_tracking_result": "processing.structures",
+    "read_video": "processing.video_io",
+}
+
+__all__ = [
+    "ElysiumConfig",
+    "ElysiumForConditionalGeneration",
+    "ElysiumModel",
+    "ElysiumProcessor",
+    "ElysiumVideoProcessor",
+    "Track",
+    "Tracker",
+    "TrackingResult",
+    "TrackingSession",
+    "VideoClip",
+    "VideoReader",
+    "VideoWriter",
+    "load_tracking_result",
+    "read_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name, or the version, when it is first used."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("elysium-vlm")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'elysium' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    value = getattr(importlib.import_module(f"elysium.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_HOMES})
+
+
+register_with_transformers()

@@ -1,0 +1,86 @@
+"""Makes transformers' Auto classes know Elysium, as soon as transformers itself is loaded.
+
+`import elysium` must make ``AutoModel.from_pretrained`` work, but it must not load torch and transformers by itself:
+``elysium --help`` and a message about a mistyped path should not wait for them. So `register_with_transformers`
+registers at once where transformers is loaded already; where it is not, an import finder watches for it. The finder
+loads nothing: it lets Python find the module as always, and registers when the outermost import that brought
+transformers in has finished, so that no module of either package is seen half made.
+"""
+
+import functools
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+def register_auto_classes() -> None:
+    """Registers config, models and processors with transformers' Auto classes. Doing it again changes nothing."""
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+
+    # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
+    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+    from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+    from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
+    from elysium.processing.processing_elysium import ElysiumProcessor
+    from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+
+    AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
+    AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
+    AutoModelForImageTextToText.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
+    AutoModelForCausalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
+    AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
+    backends = dict.fromkeys(("pil", "torchvision"), ElysiumVideoProcessor)
+    AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=backends, exist_ok=True)
+
+
+def register_with_transformers() -> None:
+    """Registers now if transformers is loaded, else as soon as it is."""
+    if _is_loaded("transformers"):
+        register_auto_classes()
+    elif not any(isinstance(finder, _TransformersWatcher) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TransformersWatcher())
+
+
+def _is_loaded(name: str) -> bool:
+    """Whether a module is imported to its end."""
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+class _TransformersWatcher:
+    """Import finder that registers Elysium once transformers has been imported.
+
+    It counts how deep the imports of transformers and of Elysium's own modules are nested in this thread: an Elysium
+    module that imports transformers must finish first, because registering imports that module.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec that the other finders give; None, which means "not mine", for all but the watched modules."""
+        if fullname != "transformers" and not fullname.startswith("elysium."):
+            return None
+        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader.exec_module = functools.partial(self._execute, spec.loader)
+        return spec
+
+    def _execute(self, loader: Loader, module: ModuleType) -> None:
+        """Runs the module's code, and registers if that was the outermost watched import."""
+        del loader.exec_module  # this method, which find_spec put in front of the loader's own
+        self._thread.depth = getattr(self._thread, "depth", 0) + 1
+        try:
+            loader.exec_module(module)
+        finally:
+            self._thread.depth -= 1
+        if self._thread.depth == 0 and "transformers" in sys.modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            register_auto_classes()
