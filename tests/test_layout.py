@@ -1,0 +1,179 @@
+"""The rules of CONTRIBUTING.md about folders, held against the files."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Code may import what has its own number or a lower one.
+FLOORS = {
+    "checkpoints": 0,
+    "modeling_elysium": 0,
+    "processing": 0,
+    "tracking": 1,
+    "visualization": 1,
+    "benchmarks": 2,
+    "cards": 2,
+    "curation": 2,
+    "evaluation": 2,
+    "spaces_demo": 2,
+    "training": 2,
+    "elysium": 3,
+}
+# huggingface_hub is what transformers' own configuration classes import; no transformers is without it.
+HUB_FILES_MAY_IMPORT = set(sys.stdlib_module_names) | {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}
+
+
+def repository_files() -> list[str]:
+    """Paths of all files of the repository: tracked, or new and not ignored."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return sorted({name for name in listed.stdout.splitlines() if (ROOT / name).is_file()})
+
+
+def code_files() -> list[str]:
+    """Paths of the Python files that make up the package."""
+    return [name for name in repository_files() if name.endswith(".py") and name.split("/")[0] in FLOORS]
+
+
+@cache
+def pyproject() -> dict:
+    """The content of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+@cache
+def imports_of(name: str) -> tuple[tuple[int, str], ...]:
+    """The imports of a file, also those inside functions: the number of dots, and the module."""
+    found = []
+    for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module == "elysium" or not module:  # `from elysium import x`, `from . import x`
+                found += [(node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names]
+            else:
+                found.append((node.level, module))
+    return tuple(found)
+
+
+def test_every_top_level_folder_with_code_has_its_place_in_the_layout() -> None:
+    folders = {name.split("/")[0] for name in repository_files() if name.endswith(".py") and "/" in name}
+    assert folders - {"tests"} <= set(FLOORS)
+
+
+def test_every_folder_with_code_is_a_subpackage_in_pyproject() -> None:
+    folders = {str(Path(name).parent) for name in code_files()}
+    wanted = {"elysium" if f == "elysium" else "elysium." + f.replace("/", "."): f for f in folders}
+    settings = pyproject()["tool"]["setuptools"]
+    assert settings["package-dir"] == {**settings["package-dir"], **wanted}
+    assert sorted(settings["packages"]) == sorted(settings["package-dir"])
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for name in code_files():
+        own = name.split("/")[0]
+        for dots, module in imports_of(name):
+            parts = module.split(".")
+            if dots or parts[0] != "elysium":
+                continue
+            other = parts[1] if len(parts) > 1 and parts[1] in FLOORS else "elysium"
+            upwards = FLOORS[other] > FLOORS[own]
+            if upwards or (own == "modeling_elysium" and other == "processing"):
+                wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+def test_dots_stay_inside_a_folder() -> None:
+    wrong = []
+    for name in code_files():
+        for dots, module in imports_of(name):
+            sibling = ROOT / Path(name).parent / module.split(".")[0]
+            if dots > 1 or (dots == 1 and not sibling.with_suffix(".py").exists() and not sibling.is_dir()):
+                wrong.append(f"{name} imports {'.' * dots}{module}")
+    assert not wrong
+
+
+def test_folders_are_not_imported_as_top_level_modules() -> None:
+    folders = set(FLOORS) - {"elysium"}
+    wrong = [
+        f"{name} imports {module}"
+        for name in repository_files()
+        if name.endswith(".py")
+        for dots, module in imports_of(name)
+        if not dots and module.split(".")[0] in folders
+    ]
+    assert not wrong
+
+
+def test_hub_files_import_only_what_a_hub_folder_has() -> None:
+    hub_files = [name for name in code_files() if name.endswith("_elysium.py")]
+    assert len(hub_files) >= 4
+    wrong = []
+    for name in hub_files:
+        for dots, module in imports_of(name):
+            allowed = module.split(".")[0] in HUB_FILES_MAY_IMPORT if not dots else module.endswith("_elysium")
+            flat = dots == 0 or (dots == 1 and "." not in module)
+            if not allowed or not flat:
+                wrong.append(f"{name} imports {'.' * dots}{module}")
+    assert not wrong
+
+
+def test_base_names_are_unique_across_folders() -> None:
+    for names in (code_files(), [n for n in repository_files() if n.startswith("tests/") and n.endswith(".py")]):
+        counts = Counter(Path(name).name for name in names if not name.endswith("__init__.py"))
+        assert not [name for name, count in counts.items() if count > 1]
+
+
+def test_tests_stand_in_folders_that_mirror_the_code() -> None:
+    folders = {name.split("/")[1] for name in repository_files() if re.match(r"tests/.+/test_.*\.py$", name)}
+    assert folders <= set(FLOORS)
+
+
+def test_every_direct_dependency_has_a_tested_version() -> None:
+    project = pyproject()["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = {re.split(r"[\[>=<~! ]", item)[0].lower() for group in groups for item in group} - {project["name"]}
+    lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if line[:1] not in ("", "#")]
+    assert all(re.fullmatch(r"[a-z0-9_-]+==[0-9][0-9a-z.]*", line) for line in lines)
+    assert {line.split("==")[0] for line in lines} == wanted
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    place = re.compile(rb"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)/|\.\./" + rb"shared\b")
+    wrong = [name for name in repository_files() if place.search((ROOT / name).read_bytes())]
+    assert not wrong
+
+
+def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in repository_files():
+        if name.split("/")[0] in FLOORS or "/" not in name:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(tmp_path), str(tree)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in shipped} == {"elysium"}
+    mapped = {name for name in repository_files() if name.split("/")[0] in FLOORS and not left_out(name)}
+    assert shipped == {name if name.startswith("elysium/") else f"elysium/{name}" for name in mapped}
+
+
+def left_out(name: str) -> bool:
+    """Whether a file of a mapped folder is for the repository only: results of benchmarks, notes beside the code."""
+    return name.startswith("benchmarks/results/") or (name.endswith(".md") and not name.startswith("checkpoints/"))
