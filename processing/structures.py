@@ -5,7 +5,6 @@ Boxes are pixels of the original video after rotation: x1, y1, x2, y2, continuou
 a reason, never a zero box.
 """
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic_files import atomic_path
+from .track_files import TRACK_WRITERS
 
 REASONS = ("absent", "unreadable")
-CSV_COLUMNS = ("track_id", "text", "frame_idx", "time_s", "x1", "y1", "x2", "y2", "score", "reason")
 
 
 def check_box_xyxy_px(box_xyxy_px: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
@@ -48,7 +47,7 @@ def check_box_xyxy_px(box_xyxy_px: Sequence[float], width: int, height: int) -> 
 
 def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> NDArray[Any]:
     """``values`` as an array of shape ``(T,)``, checked."""
-    array = np.asarray(values, dtype=dtype)
+    array: NDArray[Any] = np.asarray(values, dtype=dtype)
     if array.ndim != 1 or (length is not None and len(array) != length):
         wanted = "(T,)" if length is None else f"({length},)"
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}; give one value for every frame")
@@ -339,7 +338,7 @@ class TrackingResult:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes ``.json`` (everything), ``.csv`` (one row a frame) or ``.txt`` (MOTChallenge, absent frames left out).
+        """Writes ``.json`` (all), ``.csv`` (a row for each frame) or ``.txt`` (MOTChallenge, absent frames left out).
 
         The file is whole or not there. MOTChallenge counts frames, ids and pixels from 1, and gives left, top,
         width and height.
@@ -348,38 +347,13 @@ class TrackingResult:
             ValueError: another suffix.
             OutputError: the folder cannot be written.
         """
-        writers = {".json": self._write_json, ".csv": self._write_csv, ".txt": self._write_mot}
         suffix = Path(path).suffix.lower()
-        if suffix not in writers:
-            raise ValueError(f"boxes must be saved as {', '.join(writers)}, got {str(path)!r}; change the suffix")
+        if suffix not in TRACK_WRITERS:
+            raise ValueError(
+                f"boxes must be saved as {', '.join(TRACK_WRITERS)}, got {str(path)!r}; change the suffix"
+            )
         with atomic_path(path) as temporary:
-            writers[suffix](temporary)
-
-    def _write_json(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-    def _write_csv(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(CSV_COLUMNS)
-            for track in self.tracks:
-                for row in track.to_dict()["frames"]:
-                    box = row["box_xyxy_px"] or [None] * 4
-                    name = (track.track_id, track.text, row["frame_idx"], row["time_s"])
-                    table.writerow([*name, *box, row["score"], row.get("reason")])
-
-    def _write_mot(self, path: Path) -> None:
-        rows = [
-            (int(track.frame_indices[i]) + 1, track.track_id, track.boxes_xyxy_px[i], float(track.scores[i]))
-            for track in self.tracks
-            for i in np.flatnonzero(track.valid)
-        ]
-        rows.sort(key=lambda row: row[:2])
-        lines = [
-            f"{frame},{track_id},{x1 + 1:.3f},{y1 + 1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4f},-1,-1,-1\n"
-            for frame, track_id, (x1, y1, x2, y2), score in rows
-        ]
-        path.write_text("".join(lines), encoding="utf-8")
+            TRACK_WRITERS[suffix](self.to_dict(), temporary)
 
 
 def load_tracking_result(path: str | Path) -> TrackingResult:

@@ -1,0 +1,204 @@
+"""VideoClip, Track, TrackingResult and their files."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from elysium.processing.atomic_files import OutputError, atomic_path
+from elysium.processing.structures import (
+    Track,
+    TrackingResult,
+    VideoClip,
+    check_box_xyxy_px,
+    load_tracking_result,
+)
+
+NAN_BOX = [np.nan] * 4
+
+
+def make_track(**changes):
+    fields = dict(
+        frame_indices=[0, 1, 2],
+        timestamps_s=[0.0, 0.1, 0.2],
+        boxes_xyxy_px=[[10.25, 20, 30, 60], NAN_BOX, [12, 22, 32, 62.123456]],
+        valid=[True, False, True],
+        scores=[1.0, np.nan, 0.5],
+        reasons=[None, "absent", None],
+        track_id=1,
+        text="the red car",
+        width=640,
+        height=480,
+    )
+    return Track(**{**fields, **changes})
+
+
+def make_result(*tracks, **changes):
+    fields = dict(video="a.mp4", fps=10, width=640, height=480, model="elysium-tiny", complete=True)
+    return TrackingResult(**{**fields, **changes}, tracks=list(tracks or [make_track()]))
+
+
+def test_a_clip_gives_its_length_and_size_and_slices_keep_indices_and_times():
+    clip = VideoClip.from_frames(np.zeros((5, 4, 6, 3), np.uint8), fps=10)
+    part = clip[2:4]
+    assert (len(clip), clip.width, clip.height) == (5, 6, 4)
+    assert part.frame_indices.tolist() == [2, 3]
+    assert part.timestamps_s == pytest.approx([0.2, 0.3])
+    assert np.shares_memory(part.frames, clip.frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "rule"),
+    [
+        (np.zeros((2, 4, 6, 3), np.float32), 10, "uint8"),
+        (np.zeros((2, 4, 6), np.uint8), 10, r"\(T, H, W, 3\)"),
+        (np.zeros((2, 4, 6, 3), np.uint8), 0.0, "above 0"),
+    ],
+    ids=["floats", "grey", "no rate"],
+)
+def test_a_clip_refuses_frames_that_are_not_rgb_bytes(frames, fps, rule):
+    with pytest.raises(ValueError, match=rule):
+        VideoClip(frames, fps, np.zeros(2), np.arange(2))
+
+
+def test_a_clip_refuses_one_index_and_names_the_remedy():
+    with pytest.raises(TypeError, match=r"clip\[i:i\+1\]"):
+        VideoClip.from_frames(np.zeros((2, 4, 6, 3), np.uint8), fps=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("box", "rule"),
+    [
+        ((40, 8, 12, 90), "is it x,y,w,h"),
+        ((0, 0, 0, 0), "x1 < x2"),
+        ((0, 0, 641, 10), "inside the 640x480"),
+        ((-1, 0, 10, 10), "inside the 640x480"),
+        ((0, 0, 10), "four finite"),
+        ((0, 0, float("nan"), 10), "four finite"),
+    ],
+    ids=["width for x2", "no area", "beyond the right edge", "beyond the left edge", "three numbers", "not a number"],
+)
+def test_a_box_that_cannot_be_is_refused_with_the_rule(box, rule):
+    with pytest.raises(ValueError, match=rule):
+        check_box_xyxy_px(box, 640, 480)
+
+
+def test_a_box_may_touch_every_edge_of_the_picture():
+    assert check_box_xyxy_px((0, 0, 640, 480), 640, 480) == (0, 0, 640, 480)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"boxes_xyxy_px": [[10, 20, 30, 60], [0, 0, 0, 0], [12, 22, 32, 62]]}, "NaN box"),
+        ({"reasons": [None, None, None]}, "must have a reason"),
+        ({"reasons": ["absent", "absent", None]}, "reason None"),
+        ({"scores": [1.5, 0, 0.5]}, "in 0..1"),
+        ({"scores": [np.nan, 0, 0.5]}, "in 0..1"),
+        ({"frame_indices": [0, 0, 1]}, "rise strictly"),
+        ({"timestamps_s": [0.0, 0.2, 0.1]}, "never fall"),
+        ({"valid": [True, False]}, "valid must have shape"),
+        ({"track_id": 0}, "1 or more"),
+        ({"width": 20}, "frame 0 of track 1"),
+        ({"init_box_xyxy_px": (30, 20, 10, 60)}, "x1 < x2"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_track_refuses_what_contradicts_itself(changes, rule):
+    with pytest.raises(ValueError, match=rule):
+        make_track(**changes)
+
+
+def test_concat_joins_the_parts_of_one_object_and_keeps_the_first_prompt():
+    later = make_track(frame_indices=[3, 4, 5], timestamps_s=[0.3, 0.4, 0.5], text=None)
+    whole = Track.concat([make_track(), later])
+    assert whole.frame_indices.tolist() == [0, 1, 2, 3, 4, 5]
+    assert whole.valid.tolist() == [True, False, True] * 2
+    assert whole.text == "the red car"
+
+
+def test_concat_refuses_overlapping_parts_and_other_objects():
+    with pytest.raises(ValueError, match="rise strictly"):
+        Track.concat([make_track(), make_track()])
+    with pytest.raises(ValueError, match="one object at a time"):
+        Track.concat([make_track(), make_track(track_id=2)])
+    with pytest.raises(ValueError, match="at least one part"):
+        Track.concat([])
+
+
+def test_json_has_the_documented_fields_and_null_boxes_have_a_reason(tmp_path):
+    make_result().save(tmp_path / "out.json")
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert list(record) == ["video", "fps", "width", "height", "model", "complete", "tracks"]
+    assert record["tracks"][0]["text"] == "the red car"
+    assert record["tracks"][0]["frames"][:2] == [
+        {"frame_idx": 0, "time_s": 0.0, "box_xyxy_px": [10.25, 20.0, 30.0, 60.0], "score": 1.0},
+        {"frame_idx": 1, "time_s": 0.1, "box_xyxy_px": None, "score": None, "reason": "absent"},
+    ]
+
+
+def test_json_comes_back_as_it_was(tmp_path):
+    by_box = make_track(track_id=2, text=None, init_box_xyxy_px=(10, 20, 30, 60))
+    make_result(make_track(), by_box, complete=False).save(tmp_path / "out.json")
+    loaded = load_tracking_result(tmp_path / "out.json")
+    assert loaded.to_dict() == make_result(make_track(), by_box, complete=False).to_dict()
+    assert loaded.tracks[1].init_box_xyxy_px == (10, 20, 30, 60)
+    np.testing.assert_array_equal(loaded.tracks[0].boxes_xyxy_px, make_track().boxes_xyxy_px)
+
+
+def test_csv_has_a_row_for_every_frame_with_empty_cells_where_there_is_no_box(tmp_path):
+    make_result(make_track(text='a "big", red car')).save(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert rows[0]["text"] == 'a "big", red car'
+    assert (rows[0]["x1"], rows[0]["y2"], rows[0]["reason"]) == ("10.25", "60.0", "")
+    assert (rows[1]["x1"], rows[1]["score"], rows[1]["reason"]) == ("", "", "absent")
+
+
+def test_mot_counts_from_one_gives_width_and_height_and_leaves_absent_frames_out(tmp_path):
+    make_result(make_track(), make_track(track_id=2)).save(tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text().splitlines() == [
+        "1,1,11.250,21.000,19.750,40.000,1.0000,-1,-1,-1",
+        "1,2,11.250,21.000,19.750,40.000,1.0000,-1,-1,-1",
+        "3,1,13.000,23.000,20.000,40.123,0.5000,-1,-1,-1",
+        "3,2,13.000,23.000,20.000,40.123,0.5000,-1,-1,-1",
+    ]
+
+
+def test_saving_refuses_an_unknown_suffix_and_a_result_refuses_twin_ids(tmp_path):
+    with pytest.raises(ValueError, match=r"\.json, \.csv, \.txt"):
+        make_result().save(tmp_path / "out.xml")
+    with pytest.raises(ValueError, match="different ids"):
+        make_result(make_track(), make_track())
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    target = tmp_path / "out.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
+    assert target.read_text() == "old"
+
+
+def test_saving_makes_missing_folders_and_refuses_a_file_in_the_way(tmp_path):
+    make_result().save(tmp_path / "new" / "folder" / "out.csv")
+    assert (tmp_path / "new" / "folder" / "out.csv").is_file()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another output path"):
+        make_result().save(tmp_path / "file" / "out.csv")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"width": 1, "height": 1, "tracks": [{}]}'])
+def test_loading_refuses_what_is_no_result(tmp_path, content):
+    (tmp_path / "in.json").write_text(content)
+    with pytest.raises(ValueError, match=r"TrackingResult\.save"):
+        load_tracking_result(tmp_path / "in.json")
+
+
+def test_loading_refuses_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="existing"):
+        load_tracking_result(tmp_path / "none.json")
