@@ -111,6 +111,22 @@ class _Held:
     timestamp_s: float
 
 
+def judge(
+    reading: BoxReading, width: int, height: int, *, allow_absent: bool = True
+) -> tuple[Box | None, Reason | None]:
+    """What a reading means in a picture: a box in pixels, or the reason why there is none.
+
+    Args:
+        reading: of the model's answer.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+        allow_absent: whether the model may say that it sees nothing; where it may not, that is unreadable.
+    """
+    if reading.valid and reading.box_xyxy_norm is not None:
+        return norm_to_px(reading.box_xyxy_norm, width, height), None
+    return None, "absent" if reading.status == "absent" and allow_absent else "unreadable"
+
+
 class TrackingSession:
     """Follows one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
@@ -151,6 +167,7 @@ class TrackingSession:
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
         self._request: WindowRequest | None = None
         self._results: list[FrameResult] = []
+        self.num_windows = 0  # answered so far
 
     @property
     def num_waiting(self) -> int:
@@ -233,6 +250,7 @@ class TrackingSession:
             self._previous = self._waiting.popleft()
         self._results.extend(finished)
         self._request = None
+        self.num_windows += 1
         return finished
 
     def track(self) -> Track:
@@ -281,16 +299,10 @@ class TrackingSession:
         if held.position == 0 and self.init_box_xyxy_px is not None:
             box = self.init_box_xyxy_px
             return self._result(held, box, 1.0, None), px_to_norm(box, self.width, self.height)
-        if reading.valid and reading.box_xyxy_norm is not None:
-            try:
-                box = check_box_xyxy_px(
-                    norm_to_px(reading.box_xyxy_norm, self.width, self.height), self.width, self.height
-                )
-            except ValueError:  # a box without area, such as [50,20,50,60] under the rounding of the public weights
-                return self._result(held, None, math.nan, "unreadable"), None
-            return self._result(held, box, score, None), reading.box_xyxy_norm
-        absent = reading.status == "absent" and self.allow_absent
-        return self._result(held, None, math.nan, "absent" if absent else "unreadable"), None
+        box, reason = judge(reading, self.width, self.height, allow_absent=self.allow_absent)
+        if box is None:
+            return self._result(held, None, math.nan, reason), None
+        return self._result(held, box, score, None), reading.box_xyxy_norm
 
     @staticmethod
     def _result(held: _Held, box: Box | None, score: float, reason: Reason | None) -> FrameResult:

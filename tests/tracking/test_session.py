@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elysium.processing.boxes_elysium import BoxReading
+from elysium.processing.boxes_elysium import BoxReading, parse_frames
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.windows import WindowRule, count_windows
 
@@ -181,7 +181,7 @@ def test_a_box_without_area_is_unreadable():
     session = by_words()
     session.feed(IMAGE, timestamp_s=0.0)
     session.next_window(final=True)
-    (result,) = session.accept([BoxReading(1, "ok", box_xyxy_norm=(0.5, 0.2, 0.5, 0.6))], [0.9])
+    (result,) = session.accept(parse_frames("Frame 1: [50,20,50,60].", 1, rounding="round"), [0.9])
     assert (result.valid, result.reason) == (False, "unreadable")
 
 

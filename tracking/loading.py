@@ -1,0 +1,142 @@
+"""Loads a checkpoint, or says in one sentence why it cannot be loaded and what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+
+from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.processing.processing_elysium import ElysiumProcessor
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# Beside this folder, both in the repository and in the installed package.
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+_LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be loaded; the message says why and what to do."""
+
+
+def load_checkpoint(
+    name: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """Model and processor of a folder or Hub repository, ready for inference.
+
+    Args:
+        name: folder with `config.json`, safetensors and the processor's files; the name of a checkpoint that comes
+            with the package, as "elysium-tiny"; or a Hub id `owner/name`. They are looked for in this order.
+        device: by default the first GPU where there is one, else the CPU.
+        dtype: by default that of the checkpoint.
+
+    Raises:
+        CheckpointError: unknown name, a folder that is no checkpoint, another kind of model, pickled weights, weights
+            that are damaged or do not fit, or no processor.
+    """
+    name = resolve_checkpoint(name)
+    _check_config(name)
+    if Path(name).is_dir():
+        _check_weights(Path(name))
+    model = _load_model(name, {} if dtype is None else {"dtype": dtype})
+    try:
+        processor = ElysiumProcessor.from_pretrained(name)
+    except _LOADING_ERRORS as error:
+        raise CheckpointError(
+            f"a checkpoint must hold its processor (tokenizer, chat template, preprocessor configs), got {name} "
+            f"({_first_line(error)}); save it beside the weights with processor.save_pretrained"
+        ) from error
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), processor
+
+
+def resolve_checkpoint(name: str | Path) -> str | Path:
+    """The folder of a checkpoint that comes with the package; any other name as it is."""
+    shipped = SHIPPED / name
+    known = not Path(name).exists() and Path(name).name == str(name) and shipped.is_dir()
+    return shipped if known else name
+
+
+def _check_config(name: str | Path) -> None:
+    """The name leads to the config of an Elysium model."""
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(
+            f"model must be a folder or a Hub id, got the file {name}; give the folder that it is in"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        remedy = "give the folder that save_pretrained wrote"
+        if (folder / "adapter_config.json").is_file():
+            remedy = "this is an adapter: load its base model with peft, merge it and save that"
+        raise CheckpointError(
+            f"model must be a checkpoint with a config.json, got {name} with {_content(folder)}; {remedy}"
+        )
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name)
+    except _LOADING_ERRORS as error:
+        if folder.is_dir():
+            raise CheckpointError(
+                f"config.json must be the config of a model, got {folder / 'config.json'} ({_first_line(error)}); "
+                "copy or download the checkpoint again"
+            ) from error
+        raise CheckpointError(
+            f"model must be an existing folder or a Hub id owner/name that can be reached, got {name} "
+            f"({_first_line(error)}); check the name"
+        ) from error
+    if config.get("model_type") != ElysiumConfig.model_type:
+        raise CheckpointError(
+            f"model must be an Elysium checkpoint (model_type {ElysiumConfig.model_type!r}), got {name} with "
+            f"{config.get('model_type')!r}; the weights of the public code have to be converted first"
+        )
+
+
+def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditionalGeneration:
+    """The model, with every parameter from the checkpoint."""
+    try:
+        model, info = ElysiumForConditionalGeneration.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, **options
+        )
+    except _LOADING_ERRORS as error:
+        raise CheckpointError(
+            f"weights must be safetensors that fit the config, got {name} ({_first_line(error)}); "
+            "copy or download the checkpoint again, or save pickled weights as safetensors where they are trusted"
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"weights must hold every parameter, got {name} without {len(missing)} of them, such as {missing[0]}; "
+            "copy or download the checkpoint again"
+        )
+    return model
+
+
+def _check_weights(folder: Path) -> None:
+    """The folder holds safetensors: a pickle can run code when it is loaded."""
+    if next(folder.glob("*.safetensors"), None) is not None:
+        return
+    pickles = sorted(_pickles(folder))
+    if pickles:
+        raise CheckpointError(
+            f"weights must be safetensors, got only {', '.join(pickles)} in {folder}: a pickle can run code when "
+            "it is loaded; save the weights as safetensors, with save_pretrained, where they are trusted"
+        )
+    raise CheckpointError(
+        f"a checkpoint must hold weights (*.safetensors), got {folder} with {_content(folder)}; copy them there too"
+    )
+
+
+def _pickles(folder: Path) -> Iterator[str]:
+    return (file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
+
+
+def _content(folder: Path) -> str:
+    """What a folder holds, in a few words."""
+    names = sorted(file.name for file in folder.iterdir())
+    return (", ".join(names[:4]) + (", …" if len(names) > 4 else "")) or "nothing in it"
+
+
+def _first_line(error: BaseException) -> str:
+    lines: list[Any] = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,186 @@
+"""A video on its way through the model: objects that share one stream of frames, and many videos at once."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from elysium.processing.structures import TrackingResult
+
+from .answering import Answerer
+from .session import FrameResult, TrackingSession, WindowRequest
+from .streams import FrameStream
+
+Asked = tuple[TrackingSession, WindowRequest]
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One finished window of one object.
+
+    Args:
+        track_id: which object.
+        window_idx: 0-based number of the window among the object's.
+        task: "sot" where the window was asked by box, "rsot" where by words.
+        frame_indices: the frames that the model saw, in its order.
+        answer: what the model said, word for word.
+        frames: the frames that the window finished, in order.
+    """
+
+    track_id: int
+    window_idx: int
+    task: Literal["sot", "rsot"]
+    frame_indices: tuple[int, ...]
+    answer: str
+    frames: tuple[FrameResult, ...]
+
+
+class TrackingRun:
+    """Tracks while it is iterated over: yields a `WindowResult` whenever a window of an object is finished.
+
+    `result` gives what is finished at any time, so that an interrupted run keeps its finished windows. Pictures are
+    dropped after their window: memory does not grow with the length of the video.
+
+        run = tracker.iter_track("video.mp4", text="the red car")
+        try:
+            for window in run:
+                print(window.frames[-1])
+        except KeyboardInterrupt:
+            pass
+        run.result().save("boxes.json")  # "complete": false if it was interrupted
+
+    Args:
+        answerer: the model.
+        stream: the video.
+        sessions: one for each object.
+        model: name of the model, for the result.
+    """
+
+    def __init__(
+        self, answerer: Answerer, stream: FrameStream, sessions: list[TrackingSession], *, model: str
+    ) -> None:
+        self.stream, self.sessions, self.model = stream, sessions, model
+        self._answerer = answerer
+        self._frames = iter(stream)
+        self._exhausted = False
+        self._stopped = False
+        self._results: deque[WindowResult] = deque()
+
+    def __iter__(self) -> Iterator[WindowResult]:
+        return self
+
+    def __next__(self) -> WindowResult:
+        if not self._results and not self._stopped:
+            self._stopped = True  # until this step has gone well: a decoder that was interrupted must not be asked on
+            asked = self.pull()
+            self._results.extend(answer_all(self._answerer, asked))
+            self._stopped = not asked
+        if not self._results:
+            raise StopIteration
+        return self._results.popleft()
+
+    def __enter__(self) -> "TrackingRun":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the video; the finished frames stay."""
+        self._stopped = True
+        self.stream.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame of the video is finished for every object."""
+        return self._exhausted and all(session.num_waiting == 0 for session in self.sessions)
+
+    @property
+    def num_frames_finished(self) -> int:
+        """Frames that are finished for all objects."""
+        return min(session.num_finished for session in self.sessions)
+
+    @property
+    def num_frames_total(self) -> int | None:
+        """Frames that the video declares, None where it does not."""
+        return self.stream.num_frames
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was met while decoding, such as a file that is cut short."""
+        return self.stream.warnings
+
+    def result(self) -> TrackingResult:
+        """What is finished by now."""
+        return TrackingResult(
+            video=self.stream.name,
+            fps=self.stream.fps,
+            width=self.stream.width,
+            height=self.stream.height,
+            model=self.model,
+            complete=self.complete,
+            tracks=[session.track() for session in self.sessions],
+        )
+
+    def pull(self) -> list[Asked]:
+        """Reads frames until windows can be asked for, and gives those windows; none when all is finished.
+
+        It waits until every object has a window, so that the model answers them in one batch; but not so long that an
+        object whose windows fall at other frames holds more than two windows of frames.
+        """
+        while not self._exhausted:
+            asked = self._asked(final=False)
+            crowded = any(session.num_waiting >= 2 * session.rule.window_frames for session in self.sessions)
+            if len(asked) == len(self.sessions) or crowded:
+                return asked
+            frame = next(self._frames, None)
+            if frame is None:
+                self._exhausted = True
+                break
+            for session in self.sessions:
+                session.feed(frame.image, timestamp_s=frame.timestamp_s, frame_idx=frame.index)
+        return self._asked(final=True)
+
+    def _asked(self, *, final: bool) -> list[Asked]:
+        requests = ((session, session.next_window(final=final)) for session in self.sessions)
+        return [(session, request) for session, request in requests if request is not None]
+
+
+def answer_all(answerer: Answerer, asked: list[Asked]) -> list[WindowResult]:
+    """Asks the model for windows of any sessions at once, and lets the sessions take the answers."""
+    finished = []
+    replies = answerer.answer_windows([request for _, request in asked])
+    for (session, request), (answer, readings, scores) in zip(asked, replies, strict=True):
+        window_idx = session.num_windows
+        frames = tuple(session.accept(readings, scores))
+        finished.append(
+            WindowResult(session.track_id, window_idx, request.task, request.frame_indices, answer.text, frames)
+        )
+    return finished
+
+
+def finish_together(answerer: Answerer, runs: Iterable[TrackingRun], *, at_once: int) -> list[TrackingResult]:
+    """Finishes many runs, so many at once that their windows fill the model's batches; results in the runs' order.
+
+    Args:
+        answerer: the model.
+        runs: opened one by one when there is room, so that not all videos are open at once.
+        at_once: most runs that are open.
+    """
+    waiting = enumerate(runs)
+    opened: dict[int, TrackingRun] = {}
+    results: dict[int, TrackingResult] = {}
+    while True:
+        while len(opened) < at_once and (more := next(waiting, None)) is not None:
+            opened[more[0]] = more[1]
+        if not opened:
+            return [results[number] for number in sorted(results)]
+        asked = {number: run.pull() for number, run in opened.items()}
+        answer_all(answerer, [window for windows in asked.values() for window in windows])
+        for number in [number for number, windows in asked.items() if not windows]:
+            run = opened.pop(number)
+            run.close()
+            results[number] = run.result()

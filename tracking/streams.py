@@ -1,0 +1,152 @@
+"""One way to look at every kind of video that a user may give: frames that come one at a time, in order."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from elysium.processing.structures import VideoClip
+from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_indices
+
+VideoLike = str | Path | VideoClip | NDArray[np.uint8] | Image.Image | Iterable[NDArray[np.uint8] | Image.Image]
+ImageLike = str | Path | NDArray[np.uint8] | Image.Image
+
+
+class FrameStream:
+    """Frames of one video and what is known of it before they have come.
+
+    Args:
+        frames: in order; the first is taken at once, for the size.
+        name: path or name of the video.
+        fps: frames per second.
+        num_frames: as the video declares it, None where it does not.
+        reader: what to close and to ask for warnings, where the frames come from a file.
+
+    Raises:
+        ValueError: no frames at all.
+    """
+
+    def __init__(
+        self,
+        frames: Iterator[Frame],
+        *,
+        name: str,
+        fps: float,
+        num_frames: int | None,
+        reader: VideoReader | None = None,
+    ) -> None:
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f"a video must have at least one frame, got none from {name}; check where they come from")
+        self._frames = itertools.chain([first], frames)
+        self._reader = reader
+        self.name, self.fps, self.num_frames = name, fps, num_frames
+        self.height, self.width = first.image.shape[:2]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._frames
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was met while decoding, such as a file that is cut short; complete when the frames have come."""
+        return [] if self._reader is None else list(self._reader.warnings)
+
+    def close(self) -> None:
+        """Closes the file, if there is one; no frames come after that."""
+        self._frames = itertools.chain()
+        if self._reader is not None:
+            self._reader.close()
+
+
+def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
+    """The frames of a video.
+
+    Args:
+        video: path of a video, picture, GIF or folder of pictures; a `VideoClip`; one picture; or pictures in order,
+            uint8 RGB `(H, W, 3)` or PIL.
+        fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
+
+    Raises:
+        ValueError: ``fps`` is missing, or given where the video has its own, or there are no frames.
+        VideoError: the file cannot be read.
+    """
+    if isinstance(video, str | Path):
+        if fps is not None and not Path(video).is_dir():
+            raise ValueError(f"fps must be left out for a file, which has its own, got {fps}; leave it out")
+        reader = VideoReader(video) if fps is None else VideoReader(video, folder_fps=fps)
+        info = reader.info
+        return FrameStream(iter(reader), name=str(video), fps=info.fps, num_frames=info.num_frames, reader=reader)
+    if isinstance(video, VideoClip):
+        if fps is not None:
+            raise ValueError(f"fps must be left out for a VideoClip, which has its own, got {fps}; leave it out")
+        frames = map(Frame, video.frame_indices.tolist(), video.timestamps_s.tolist(), video.frames)
+        return FrameStream(frames, name="clip", fps=video.fps, num_frames=len(video))
+    if is_picture(video):
+        video, fps = [video], fps or 1.0
+    if fps is None or not fps > 0:
+        raise ValueError(f"fps must be a number above 0 for bare frames, got {fps}; give the rate that they follow at")
+    rate = float(fps)
+    length = len(video) if hasattr(video, "__len__") else None
+    frames = (Frame(index, index / rate, as_picture(image)) for index, image in enumerate(video))
+    return FrameStream(frames, name="frames", fps=rate, num_frames=length)
+
+
+def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
+    """At most so many frames, spread evenly from the first to the last.
+
+    Args:
+        video: as for `open_stream`; bare pictures that come from an iterator are all held until they are counted.
+        num_frames: 1 or more.
+
+    Returns:
+        `np.ndarray` of shape `(T, H, W, 3)`, uint8 RGB.
+    """
+    if isinstance(video, str | Path):
+        return read_video(video, num_frames=num_frames).frames
+    if isinstance(video, VideoClip):
+        pictures: Any = video.frames
+    else:
+        pictures = [video] if is_picture(video) else list(video)
+    if len(pictures) == 0:
+        raise ValueError("a video must have at least one frame, got none; check where they come from")
+    return np.stack([as_picture(pictures[index]) for index in uniform_indices(len(pictures), num_frames)])
+
+
+def load_picture(image: ImageLike) -> NDArray[np.uint8]:
+    """One picture as uint8 RGB `(H, W, 3)`.
+
+    Raises:
+        ValueError: a file with more than one frame, or what is no picture.
+        VideoError: the file cannot be read.
+    """
+    if not isinstance(image, str | Path):
+        return as_picture(image)
+    frames = read_video(image, max_frames=2).frames
+    if len(frames) > 1:
+        raise ValueError(f"an image must be one picture, got {image} with more frames; track videos instead")
+    return frames[0]
+
+
+def is_picture(value: Any) -> bool:
+    """Whether a value is one picture rather than several."""
+    return isinstance(value, Image.Image) or (isinstance(value, np.ndarray) and value.ndim == 3)
+
+
+def as_picture(value: Any) -> NDArray[np.uint8]:
+    """A PIL picture or an array as uint8 RGB `(H, W, 3)`.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    if isinstance(value, Image.Image):
+        return np.asarray(value.convert("RGB"))
+    if isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3 and value.dtype == np.uint8:
+        return value
+    got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise ValueError(
+        f"a picture must be uint8 RGB of shape (H, W, 3) or a PIL image, got {got}; convert it to RGB bytes"
+    )

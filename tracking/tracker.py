@@ -1,0 +1,374 @@
+"""`Tracker`: point at an object by words or a box and get its boxes; or point at a box and get words; or ask."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from elysium.processing.boxes_elysium import px_to_norm
+from elysium.processing.structures import TrackingResult, check_box_xyxy_px
+
+from .answering import Answerer, Conversation
+from .loading import load_checkpoint
+from .run import TrackingRun, finish_together
+from .session import Box, ObjectPrompt, Reason, TrackingSession, check_text, judge
+from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
+from .windows import WindowRule
+
+DESCRIBE_FRAMES = 8
+ASK_FRAMES = 16
+_GROUND_TOKENS = 40
+
+BoxLike = Sequence[float]
+PromptLike = str | BoxLike | ObjectPrompt
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Where words point in a picture.
+
+    Args:
+        text: the words.
+        box_xyxy_px: the box in pixels, None where there is none.
+        score: 0..1, NaN where there is no box.
+        reason: "absent" or "unreadable" where there is no box.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+    """
+
+    text: str
+    box_xyxy_px: Box | None
+    score: float
+    reason: Reason | None
+    width: int
+    height: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a box."""
+        return self.box_xyxy_px is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        record: dict[str, Any] = {
+            "text": self.text,
+            "width": self.width,
+            "height": self.height,
+            "box_xyxy_px": None if self.box_xyxy_px is None else [round(value, 6) for value in self.box_xyxy_px],
+            "score": None if math.isnan(self.score) else round(self.score, 6),
+        }
+        return record if self.valid else record | {"reason": self.reason}
+
+
+class Tracker:
+    """One Elysium model for all that it can be asked.
+
+        tracker = Tracker.from_pretrained("elysium-tiny")
+        result = tracker.track("video.mp4", text="the red car")
+        result.save("boxes.json")
+
+    Boxes are pixels of the video after rotation, x1, y1, x2, y2.
+
+    Args:
+        model: `ElysiumForConditionalGeneration`, with adapters or not.
+        processor: its `ElysiumProcessor`.
+        name: for results; by default the folder or Hub id that the model came from.
+        batch_size: most windows or questions that the model answers at once.
+
+    Raises:
+        TypeError: the model has no `generate`, as what `AutoModel` gives.
+        ValueError: model and processor differ in the tokens that they keep of a frame.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, name: str | None = None, batch_size: int = 8) -> None:
+        if not callable(getattr(model, "generate", None)):
+            raise TypeError(
+                f"model must have generate, got {type(model).__name__}, which has no language-modelling head; load it "
+                "by ElysiumForConditionalGeneration or AutoModelForImageTextToText (AutoModel gives ElysiumModel)"
+            )
+        if model.config.num_kept_tokens != processor.num_kept_tokens:
+            raise ValueError(
+                "model and processor must keep as many tokens of a frame, got num_kept_tokens "
+                f"{model.config.num_kept_tokens} and {processor.num_kept_tokens}; load both from one checkpoint"
+            )
+        self.model, self.processor = model, processor
+        self.name = name or model.config.name_or_path or type(model).__name__
+        self._answerer = Answerer(model, processor, batch_size=batch_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        batch_size: int = 8,
+    ) -> "Tracker":
+        """Loads a checkpoint from a folder or the Hub.
+
+        Args:
+            model: folder; name of a checkpoint that comes with the package; or Hub id `owner/name`.
+            device: by default the first GPU where there is one, else the CPU.
+            dtype: by default that of the checkpoint.
+            batch_size: as in the constructor.
+
+        Raises:
+            CheckpointError: what is there is no Elysium checkpoint with safetensors; the message says why.
+        """
+        loaded, processor = load_checkpoint(model, device=device, dtype=dtype)
+        return cls(loaded, processor, name=str(model), batch_size=batch_size)
+
+    @property
+    def trained_on(self) -> str:
+        """The checkpoint's sentence about its training data, to be shown beside its results."""
+        return self.model.config.trained_on
+
+    def track(
+        self,
+        video: VideoLike,
+        text: str | Sequence[str] | None = None,
+        *,
+        box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None,
+        fps: float | None = None,
+        window_frames: int = 8,
+        reask_after: int = 8,
+        reground: bool = False,
+        progress: Progress | None = None,
+    ) -> TrackingResult:
+        """Follows one or several objects through a video, to its end.
+
+        Args:
+            video: path, `VideoClip`, or pictures in order (with ``fps``). One frame is enough.
+            text: words for an object, or a list of them.
+            box_xyxy_px: an object's box in the first frame, or a list of them. With words as well, the words are of
+                the same objects, in the same order, and find them again after they were lost.
+            fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
+            window_frames: frames that the model sees at once; windows overlap by one.
+            reask_after: an object last seen more frames ago than this is asked for by its words again.
+            reground: ask by words in every window instead of handing on the last box (the public code's way).
+            progress: called after each window with the frames that are finished for all objects and the frames that
+                the video declares, or None.
+
+        Raises:
+            VideoError: the video cannot be read.
+            ValueError: empty words, a box that is not inside the picture, or neither words nor box.
+        """
+        run = self.iter_track(
+            video,
+            text,
+            box_xyxy_px=box_xyxy_px,
+            fps=fps,
+            window_frames=window_frames,
+            reask_after=reask_after,
+            reground=reground,
+        )
+        with run:
+            for _ in run:
+                if progress is not None:
+                    progress(run.num_frames_finished, run.num_frames_total)
+        return run.result()
+
+    def iter_track(
+        self,
+        video: VideoLike,
+        text: str | Sequence[str] | None = None,
+        *,
+        box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None,
+        fps: float | None = None,
+        window_frames: int = 8,
+        reask_after: int = 8,
+        reground: bool = False,
+    ) -> TrackingRun:
+        """As `track`, but yields a `WindowResult` whenever a window is finished.
+
+        The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, so
+        that whoever catches Ctrl-C keeps the finished windows.
+        """
+        rule = WindowRule(window_frames, reask_after, reground)
+        return self._open_run(video, object_prompts(text, box_xyxy_px), rule, fps)
+
+    def track_many(
+        self,
+        items: Iterable[tuple[VideoLike, PromptLike]],
+        *,
+        fps: float | None = None,
+        window_frames: int = 8,
+        reask_after: int = 8,
+        reground: bool = False,
+    ) -> list[TrackingResult]:
+        """Tracks one object in each of many videos, whose windows share the model's batches.
+
+        Args:
+            items: pairs of a video and words, a box, or an `ObjectPrompt`; taken one by one, so that no more than
+                ``batch_size`` videos are open.
+            fps, window_frames, reask_after, reground: as in `track`.
+
+        Returns:
+            One result for each pair, in their order.
+        """
+        rule = WindowRule(window_frames, reask_after, reground)
+        runs = (self._open_run(video, [_as_prompt(prompt)], rule, fps) for video, prompt in items)
+        return finish_together(self._answerer, runs, at_once=self._answerer.batch_size)
+
+    def ground(self, image: ImageLike, text: str) -> Grounding:
+        """The box that words point at in one picture.
+
+        Args:
+            image: path, PIL picture or uint8 RGB array `(H, W, 3)`.
+            text: words such as "the red car".
+
+        Raises:
+            VideoError: the file cannot be read.
+            ValueError: empty words, or a video in place of a picture.
+        """
+        return self.ground_many([(image, text)])[0]
+
+    def ground_many(self, items: Iterable[tuple[ImageLike, str]]) -> list[Grounding]:
+        """`ground` for many pairs of a picture and words, in batches."""
+        sizes: list[tuple[str, int, int]] = []
+        answers = self._answerer.answer(self._grounding_questions(items, sizes), max_new_tokens=_GROUND_TOKENS)
+        groundings = []
+        for (text, width, height), answer in zip(sizes, answers, strict=True):
+            reading, score = self._answerer.read_box(answer)
+            box, reason = judge(reading, width, height, allow_absent=self.model.config.allow_absent)
+            groundings.append(Grounding(text, box, math.nan if box is None else score, reason, width, height))
+        return groundings
+
+    def describe(self, video: VideoLike, box_xyxy_px: BoxLike, *, max_new_tokens: int = 64) -> str:
+        """Words for the object in a box, without a full stop at the end.
+
+        Args:
+            video: picture or video; of a video at most 8 frames are seen, spread evenly from the first.
+            box_xyxy_px: the object's box in the first frame.
+            max_new_tokens: the description is cut after as many tokens.
+
+        Raises:
+            VideoError: the file cannot be read.
+            ValueError: the box is not inside the picture.
+        """
+        return self.describe_many([(video, box_xyxy_px)], max_new_tokens=max_new_tokens)[0]
+
+    def describe_many(self, items: Iterable[tuple[VideoLike, BoxLike]], *, max_new_tokens: int = 64) -> list[str]:
+        """`describe` for many pairs of a picture or video and a box, in batches."""
+        answers = self._answerer.answer(self._description_questions(items), max_new_tokens=max_new_tokens)
+        return [answer.text.strip().removesuffix(".") for answer in answers]
+
+    def ask(self, video: VideoLike, question: str, *, max_new_tokens: int = 128) -> str:
+        """Answers a question in free text.
+
+        Args:
+            video: picture or video; of a video at most 16 frames are seen, spread evenly.
+            question: not empty.
+            max_new_tokens: the answer is cut after as many tokens.
+
+        Raises:
+            VideoError: the file cannot be read.
+            ValueError: an empty question.
+        """
+        return self.ask_many([(video, question)], max_new_tokens=max_new_tokens)[0]
+
+    def ask_many(self, items: Iterable[tuple[VideoLike, str]], *, max_new_tokens: int = 128) -> list[str]:
+        """`ask` for many pairs of a picture or video and a question, in batches."""
+        conversations = (
+            self.processor.build_messages(
+                "video_qa", **_visual(sample_frames(video, ASK_FRAMES)), question=check_text(question, name="question")
+            )
+            for video, question in items
+        )
+        answers = self._answerer.answer(conversations, max_new_tokens=max_new_tokens)
+        return [answer.text.strip() for answer in answers]
+
+    def _grounding_questions(
+        self, items: Iterable[tuple[ImageLike, str]], sizes: list[tuple[str, int, int]]
+    ) -> Iterator[Conversation]:
+        """Conversations that ask for boxes; words, width and height of each go into ``sizes``."""
+        for image, text in items:
+            words, picture = check_text(text), load_picture(image)
+            sizes.append((words, picture.shape[1], picture.shape[0]))
+            yield self.processor.build_messages("rec", image=picture, text=words)
+
+    def _description_questions(self, items: Iterable[tuple[VideoLike, BoxLike]]) -> Iterator[Conversation]:
+        """Conversations that ask for words."""
+        for video, box_xyxy_px in items:
+            frames = sample_frames(video, DESCRIBE_FRAMES)
+            height, width = frames.shape[1:3]
+            box_xyxy_norm = px_to_norm(check_box_xyxy_px(box_xyxy_px, width, height), width, height)
+            task = "reg" if len(frames) == 1 else "video_reg"
+            yield self.processor.build_messages(task, **_visual(frames), box_xyxy_norm=box_xyxy_norm)
+
+    def _open_run(
+        self, video: VideoLike, prompts: list[ObjectPrompt], rule: WindowRule, fps: float | None
+    ) -> TrackingRun:
+        """Opens a video and checks the prompts against its size."""
+        stream = open_stream(video, fps=fps)
+        try:
+            sessions = [
+                TrackingSession(
+                    prompt,
+                    width=stream.width,
+                    height=stream.height,
+                    track_id=track_id,
+                    rule=rule,
+                    allow_absent=self.model.config.allow_absent,
+                )
+                for track_id, prompt in enumerate(prompts, start=1)
+            ]
+        except ValueError:
+            stream.close()
+            raise
+        return TrackingRun(self._answerer, stream, sessions, model=self.name)
+
+
+def object_prompts(
+    text: str | Sequence[str] | None = None, box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None
+) -> list[ObjectPrompt]:
+    """One prompt for each object that words, boxes, or both point at.
+
+    Raises:
+        ValueError: neither, empty words, or words and boxes in different numbers.
+
+    >>> [prompt.text for prompt in object_prompts(["the cup", "the dog"])]
+    ['the cup', 'the dog']
+    >>> object_prompts("the cup", (8, 12, 40, 90))
+    [ObjectPrompt(text='the cup', box_xyxy_px=(8.0, 12.0, 40.0, 90.0))]
+    """
+    texts: list[str] = [] if text is None else [text] if isinstance(text, str) else list(text)
+    boxes: list[Any] = [] if box_xyxy_px is None else _box_list(box_xyxy_px)
+    if not texts and not boxes:
+        raise ValueError('track must get words or a box, got neither; give text="the red car" or box_xyxy_px')
+    if texts and boxes and len(texts) != len(boxes):
+        raise ValueError(
+            f"words and boxes given together must be of the same objects, got {len(texts)} and {len(boxes)}; "
+            "give one text for each box, or track them in two calls"
+        )
+    count = max(len(texts), len(boxes))
+    return [ObjectPrompt(*pair) for pair in zip(texts or [None] * count, boxes or [None] * count, strict=True)]
+
+
+def _box_list(boxes: Any) -> list[Box]:
+    """One box or several as a list of tuples; their values are checked where the size of the video is known."""
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"box_xyxy_px must be four numbers x1,y1,x2,y2 or a list of such boxes, got {boxes!r}"
+        ) from error
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"box_xyxy_px must be four numbers x1,y1,x2,y2 or a list of such boxes, got {boxes!r}")
+    return [tuple(box) for box in np.atleast_2d(array).tolist()]
+
+
+def _as_prompt(prompt: PromptLike) -> ObjectPrompt:
+    if isinstance(prompt, ObjectPrompt):
+        return prompt
+    return object_prompts(prompt)[0] if isinstance(prompt, str) else object_prompts(box_xyxy_px=prompt)[0]
+
+
+def _visual(frames: Any) -> dict[str, Any]:
+    """One frame as an image, several as a video."""
+    return {"image": frames[0]} if len(frames) == 1 else {"video": frames}
