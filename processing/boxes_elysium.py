@@ -322,7 +322,7 @@ def _read_match(match: re.Match[str], frame: int, rounding: str, form: str) -> B
     span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
     if not shape.decimal and any("." in number for number in match.groups()):
         return BoxReading(frame, "malformed", text=excerpt)
-    x1, y1, x2, y2 = values = [_read_number(number) for number in match.groups()]
+    x1, y1, x2, y2 = values = [float(number) for number in match.groups()]  # any number of digits
     limit = 1 if shape.decimal else shape.units
     if not all(0 <= value <= limit for value in values):
         return BoxReading(frame, "out_of_range", text=excerpt, span=span)
@@ -336,14 +336,6 @@ def _read_match(match: re.Match[str], frame: int, rounding: str, form: str) -> B
     if box_norm[0] == box_norm[2] or box_norm[1] == box_norm[3]:
         return BoxReading(frame, "empty", box_xyxy_bin=box_bin, text=excerpt, span=span)
     return BoxReading(frame, "ok", box_norm, box_bin, excerpt, span)
-
-
-def _read_number(number: str) -> float:
-    """The value of a number. Digits that cannot matter are cut first: a long run of them is slow to convert."""
-    whole, _, fraction = number.removeprefix("-").partition(".")
-    whole = whole.lstrip("0")
-    value = float(f"{whole or '0'}.{fraction[:20] or '0'}") if len(whole) <= 4 else math.inf
-    return -value if number.startswith("-") else value
 
 
 def _axis_to_bin(low: float, high: float, rounding: str, num_bins: int) -> tuple[int, int]:

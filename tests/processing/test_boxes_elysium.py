@@ -291,6 +291,7 @@ def test_written_frames_are_read_back_in_every_form(boxes, form):
         ("[-1,45,46,72]", "out_of_range", None),
         ("[46,45,23,72]", "inverted", (46, 45, 23, 72)),
         ("[23,72,46,45]", "inverted", (23, 72, 46, 45)),
+        ("[46,45,23,72] or [23,45,46,101]", "inverted", (46, 45, 23, 72)),
         ("[１,２,３,４]", "malformed", None),  # full-width digits
     ],
 )
