@@ -19,23 +19,23 @@ NAN_BOX = [np.nan] * 4
 
 
 def make_track(**changes):
-    fields = dict(
-        frame_indices=[0, 1, 2],
-        timestamps_s=[0.0, 0.1, 0.2],
-        boxes_xyxy_px=[[10.25, 20, 30, 60], NAN_BOX, [12, 22, 32, 62.123456]],
-        valid=[True, False, True],
-        scores=[1.0, np.nan, 0.5],
-        reasons=[None, "absent", None],
-        track_id=1,
-        text="the red car",
-        width=640,
-        height=480,
-    )
+    fields = {
+        "frame_indices": [0, 1, 2],
+        "timestamps_s": [0.0, 0.1, 0.2],
+        "boxes_xyxy_px": [[10.25, 20, 30, 60], NAN_BOX, [12, 22, 32, 62.123456]],
+        "valid": [True, False, True],
+        "scores": [1.0, np.nan, 0.5],
+        "reasons": [None, "absent", None],
+        "track_id": 1,
+        "text": "the red car",
+        "width": 640,
+        "height": 480,
+    }
     return Track(**{**fields, **changes})
 
 
 def make_result(*tracks, **changes):
-    fields = dict(video="a.mp4", fps=10, width=640, height=480, model="elysium-tiny", complete=True)
+    fields = {"video": "a.mp4", "fps": 10, "width": 640, "height": 480, "model": "elysium-tiny", "complete": True}
     return TrackingResult(**{**fields, **changes}, tracks=list(tracks or [make_track()]))
 
 

@@ -1,0 +1,264 @@
+"""Draws boxes, labels and trails on frames, through supervision; every object keeps one colour.
+
+Boxes are pixels of the picture: x1, y1, x2, y2.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import supervision as sv
+from numpy.typing import NDArray
+from PIL import Image
+
+from elysium.processing.structures import Track, TrackingResult
+from elysium.processing.video_io import VideoReader, VideoWriter
+
+# Neighbours in the list differ in hue; all stand out from foliage, asphalt and skin.
+OBJECT_COLORS = sv.ColorPalette.from_hex(
+    ["#00B8F5", "#FF4D6D", "#FFC21A", "#2ED573", "#A66BFF", "#FF7A1A", "#00D6C6", "#F062C0", "#B5D334", "#5C7CFF"]
+)
+LABEL_INK = sv.Color.from_hex("#111111")  # at least 5:1 against each of them; white is below 4:1 on all
+REASON_NOTES = {"absent": "not in sight", "unreadable": "no readable answer"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one frame shows of one object.
+
+    Args:
+        track_id: 1 or more; gives the colour.
+        label: words beside the box.
+        box_xyxy_px: in pixels of the picture, or None where there is no box.
+        score: 0..1, or None to leave it out of the label.
+        reason: "absent" or "unreadable" where there is no box: noted in the lower left corner.
+    """
+
+    track_id: int
+    label: str
+    box_xyxy_px: Sequence[float] | None
+    score: float | None = None
+    reason: str | None = None
+
+
+def object_color(track_id: int) -> sv.Color:
+    """The colour of an object, counted from 1; after ten objects the colours come again."""
+    return OBJECT_COLORS.by_idx((track_id - 1) % len(OBJECT_COLORS.colors))
+
+
+@cache
+def font_path() -> str | None:
+    """DejaVu Sans, which matplotlib carries and which has the letters of most alphabets; None if it is not there."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return str(path) if path.is_file() else None
+
+
+def font_size(width: int, height: int) -> int:
+    """Height of letters in pixels that reads well on a picture of this size."""
+    return max(13, round(0.03 * min(width, height)))
+
+
+def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
+    """What the tracks say of a frame; a track that does not reach the frame gives no mark."""
+    marks = []
+    for track in tracks:
+        position = int(np.searchsorted(track.frame_indices, frame_idx))
+        if position == len(track) or track.frame_indices[position] != frame_idx:
+            continue
+        valid = bool(track.valid[position])
+        marks.append(
+            Mark(
+                track_id=track.track_id,
+                label=track.label,
+                box_xyxy_px=tuple(track.boxes_xyxy_px[position]) if valid else None,
+                score=float(track.scores[position]) if valid else None,
+                reason=track.reasons[position],
+            )
+        )
+    return marks
+
+
+class FrameAnnotator:
+    """Draws on the frames of one video, in order; remembers where the objects were, for their trails.
+
+    Args:
+        width: of the frames in pixels; line widths and letters follow from the size.
+        height: of the frames in pixels.
+        trail_frames: how many frames back a trail reaches; 0 draws none.
+    """
+
+    def __init__(self, width: int, height: int, *, trail_frames: int = 30) -> None:
+        thickness = max(2, round(min(width, height) / 220))
+        size = font_size(width, height)
+        self.width, self.height = width, height
+        self._longest_label = max(8, int(0.9 * width / (0.6 * size)))
+        self._line_height = round(1.9 * size)
+        track = sv.ColorLookup.TRACK
+        self._boxes = sv.BoxAnnotator(OBJECT_COLORS, thickness=thickness, color_lookup=track)
+        self._labels = sv.RichLabelAnnotator(
+            OBJECT_COLORS,
+            text_color=LABEL_INK,
+            color_lookup=track,
+            font_path=font_path(),
+            font_size=size,
+            text_padding=max(3, size // 3),
+            border_radius=max(2, size // 5),
+            smart_position=True,
+        )
+        self._trails = None
+        if trail_frames > 0:
+            self._trails = sv.TraceAnnotator(
+                OBJECT_COLORS, trace_length=trail_frames, thickness=thickness, color_lookup=track
+            )
+
+    def annotate(self, image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
+        """A copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it."""
+        seen = [mark for mark in marks if mark.box_xyxy_px is not None]
+        scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in OpenCV's order, BGR
+        detections = _detections([mark.box_xyxy_px for mark in seen], seen)
+        if self._trails is not None:
+            scene = self._trails.annotate(scene, detections)
+        if not marks:
+            return np.ascontiguousarray(scene[..., ::-1])
+        if seen:
+            scene = self._boxes.annotate(scene, detections)
+        picture = Image.fromarray(np.ascontiguousarray(scene[..., ::-1]))
+        return np.array(self._write_labels(picture, seen, [mark for mark in marks if mark.box_xyxy_px is None]))
+
+    def _write_labels(self, picture: Image.Image, seen: list[Mark], missing: list[Mark]) -> Image.Image:
+        """Labels on boxes; notes on missing objects one above the other in the lower left corner."""
+        margin = self._line_height // 3
+        notes_xyxy: list[Sequence[float] | None] = []
+        for i in range(len(missing)):
+            y = self.height - margin - i * (self._line_height + margin // 2)
+            notes_xyxy.append((margin, y, margin, y))
+        anchors = _detections([mark.box_xyxy_px for mark in seen] + notes_xyxy, seen + missing)
+        texts = [self._text(mark) for mark in seen + missing]
+        return self._labels.annotate(picture, anchors, labels=texts)
+
+    def _text(self, mark: Mark) -> str:
+        end = ""
+        if mark.box_xyxy_px is None:
+            end = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
+        elif mark.score is not None:
+            end = f" {mark.score:.0%}"
+        room = max(4, self._longest_label - len(end))
+        label = " ".join(mark.label.split())
+        return (label if len(label) <= room else label[: room - 1] + "…") + end
+
+
+def _detections(boxes_xyxy_px: Sequence[Sequence[float] | None], marks: Sequence[Mark]) -> sv.Detections:
+    """Boxes with ids that pick the colour; `ColorPalette.by_idx` counts from 0 and wraps around."""
+    if not marks:
+        return sv.Detections.empty()
+    return sv.Detections(
+        xyxy=np.array(boxes_xyxy_px, dtype=np.float32),
+        tracker_id=np.array([mark.track_id - 1 for mark in marks]),
+    )
+
+
+def annotate_frame(
+    image: NDArray[np.uint8],
+    boxes_xyxy_px: Sequence[Sequence[float] | None],
+    labels: Sequence[str],
+    *,
+    scores: Sequence[float | None] | None = None,
+    track_ids: Sequence[int] | None = None,
+) -> NDArray[np.uint8]:
+    """One picture with boxes and labels on it.
+
+    Args:
+        image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB; it is not changed.
+        boxes_xyxy_px: a box for every object, None for one that is not in sight.
+        labels: words for every object.
+        scores: 0..1 for every object, shown as percent; by default not shown.
+        track_ids: objects counted from 1, which give the colours; by default 1, 2, 3, …
+
+    Raises:
+        ValueError: the lists differ in length.
+    """
+    count = len(boxes_xyxy_px)
+    scores = [None] * count if scores is None else scores
+    track_ids = range(1, count + 1) if track_ids is None else track_ids
+    if not len(labels) == len(scores) == len(track_ids) == count:
+        raise ValueError(
+            "boxes_xyxy_px, labels, scores and track_ids must have one entry for every object, "
+            f"got {count}, {len(labels)}, {len(scores)} and {len(track_ids)}; use None for what is missing"
+        )
+    marks = [
+        Mark(track_id, label, box, score, None if box is not None else "absent")
+        for track_id, label, box, score in zip(track_ids, labels, boxes_xyxy_px, scores, strict=True)
+    ]
+    return FrameAnnotator(image.shape[1], image.shape[0], trail_frames=0).annotate(image, marks)
+
+
+class AnnotatedVideoWriter:
+    """A `VideoWriter` that draws marks on every frame; the file is whole or not there.
+
+    Args:
+        path: of the video, ending in .mp4, .m4v or .mov.
+        fps: frames per second.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
+        trail_frames: how many frames back a trail reaches; 0 draws none.
+    """
+
+    def __init__(self, path: str | Path, fps: float, width: int, height: int, *, trail_frames: int = 30) -> None:
+        self._writer = VideoWriter(path, fps, width, height)
+        self._annotator = FrameAnnotator(width, height, trail_frames=trail_frames)
+
+    def __enter__(self) -> "AnnotatedVideoWriter":
+        self._writer.__enter__()
+        return self
+
+    def write(self, image: NDArray[np.uint8], marks: Sequence[Mark], *, timestamp_s: float | None = None) -> None:
+        """Draws the marks on a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) and adds it."""
+        self._writer.write(self._annotator.annotate(image, marks), timestamp_s=timestamp_s)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+
+def annotate_video(
+    video: str | Path,
+    result: TrackingResult,
+    path: str | Path,
+    *,
+    trail_frames: int = 30,
+    on_frame: Callable[[int], object] | None = None,
+) -> int:
+    """Streams a video into an annotated copy at the same times; returns the number of frames.
+
+    Args:
+        video: what was tracked.
+        result: its tracks; an incomplete result ends the copy after the last frame that it reaches.
+        path: of the copy, ending in .mp4, .m4v or .mov.
+        trail_frames: how many frames back a trail reaches; 0 draws none.
+        on_frame: called with the number of frames written so far, for a progress bar.
+
+    Raises:
+        VideoError: the video cannot be read.
+        OutputError: the copy cannot be written.
+    """
+    last = max((int(track.frame_indices[-1]) for track in result.tracks if len(track)), default=-1)
+    count = 0
+    with VideoReader(video) as reader:
+        info = reader.info
+        with AnnotatedVideoWriter(path, info.fps, info.width, info.height, trail_frames=trail_frames) as writer:
+            for frame in reader:
+                if not result.complete and frame.index > max(last, 0):
+                    break
+                writer.write(frame.image, marks_at(result.tracks, frame.index), timestamp_s=frame.timestamp_s)
+                count += 1
+                if on_frame is not None:
+                    on_frame(count)
+    return count

@@ -1,0 +1,154 @@
+"""A contact sheet: evenly spaced frames of a video with their boxes, frame numbers and times, in one PNG."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from elysium.processing.atomic_files import atomic_path
+from elysium.processing.structures import TrackingResult, VideoClip
+from elysium.processing.video_io import read_video, uniform_indices
+
+from .annotate import FrameAnnotator, Mark, font_path, marks_at, object_color
+
+SHEET_WIDTH_PX = 1600
+GAP_PX = 14
+TITLE_PX, CAPTION_PX = 22, 17
+BACKGROUND, INK, FAINT_INK = "#FFFFFF", "#1B1F24", "#6B7480"
+
+
+def contact_sheet(
+    video: str | Path | VideoClip,
+    result: TrackingResult,
+    path: str | Path,
+    *,
+    num_frames: int = 12,
+    columns: int | None = None,
+) -> None:
+    """Writes the sheet as PNG; the file is whole or not there.
+
+    Args:
+        video: what was tracked, as a path or in memory.
+        result: its tracks; an incomplete result shows only frames that it reaches.
+        path: of the sheet, ending in .png.
+        num_frames: how many frames, spread evenly from the first to the last.
+        columns: pictures in a row; by default as many as make the sheet about as wide as high, or wider.
+
+    Raises:
+        ValueError: another suffix, or fewer than one frame or column.
+        VideoError: the video cannot be read.
+        OutputError: the sheet cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"a contact sheet must be saved as .png, got {str(path)!r}; change the suffix")
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns must be 1 or more, got {columns}; leave it out to have it chosen")
+    clip = _choose_frames(video, result, num_frames)
+    columns = min(len(clip), columns or _best_columns(len(clip), clip.width / clip.height))
+    sheet = _draw_sheet(clip, result, columns)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
+
+
+def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_frames: int) -> VideoClip:
+    reached = [int(track.frame_indices[-1]) + 1 for track in result.tracks if len(track)]
+    if not isinstance(video, VideoClip):
+        if not result.complete and reached:
+            return read_video(video, frame_indices=uniform_indices(max(reached), num_frames))
+        return read_video(video, num_frames=num_frames)
+    length = len(video)
+    if not result.complete and reached:
+        length = max(1, int(np.searchsorted(video.frame_indices, max(reached))))
+    chosen = uniform_indices(length, num_frames)
+    return VideoClip(video.frames[chosen], video.fps, video.timestamps_s[chosen], video.frame_indices[chosen])
+
+
+def _best_columns(count: int, aspect: float) -> int:
+    """The number of columns whose grid comes nearest to 16:10 with the fewest empty places.
+
+    >>> _best_columns(12, 640 / 480)
+    4
+    """
+
+    def cost(columns: int) -> float:
+        rows = -(-count // columns)
+        return abs(np.log(columns * aspect / rows / 1.6)) + (rows * columns - count) / count
+
+    return min(range(1, count + 1), key=cost)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    path = font_path()
+    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
+
+
+def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.Image:
+    rows = -(-len(clip) // columns)
+    tile_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
+    scale = tile_width / clip.width
+    tile_height = max(1, round(clip.height * scale))
+    header = _header_lines(result)
+    top = GAP_PX + len(header) * round(1.6 * TITLE_PX) + GAP_PX // 2
+    row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
+    sheet = Image.new("RGB", (SHEET_WIDTH_PX, top + rows * row_height + GAP_PX // 2), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    _draw_header(draw, result, header)
+    annotator = FrameAnnotator(tile_width, tile_height, trail_frames=0)
+    for i, image in enumerate(clip.frames):
+        left = GAP_PX + (i % columns) * (tile_width + GAP_PX)
+        upper = top + (i // columns) * row_height
+        small = Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.LANCZOS)
+        marks = [_scaled(mark, scale) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
+        sheet.paste(Image.fromarray(annotator.annotate(np.asarray(small), marks)), (left, upper))
+        caption = f"frame {clip.frame_indices[i]} · {clip.timestamps_s[i]:.2f} s"
+        draw.text((left, upper + tile_height + 5), caption, font=_font(CAPTION_PX), fill=FAINT_INK)
+    return sheet
+
+
+def _scaled(mark: Mark, scale: float) -> Mark:
+    """The mark on a picture ``scale`` times as large."""
+    if mark.box_xyxy_px is None:
+        return mark
+    return replace(mark, box_xyxy_px=[value * scale for value in mark.box_xyxy_px])
+
+
+def _header_lines(result: TrackingResult) -> list[list[int]]:
+    """Lines of the header after its first: positions of the tracks that stand in each, broken at the sheet's width."""
+    lines: list[list[int]] = [[]]
+    x = GAP_PX
+    for position, track in enumerate(result.tracks):
+        width = _legend_width(track.label)
+        if x + width > SHEET_WIDTH_PX - GAP_PX and lines[-1]:
+            lines.append([])
+            x = GAP_PX
+        lines[-1].append(position)
+        x += width
+    return [[], *lines]
+
+
+def _legend_text(label: str) -> str:
+    label = " ".join(label.split())
+    return label if len(label) <= 60 else label[:59] + "…"
+
+
+def _legend_width(label: str) -> int:
+    return round(_font(CAPTION_PX).getlength(_legend_text(label))) + 4 * GAP_PX
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, result: TrackingResult, lines: Sequence[Sequence[int]]) -> None:
+    """Name of the video and the model, then a coloured square for every object, with how often it has a box."""
+    title = Path(result.video).name + ("" if result.complete else " (interrupted)")
+    draw.text((GAP_PX, GAP_PX), title, font=_font(TITLE_PX), fill=INK)
+    x_after = GAP_PX + round(_font(TITLE_PX).getlength(title)) + GAP_PX
+    draw.text((x_after, GAP_PX + TITLE_PX - CAPTION_PX), result.model, font=_font(CAPTION_PX), fill=FAINT_INK)
+    for row, positions in enumerate(lines[1:], start=1):
+        x, y = GAP_PX, GAP_PX + row * round(1.6 * TITLE_PX)
+        for position in positions:
+            track = result.tracks[position]
+            side = CAPTION_PX
+            color = object_color(track.track_id).as_hex()
+            draw.rounded_rectangle((x, y + 2, x + side, y + 2 + side), radius=4, fill=color)
+            draw.text((x + side + 8, y), _legend_text(track.label), font=_font(CAPTION_PX), fill=INK)
+            x += _legend_width(track.label)
