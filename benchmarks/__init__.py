@@ -1,0 +1,1 @@
+"""Speed, memory and robustness, measured against a baseline in the same run; run a file to measure."""

@@ -1,0 +1,206 @@
+"""The command line: ``elysium track | ground | describe | ask | synth``.
+
+Importing this module loads neither torch nor transformers; commands import what they need when they run.
+
+Exit codes: 0 done, 1 something could not be read, loaded or written, 2 a mistyped argument, 130 interrupted. Errors
+are one line on stderr that says the rule, the value and the remedy; results go to stdout.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import (
+    INTERRUPTED,
+    check_boxes,
+    check_new_folder,
+    check_output,
+    check_words,
+    explain,
+    load_tracker,
+    open_info,
+    say,
+    stderr,
+)
+from .track_command import Outputs, run_track
+
+app = typer.Typer(
+    name="elysium",
+    help="Point at an object in a video, by words or by a box, and get its box in every frame.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
+
+VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, picture, GIF or folder of frames.")]
+EitherArgument = Annotated[Path, typer.Argument(metavar="VIDEO_OR_IMAGE", help="Video or picture.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="DIR_OR_ID", help="Checkpoint, a folder or a Hub id; elysium-tiny comes with the package."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 …; by default a GPU where there is one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show Python's traceback of an error.")] = False,
+) -> None:
+    """Options of all commands; `run` reads --debug from the arguments, since errors may come before this."""
+
+
+@app.command()
+def track(
+    video: VideoArgument,
+    text: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="An object in words; once for each.")] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="x1,y1,x2,y2", help="Box of an object in frame 1, pixels; once for each."),
+    ] = None,
+    model: ModelOption = "elysium-tiny",
+    output: Annotated[Path | None, typer.Option(metavar="OUT.mp4", help="Annotated video.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(metavar="OUT.json|.csv|.txt", help="Boxes; .txt is MOTChallenge.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Follow objects through a video, each by words, by its box in the first frame, or by both.
+
+    Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here.
+    """
+    outputs = Outputs(output, boxes, sheet)
+    return run_track(video, text or [], box or [], outputs, model=model, device=device, as_json=as_json)
+
+
+@app.command()
+def ground(
+    image: ImageArgument,
+    text: Annotated[list[str], typer.Option(metavar="WORDS", help="An object in words; once for each.")],
+    model: ModelOption = "elysium-tiny",
+    output: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Annotated picture.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what words point at in a picture."""
+    open_info(image)
+    words = check_words(text, "--text")
+    if output is not None:
+        check_output(output, IMAGE_OUTPUTS, option="--output", source=image)
+    tracker = load_tracker(model, device)
+    groundings = tracker.ground_many([(image, phrase) for phrase in words])
+    if output is not None:
+        _draw_groundings(image, groundings, output)
+    if as_json:
+        record = {"image": str(image), "model": model, "groundings": [found.to_dict() for found in groundings]}
+        print(json.dumps(record, ensure_ascii=False))
+        return
+    for found in groundings:
+        if found.box_xyxy_px is None:
+            print(f"{found.text}: none ({found.reason})")
+        else:
+            score = "" if math.isnan(found.score) else f" (score {found.score:.2f})"
+            print(f"{found.text}: {','.join(f'{value:g}' for value in found.box_xyxy_px)}{score}")
+
+
+@app.command()
+def describe(
+    video: EitherArgument,
+    box: Annotated[str, typer.Option(metavar="x1,y1,x2,y2", help="The object's box, of a video in frame 1, pixels.")],
+    model: ModelOption = "elysium-tiny",
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a box of a picture or video."""
+    (box_xyxy_px,) = check_boxes([box], open_info(video))
+    description = load_tracker(model, device).describe(video, box_xyxy_px)
+    record = {"video": str(video), "model": model, "box_xyxy_px": box_xyxy_px, "description": description}
+    print(json.dumps(record, ensure_ascii=False) if as_json else description)
+
+
+@app.command()
+def ask(
+    video: EitherArgument,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words.")],
+    model: ModelOption = "elysium-tiny",
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question about a picture or video."""
+    open_info(video)
+    (question,) = check_words([question], "QUESTION")
+    answer = load_tracker(model, device).ask(video, question)
+    record = {"video": str(video), "model": model, "question": question, "answer": answer}
+    print(json.dumps(record, ensure_ascii=False) if as_json else answer)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="The same seed gives the same clips.")] = 0,
+) -> None:
+    """Write synthetic clips with exact boxes: mp4 files, and one JSONL row for each object and task."""
+    check_new_folder(out)
+    from elysium.training.synthetic.dataset import write_dataset
+
+    unfinished = out.absolute().with_name(f".{out.absolute().name}.part")
+    unfinished.mkdir(parents=True)
+    try:
+        with stderr.status(f"Writing {count} clips"):
+            write_dataset(unfinished, count=count, seed=seed)
+        if out.exists():
+            out.rmdir()
+        os.replace(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    print(f"Clips: {out}")
+
+
+def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
+    """The picture with the boxes that were found."""
+    from PIL import Image
+
+    from elysium.processing.atomic_files import atomic_path
+    from elysium.tracking.streams import load_picture
+    from elysium.visualization.annotate import annotate_frame
+
+    boxes, labels = [found.box_xyxy_px for found in groundings], [found.text for found in groundings]
+    scores = [found.score if found.valid else None for found in groundings]
+    picture = annotate_frame(load_picture(image), boxes, labels, scores=scores)
+    with atomic_path(output) as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def run(args: list[str]) -> int:
+    """Runs a command line and returns its exit code; errors are printed as one line."""
+    try:
+        return int(app(args=args or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in args:
+            traceback.print_exc()
+        say(explain(error))
+        return error.exit_code if isinstance(error, typer.TyperException) else 1
+
+
+def main() -> None:
+    """What the console script calls."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""What the commands share: arguments that are checked before the work, errors in one line, progress."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from elysium.processing.structures import TrackingResult
+    from elysium.processing.video_io import VideoInfo
+    from elysium.tracking.tracker import Tracker
+
+Box = tuple[float, float, float, float]
+
+INTERRUPTED = 130
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line to the user, on stderr, so that stdout holds results alone."""
+    print(" ".join(message.split()), file=sys.stderr)
+
+
+def explain(error: Exception) -> str:
+    """An error as one line: what the package raises is written for users; anything else is named as unexpected."""
+    if isinstance(error, typer.TyperException):
+        return f"Error: {error.format_message()}"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"Error: {error.filename} must be a file that can be used here, got: {error.strerror}; check the path"
+    if isinstance(error, ValueError | OSError):
+        return f"Error: {error}"
+    return (
+        f"Error: unexpected {type(error).__name__}: {error}; this should not happen, "
+        "please report it with what `elysium --debug …` prints"
+    )
+
+
+def parse_box(text: str) -> Box:
+    """A box as it is typed: four numbers with commas, pixels.
+
+    Raises:
+        typer.BadParameter: other than four numbers.
+
+    >>> parse_box("307,124,414.5,383")
+    (307.0, 124.0, 414.5, 383.0)
+    """
+    try:
+        x1, y1, x2, y2 = (float(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"a box must be four numbers x1,y1,x2,y2 in pixels, got {text!r}; type it like 307,124,414,383",
+            param_hint="--box",
+        ) from None
+    return x1, y1, x2, y2
+
+
+def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
+    """Boxes as typed, each inside the picture.
+
+    Raises:
+        typer.BadParameter: not a box, or not inside the picture.
+    """
+    from elysium.processing.structures import check_box_xyxy_px
+
+    boxes = [parse_box(text) for text in texts]
+    try:
+        return [check_box_xyxy_px(box, info.width, info.height) for box in boxes]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--box") from None
+
+
+def check_words(texts: Sequence[str], name: str) -> list[str]:
+    """Words without blanks at their ends.
+
+    Raises:
+        typer.BadParameter: no words.
+    """
+    from elysium.tracking.session import check_text
+
+    try:
+        return [check_text(text, name=name.strip("-").lower()) for text in texts]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=name) from None
+
+
+def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Path) -> None:
+    """Makes sure, before the work, that a file can be written; makes no folder and leaves nothing behind.
+
+    Raises:
+        typer.BadParameter: another suffix, a folder, or the input itself.
+        OutputError: the folder cannot be made or written.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise typer.BadParameter(
+            f"the file must end in {', '.join(suffixes)}, got {path}; change the suffix", param_hint=option
+        )
+    if path.is_dir():
+        raise typer.BadParameter(f"the output must be a file name, got the folder {path}", param_hint=option)
+    if path.exists() and path.samefile(source):
+        raise typer.BadParameter(
+            f"the output must be another file than the input, got {path} for both; choose another name",
+            param_hint=option,
+        )
+    check_folder(path.absolute().parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that a folder can be written, or made, without making it.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    from elysium.processing.video_io import OutputError
+
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"the folder of an output must be writable, got {folder} ({error.strerror}); choose another path"
+        ) from error
+
+
+def check_new_folder(folder: Path) -> None:
+    """Makes sure that a folder can be made; an empty one may be there.
+
+    Raises:
+        typer.BadParameter: something is there already.
+        OutputError: it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(
+            f"the output must be a new or empty folder, got {folder} with something in it; choose another name",
+            param_hint="OUT",
+        )
+    check_folder(folder.absolute().parent)
+
+
+def open_info(path: Path) -> "VideoInfo":
+    """Size and length of a video or picture.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    from elysium.processing.video_io import VideoReader
+
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def load_tracker(model: str, device: str | None) -> "Tracker":
+    """The model of a command, after the cheap checks.
+
+    Raises:
+        CheckpointError: no checkpoint that can be loaded.
+        typer.BadParameter: no such device.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with stderr.status(f"Loading {model}"):
+        import torch
+        from transformers.utils import logging
+
+        from elysium.checkpoints import find_checkpoint
+        from elysium.tracking.tracker import Tracker
+
+        logging.disable_progress_bar()
+        if device is not None:
+            _check_device(torch, device)
+        tracker = Tracker.from_pretrained(find_checkpoint(model), device=device)
+    tracker.name = model
+    if "synthetic" in tracker.trained_on.lower():
+        say(f"Note: {model} was trained on synthetic scenes; on other pictures it may fail.")
+    return tracker
+
+
+def _check_device(torch: object, device: str) -> None:
+    """A small tensor goes there."""
+    try:
+        torch.empty(1, device=device)  # type: ignore[attr-defined]
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(
+            f"the device must be one that torch can use here, got {device!r} ({reason}); leave it out, or give cpu",
+            param_hint="--device",
+        ) from None
+
+
+@contextmanager
+def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
+    """A progress bar that counts frames, on stderr, gone when it is done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield FrameProgress(progress, task)
+
+
+class FrameProgress:
+    """The bar of `frame_progress`."""
+
+    def __init__(self, progress: Progress, task: object) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self, num_frames: int) -> None:
+        """So many frames are done."""
+        self._progress.update(self._task, completed=num_frames)  # type: ignore[arg-type]
+
+
+def summary(result: "TrackingResult") -> list[str]:
+    """One line for each object: frames with a box, frames without by reason, mean score."""
+    lines = []
+    for track in result.tracks:
+        scores = track.scores[track.valid]
+        reasons = [reason for reason in track.reasons if reason is not None]
+        missing = [f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons))]
+        mean = f", mean score {scores.mean():.2f}" if len(scores) else ""
+        lines.append(f"{track.label}: a box in {len(scores)} of {len(track)} frames{mean}")
+        if missing:
+            lines[-1] += f" ({', '.join(missing)})"
+    return lines
