@@ -169,16 +169,14 @@ def load_tracker(model: str, device: str | None) -> "Tracker":
         import torch
         from transformers.utils import logging
 
-        from elysium.checkpoints import find_checkpoint
         from elysium.tracking.tracker import Tracker
 
         logging.disable_progress_bar()
         if device is not None:
             _check_device(torch, device)
-        tracker = Tracker.from_pretrained(find_checkpoint(model), device=device)
-    tracker.name = model
+        tracker = Tracker.from_pretrained(model, device=device)
     if "synthetic" in tracker.trained_on.lower():
-        say(f"Note: {model} was trained on synthetic scenes; on other pictures it may fail.")
+        say(f"Note on {model}: {tracker.trained_on}.")
     return tracker
 
 
