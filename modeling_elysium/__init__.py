@@ -1,0 +1,6 @@
+"""The model: configuration, token selector, and the classes that transformers' Auto classes give."""
+
+from .configuration_elysium import ElysiumConfig
+from .modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel, ElysiumPreTrainedModel
+
+__all__ = ["ElysiumConfig", "ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

@@ -1,0 +1,56 @@
+"""Muon for the block matrices, AdamW for everything else, as one optimizer that a Trainer can hold, save and resume."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Two optimizers behind one face: `torch.optim.Muon` (update scale of AdamW, so one learning rate serves both)
+    on the 2-D weights of transformer layers, `torch.optim.AdamW` on embeddings, norms, biases and heads."""
+
+    def __init__(self, module: nn.Module, *, lr: float, weight_decay: float):
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
+        chosen = {id(p) for p in matrices}
+        rest = [p for _, p in named if id(p) not in chosen]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay),
+        ]
+        super().__init__([{"params": matrices}, {"params": rest}], {"lr": lr})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """A scheduler changes `param_groups`; both parts must see it."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Callable | None = None) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+
+def linear_decay(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, hold: float, floor: float = 0.03) -> LambdaLR:
+    """Linear warm-up, the full rate until `hold` of the run, then a line towards 0 that stops at `floor`."""
+
+    def factor(step: int) -> float:
+        done = step / max(steps, 1)
+        decay = 1.0 if done < hold else max(floor, (1 - done) / (1 - hold))
+        return min(1.0, (step + 1) / max(warmup, 1)) * decay
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,71 @@
+"""Backgrounds of the synthetic world: gradients, smooth noise and "dead leaves" (overlapping textured shapes, whose
+statistics are close to those of photographs: Lee, Mumford and Huang, IJCV 2001)."""
+
+import cv2
+import numpy as np
+
+BACKGROUND_SIDE = 512
+
+
+def smooth_noise(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) float picture in 0..255: coarse noise over a flat colour, in one to three octaves."""
+    picture = np.broadcast_to(rng.uniform(20, 235, 3), (side, side, 3)).astype(np.float32)
+    for cells in rng.choice([2, 3, 5, 9, 17, 40], int(rng.integers(1, 4)), replace=False):
+        noise = rng.standard_normal((cells, cells, 3)).astype(np.float32) * rng.choice([8, 20, 45])
+        mode = cv2.INTER_CUBIC if rng.random() < 0.75 else cv2.INTER_NEAREST
+        picture = picture + cv2.resize(noise, (side, side), interpolation=mode)
+    return np.clip(picture, 0, 255)
+
+
+def gradient(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) float picture in 0..255: a slope between two colours."""
+    axis = np.linspace(-0.5, 0.5, side, dtype=np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    mix = np.clip(0.5 + np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None], 0, 1)[..., None]
+    return rng.uniform(10, 245, 3) * mix + rng.uniform(10, 245, 3) * (1 - mix)
+
+
+def stripes(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) float picture in 0..255: soft stripes or a chequered ground."""
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    angle, frequency = rng.uniform(0, np.pi), rng.uniform(3, 18)
+    wave = np.sin(2 * np.pi * frequency * (np.cos(angle) * x + np.sin(angle) * y))
+    if rng.random() < 0.5:
+        wave = wave * np.sin(2 * np.pi * frequency * (np.sin(angle) * x - np.cos(angle) * y))
+    mix = (0.5 + 0.5 * np.tanh(wave * rng.uniform(1, 6)))[..., None]
+    return rng.uniform(10, 245, 3) * mix + rng.uniform(10, 245, 3) * (1 - mix)
+
+
+def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) float picture in 0..255: shapes with power-law sizes laid over each other, lightly textured."""
+    canvas = smooth_noise(rng, side).astype(np.uint8)
+    palette = np.clip(rng.uniform(0, 255, (int(rng.integers(3, 9)), 3)), 0, 255)
+    for _ in range(int(rng.integers(60, 260))):
+        radius = side * 0.012 * rng.random() ** -0.75
+        radius = float(min(radius, side * 0.35))
+        centre = rng.uniform(0, side, 2)
+        colour = np.clip(palette[rng.integers(len(palette))] + rng.normal(0, 18, 3), 0, 255).tolist()
+        if rng.random() < 0.4:
+            axes = (int(radius) + 1, int(radius * rng.uniform(0.3, 1)) + 1)
+            middle = (int(centre[0]), int(centre[1]))
+            cv2.ellipse(canvas, middle, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+        else:
+            count = int(rng.integers(3, 7))
+            angles = np.sort(rng.uniform(0, 2 * np.pi, count))
+            points = centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+            cv2.fillPoly(canvas, [points.astype(np.int32)], colour, cv2.LINE_AA)
+    grain = rng.standard_normal((side // 4, side // 4, 1)).astype(np.float32) * rng.uniform(2, 14)
+    return np.clip(canvas + cv2.resize(grain, (side, side))[..., None], 0, 255)
+
+
+def make_background(rng: np.random.Generator, side: int = BACKGROUND_SIDE) -> list[np.ndarray]:
+    """A background of a random sort: uint8 RGB, whole, halved and quartered, so that it can be drawn small."""
+    makers = (dead_leaves, smooth_noise, gradient, stripes)
+    maker = makers[rng.choice(len(makers), p=[0.6, 0.2, 0.12, 0.08])]
+    picture = np.clip(maker(rng, side), 0, 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.5))
+    levels = [picture]
+    for _ in range(2):
+        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return levels

@@ -1,0 +1,148 @@
+"""elysium-tiny before training: configuration, tokenizer, processor and initial weights."""
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPImageProcessor, GenerationConfig
+
+from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts.chat_template import read_chat_template
+from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+from elysium.training.synthetic import WORLD_WORDS
+from elysium.training.tokenizer import build_tiny_tokenizer
+
+TRAINED_ON = (
+    "trained on synthetic scenes (generated coloured shapes and textured cut-outs); words work for those shapes only"
+)
+
+
+def build_config(model: dict[str, Any], tokenizer: Any) -> ElysiumConfig:
+    """The configuration of a small Elysium.
+
+    Args:
+        model: the recipe's ``model`` section: image_size, patch_size, num_kept_tokens, vision_width, vision_layers,
+            text_width, text_layers.
+    """
+    vision_width, text_width = model["vision_width"], model["text_width"]
+    return ElysiumConfig(
+        vision_config={
+            "model_type": "clip_vision_model",
+            "hidden_size": vision_width,
+            "intermediate_size": 4 * vision_width,
+            "num_hidden_layers": model["vision_layers"],
+            "num_attention_heads": vision_width // 32,
+            "image_size": model["image_size"],
+            "patch_size": model["patch_size"],
+            "hidden_act": "gelu_pytorch_tanh",
+            "projection_dim": vision_width,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": text_width,
+            "intermediate_size": text_width * 8 // 3 // 32 * 32,
+            "num_hidden_layers": model["text_layers"],
+            "num_attention_heads": text_width // 32,
+            "num_key_value_heads": text_width // 32,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        num_kept_tokens=model["num_kept_tokens"],
+        vision_feature_layer=-1,
+        vision_feature_norm=True,
+        kept_position_embedding=True,
+        trained_on=TRAINED_ON,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def build_processor(config: ElysiumConfig, tokenizer: Any) -> ElysiumProcessor:
+    """Processor whose pictures are squeezed to the model's square."""
+    size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
+    return ElysiumProcessor(
+        image_processor=CLIPImageProcessor(size=size, do_center_crop=False),
+        video_processor=ElysiumVideoProcessor(size=size),
+        tokenizer=tokenizer,
+        chat_template=read_chat_template(),
+        num_kept_tokens=config.num_kept_tokens,
+        box_rounding=config.box_rounding,
+        allow_absent=config.allow_absent,
+    )
+
+
+def _grid_waves(side: int, width: int) -> torch.Tensor:
+    """(side * side, width): sines and cosines of a patch's column and row, as a start for learned positions."""
+    frequency = torch.exp(torch.linspace(math.log(0.5), math.log(12), width // 4)) * 2 * math.pi
+    place = (torch.arange(side) + 0.5) / side
+    waves = torch.cat([(place[:, None] * frequency).sin(), (place[:, None] * frequency).cos()], dim=1)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.cat([waves[columns.flatten()], waves[rows.flatten()]], dim=1)
+
+
+@torch.no_grad()
+def initialise(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
+    """Weights to start from when nothing is pretrained.
+
+    transformers' default (normal, 0.02) makes a network this narrow learn slowly: linear layers start at
+    1/sqrt(fan-in) with the residual branches at 0.3 of that, places and integers start as waves, so that near places
+    and near integers are alike from the first step.
+    """
+    config, core = model.config, model.model
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for layer in core.vision_tower.encoder.layers:
+        layer.self_attn.out_proj.weight.mul_(0.3)
+        layer.mlp.fc2.weight.mul_(0.3)
+    for layer in core.language_model.layers:
+        layer.self_attn.o_proj.weight.mul_(0.3)
+        layer.mlp.down_proj.weight.mul_(0.3)
+    model.lm_head.weight.mul_(0.3)
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    embeddings = core.vision_tower.embeddings
+    nn.init.normal_(embeddings.patch_embedding.weight, std=embeddings.patch_embedding.weight[0].numel() ** -0.5)
+    width = embeddings.embed_dim
+    embeddings.position_embedding.weight[1:, : width // 4 * 4] = _grid_waves(side, width) * 0.5
+    text_width = config.text_config.hidden_size
+    core.kept_position_embedding.weight.copy_(_grid_waves(side, text_width) * 0.4)
+    table = core.language_model.embed_tokens.weight
+    nn.init.normal_(table, std=0.3)
+    number = torch.arange(100) / 100
+    frequency = torch.exp(torch.linspace(math.log(0.5), math.log(12), text_width // 4)) * 2 * math.pi
+    waves = torch.cat([(number[:, None] * frequency).sin(), (number[:, None] * frequency).cos()], dim=1)
+    ids = [tokenizer.convert_tokens_to_ids(str(n)) for n in range(100)]
+    table[ids, : waves.shape[1]] = waves * 0.4
+
+
+def build_tiny(model: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """Untrained model and processor of the recipe's ``model`` section."""
+    tokenizer = build_tiny_tokenizer(WORLD_WORDS)
+    config = build_config(model, tokenizer)
+    network = ElysiumForConditionalGeneration(config)
+    initialise(network, tokenizer)
+    network.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=512,
+    )
+    return network, build_processor(config, tokenizer)
+
+
+def save_checkpoint(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, folder: str | os.PathLike):
+    """Writes weights (safetensors, fp32), configuration, processor and tokenizer."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,237 @@
+"""Training batches of elysium-tiny: scenes rendered on the fly, several questions to each, all on one visual prefix.
+
+Item i of the data set is a whole batch and depends on (seed, i) alone, so that a resumed run sees the same batches.
+Letters: B clips, T frames, O tracked objects, N patches, Q questions a clip, L tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts.phrasings import load_phrasings
+from elysium.training.synthetic import (
+    RenderedClip,
+    Scene,
+    SceneConfig,
+    World,
+    description,
+    referring_expressions,
+    render_clip,
+    simple_questions,
+)
+from elysium.training.synthetic.sprites import COLOURS, KINDS
+
+MAX_OBJECTS = 8
+IGNORE = -100
+_VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
+_IMAGE_QUESTIONS = ("rec",) * 4 + ("reg",) * 2
+_FRAME_QUESTIONS = ("sot",) * 4 + ("rsot", "video_reg")
+_CLIP_QUESTIONS = ("sot",) * 3 + ("rsot",) * 2 + ("video_reg", "video_qa")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question on a clip: texts, the object it is about (-1 for none) and the frames of its answer's boxes."""
+
+    question: str
+    answer: str
+    object_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """Which clips a stage trains on.
+
+    frames: choices of T with weights; clips_per_batch: B for each T.
+    """
+
+    frames: dict[int, float]
+    clips_per_batch: dict[int, int]
+    scene: SceneConfig
+    box_jitter: float = 0.08
+    share_other_phrasings: float = 0.2
+
+
+class TinyBatches(Dataset):
+    """Map-style data set of whole batches.
+
+    Args:
+        processor: gives prefix, question phrasing and tokenizer, so that training reads what inference asks.
+        ranks: processes that train together; batches i*ranks .. i*ranks+ranks-1 have the same T.
+    """
+
+    def __init__(
+        self, processor: ElysiumProcessor, plan: BatchPlan, *, num_batches: int, seed: int, ranks: int, image_size: int
+    ):
+        self.processor, self.plan = processor, plan
+        self.num_batches, self.seed, self.ranks, self.image_size = num_batches, seed, ranks, image_size
+        self.phrasings = load_phrasings()
+        self.world = World(seed)
+        self.patches = image_size // 8
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        shared = np.random.default_rng((self.seed, 11, index // self.ranks))
+        choices = list(self.plan.frames)
+        num_frames = int(shared.choice(choices, p=np.array(list(self.plan.frames.values()))))
+        as_image = num_frames == 1 and bool(shared.random() < 0.6)
+        rng = np.random.default_rng((self.seed, 12, index))
+        count = self.plan.clips_per_batch[num_frames]
+        tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else _CLIP_QUESTIONS
+        # One phrasing a task and batch: rows of like length, little padding.
+        templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
+        clips, long_questions, short_questions = [], [], []
+        for position in range(count):
+            scene = self.world.sample(index * 1000 + position, self.plan.scene)
+            clip = self._render(scene, num_frames, rng)
+            clips.append((scene, clip))
+            turn = int(rng.integers(0, 1000))  # questions go round the objects, so that few are asked about twice
+            questions = [self._ask(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(tasks)]
+            is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
+            long_questions.append([q for q, short in zip(questions, is_short, strict=True) if not short])
+            short_questions.append([q for q, short in zip(questions, is_short, strict=True) if short])
+        return {
+            "frames": torch.from_numpy(np.concatenate([clip.frames for _, clip in clips])),
+            "prefix_ids": torch.tensor(self._prefix(num_frames, as_image)),
+            **self._object_tensors(clips, num_frames),
+            "boxes_group": self._encode(long_questions),
+            "words_group": self._encode(short_questions),
+        }
+
+    def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> RenderedClip:
+        size, aspect = self.image_size, float(rng.choice(_VIEW_ASPECTS))
+        first = int(rng.integers(0, 40))
+        if rng.random() < 0.7:
+            return render_clip(scene, num_frames, (size, size), first_frame=first, view_aspect=aspect)
+        large = render_clip(scene, num_frames, (2 * size, 2 * size), first_frame=first, view_aspect=aspect)
+        halved = large.frames.reshape(num_frames, size, 2, size, 2, 3).mean((2, 4))
+        large.frames = np.round(halved).astype(np.uint8)
+        large.owners = large.owners[:, ::2, ::2]
+        return large
+
+    def _prefix(self, num_frames: int, as_image: bool) -> list[int]:
+        """Tokens from the system sentence to the line break behind the frames."""
+        kind = "image" if as_image else "video"
+        messages = [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": ""}]}]
+        text = self.processor.apply_chat_template(messages, tokenize=False)
+        if as_image:
+            text = text.replace("<image>", "<image>" * self.processor.num_kept_tokens)
+        else:
+            text = text.replace("<video>", self.processor.expand_frames(num_frames))
+        return self.processor.tokenizer.encode(text, add_special_tokens=False)
+
+    def _object_tensors(self, clips: list[tuple[Scene, RenderedClip]], num_frames: int) -> dict[str, torch.Tensor]:
+        count, grid = len(clips), self.patches
+        boxes = np.zeros((count, num_frames, MAX_OBJECTS, 4), np.float32)
+        visible = np.zeros((count, num_frames, MAX_OBJECTS), bool)
+        coverage = np.zeros((count, num_frames, MAX_OBJECTS, grid * grid), np.float32)
+        colours = np.full((count, MAX_OBJECTS), IGNORE)
+        kinds = np.full((count, MAX_OBJECTS), IGNORE)
+        patch = self.image_size // grid
+        for b, (scene, clip) in enumerate(clips):
+            objects = clip.visible.shape[1]
+            boxes[b, :, :objects], visible[b, :, :objects] = clip.boxes_xyxy_norm, clip.visible
+            for o in range(objects):
+                tiles = (clip.owners == o).reshape(num_frames, grid, patch, grid, patch)
+                coverage[b, :, o] = tiles.mean((2, 4)).reshape(num_frames, -1)
+                sprite = scene.objects[scene.tracked[o]].sprite
+                if sprite.kind is not None:
+                    colours[b, o] = list(COLOURS).index(sprite.colour)
+                    kinds[b, o] = KINDS.index(sprite.kind)
+        arrays = {"boxes": boxes, "visible": visible, "coverage": coverage, "colours": colours, "kinds": kinds}
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+    def _template(self, task: str, rng: np.random.Generator) -> str:
+        if rng.random() < self.plan.share_other_phrasings:
+            return self.phrasings[task][rng.integers(len(self.phrasings[task]))]
+        return self.processor.task_prompts[task]
+
+    def _ask(
+        self, task: str, template: str, turn: int, scene: Scene, clip: RenderedClip, rng: np.random.Generator
+    ) -> Question:
+        """One question of the task; another task's where the scene has nothing to ask about."""
+        num_frames, objects = clip.visible.shape
+        if task == "video_qa":
+            pairs = simple_questions(scene)
+            if pairs:
+                question, answer = pairs[rng.integers(len(pairs))]
+                return Question(template.replace("{question}", question), answer, -1)
+            return Question("How many frames are there?", str(num_frames), -1)
+        referring = {o: referring_expressions(scene, o, clip.boxes_xyxy_norm, clip.visible) for o in range(objects)}
+        in_first = [o for o in range(objects) if clip.visible[0, o]]
+        if task in ("rec", "rsot"):
+            able = [o for o in range(objects) if referring[o] and (task == "rsot" or clip.visible[0, o])]
+        elif task in ("reg", "video_reg"):
+            able = [o for o in in_first if description(scene, o)]
+        else:
+            able = in_first
+        if not able:
+            return Question(f"How many objects are at {format_box((0, 0, 1, 1))}?", str(len(in_first)), -1)
+        chosen = able[turn % len(able)]
+        boxes = [clip.boxes_xyxy_norm[t, chosen] if clip.visible[t, chosen] else None for t in range(num_frames)]
+        if task in ("reg", "video_reg"):
+            box = format_box(self._jitter(boxes[0], rng))
+            return Question(template.replace("{box}", box), str(description(scene, chosen)), chosen)
+        if task == "rec":
+            text = str(rng.choice(referring[chosen]))
+            return Question(template.replace("{text}", text), format_box(boxes[0]), chosen)
+        if task == "rsot":
+            question = template.replace("{text}", str(rng.choice(referring[chosen])))
+        else:
+            question = template.replace("{box}", format_box(self._jitter(boxes[0], rng)))
+        return Question(question, format_frames(boxes), chosen)
+
+    def _jitter(self, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Half of the boxes in questions are a little off, so that the model looks instead of copying."""
+        if rng.random() < 0.5:
+            return box
+        extent = np.tile(box[2:] - box[:2], 2)
+        moved = np.clip(box + extent * rng.normal(0, self.plan.box_jitter, 4), 0, 1)
+        return moved if (moved[2:] - moved[:2]).min() > 0.02 else box
+
+    def _encode(self, questions: list[list[Question]]) -> dict[str, torch.Tensor]:
+        """Right-padded tokens of B * Q questions with answers.
+
+        labels is IGNORE outside answers; coordinate_frame says, for the token whose successor is a coordinate, which
+        frame it belongs to (-1 elsewhere); object_index (B * Q,).
+        """
+        tokenizer = self.processor.tokenizer
+        rows = []
+        for question in (q for clip in questions for q in clip):
+            asked = tokenizer.encode(question.question + " ASSISTANT:", add_special_tokens=False)
+            answer = tokenizer.encode(" " + question.answer, add_special_tokens=False) + [tokenizer.eos_token_id]
+            rows.append((asked, answer, question.object_index))
+        length = max(len(asked) + len(answer) for asked, answer, _ in rows)
+        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+        labels = torch.full((len(rows), length), IGNORE)
+        frame_of = torch.full((len(rows), length), -1)
+        for row, (asked, answer, object_index) in enumerate(rows):
+            whole = torch.tensor(asked + answer)
+            ids[row, : len(whole)] = whole
+            labels[row, len(asked) - 1 : len(whole) - 1] = whole[len(asked) :]
+            if object_index >= 0:
+                self._mark_coordinates(frame_of[row], asked, answer)
+        objects = torch.tensor([object_index for _, _, object_index in rows])
+        return {"ids": ids, "labels": labels, "coordinate_frame": frame_of, "object_index": objects}
+
+    def _mark_coordinates(self, frame_of: torch.Tensor, asked: list[int], answer: list[int]) -> None:
+        bracket, close = self.processor.tokenizer.convert_tokens_to_ids(["[", "]"])
+        comma = self.processor.tokenizer.convert_tokens_to_ids(",")
+        none_id = self.processor.tokenizer.encode(" none", add_special_tokens=False)[0]
+        frame, inside = -1, False
+        for position, token in enumerate(answer):
+            if token == bracket:
+                frame, inside = frame + 1, True
+            elif token == none_id:
+                frame += 1
+            elif token == close:
+                inside = False
+            elif inside and token != comma:
+                frame_of[len(asked) + position - 1] = frame

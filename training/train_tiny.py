@@ -1,0 +1,135 @@
+"""Trains elysium-tiny from scratch on the synthetic world, on the CPU.
+
+    torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_images.yaml
+    torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
+
+The first stage learns single frames, the second clips. Each stage is a run of transformers' Trainer (logging, saving
+and resuming are its own): stopped at any time and started again with the same command, it goes on from its last save.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+from torch import nn
+from transformers import AutoProcessor, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.training.optimizers import MuonWithAdamW, linear_decay
+from elysium.training.synthetic import SceneConfig
+from elysium.training.tiny_checkpoint import build_tiny, save_checkpoint
+from elysium.training.tiny_data import BatchPlan, TinyBatches
+from elysium.training.tiny_losses import TinyTrainingModel
+
+
+class TinyTrainer(Trainer):
+    """Trainer over a data set of ready batches, with its loss parts in the log."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._parts: dict[str, list[float]] = {}
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any):
+        outputs = model(**inputs)
+        for name, value in outputs.items():
+            if name != "loss":
+                self._parts.setdefault(name.lstrip("_"), []).append(float(value))
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs |= {name: round(sum(values) / len(values), 4) for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+
+def _scene_config(values: dict[str, Any]) -> SceneConfig:
+    return SceneConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _load(recipe: dict[str, Any]):
+    """Model and processor: those of `start_from`, or untrained ones of the recipe's `model` section."""
+    if "start_from" in recipe:
+        model = ElysiumForConditionalGeneration.from_pretrained(recipe["start_from"], dtype=torch.float32)
+        return model, AutoProcessor.from_pretrained(recipe["start_from"])
+    return build_tiny(recipe["model"])
+
+
+def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None) -> None:
+    """One stage, from its recipe to `output/final`."""
+    import elysium  # noqa: F401  (registers the Auto classes)
+
+    torch.manual_seed(recipe["seed"])
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    if threads:
+        torch.set_num_threads(threads)
+    model, processor = _load(recipe)
+    # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
+    model.set_attn_implementation("eager")
+    network = TinyTrainingModel(model, processor, recipe["losses"])
+    steps, ranks = max_steps or recipe["steps"], int(os.environ.get("WORLD_SIZE", "1"))
+    plan = BatchPlan(
+        frames={int(t): weight for t, weight in recipe["frames"].items()},
+        clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
+        scene=_scene_config(recipe["scene"]),
+        box_jitter=recipe["box_jitter"],
+    )
+    batches = TinyBatches(
+        processor,
+        plan,
+        num_batches=steps * ranks,
+        seed=recipe["seed"],
+        ranks=ranks,
+        image_size=model.config.vision_config.image_size,
+    )
+    arguments = TrainingArguments(
+        output_dir=str(output),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        use_cpu=True,
+        bf16=True,
+        max_grad_norm=1.0,
+        logging_steps=recipe["logging_steps"],
+        save_steps=recipe["save_steps"],
+        save_total_limit=2,
+        report_to="none",
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=True,
+        dataloader_num_workers=recipe["loader_workers"],
+        disable_tqdm=True,
+        seed=recipe["seed"],
+    )
+    optimizer = MuonWithAdamW(network, lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
+    scheduler = linear_decay(optimizer, steps=steps, warmup=recipe["warmup_steps"], hold=recipe["hold"], floor=recipe["floor"])
+    trainer = TinyTrainer(
+        model=network,
+        args=arguments,
+        train_dataset=batches,
+        data_collator=lambda items: items[0],
+        optimizers=(optimizer, scheduler),
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)) if output.is_dir() else None)
+    if trainer.is_world_process_zero():
+        model.set_attn_implementation("sdpa")
+        save_checkpoint(model, processor, output / "final")
+
+
+def main(
+    recipe: Annotated[Path, typer.Option(help="YAML of the stage.")],
+    output: Annotated[Path | None, typer.Option(help="Run folder; the recipe's own by default.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Fewer steps than the recipe's, for a trial.")] = None,
+) -> None:
+    """Trains one stage of elysium-tiny."""
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    train(values, output or Path(values["output"]), max_steps=max_steps)
+
+
+if __name__ == "__main__":
+    typer.run(main)
