@@ -81,11 +81,12 @@ class ContainerSource:
             duration_s = float(stream.duration * stream.time_base)
         elif container.duration is not None:
             duration_s = container.duration / av.time_base
-        return VideoInfo(str(self.path), width, height, fps, _declared_frames(stream), duration_s)
+        return VideoInfo(str(self.path), width, height, fps, _declared_frames(container, stream), duration_s)
 
     def moments(self, warnings: list[str]) -> Generator[Moment]:
         """Decodes what can be decoded; appends to ``warnings`` what could not."""
         decoded = damaged = resized = 0
+        times_s: list[float] = []  # of the first frame and the latest
         with closing(self._open()) as container:
             stream = _video_stream(container, self.path)
             stream.thread_type = "AUTO"
@@ -98,15 +99,27 @@ class ContainerSource:
                     matrix = _display_matrix(frame)
                 decoded += 1
                 resized += (frame.width, frame.height) != self.size
+                if frame.time is not None:
+                    times_s[1:] = [frame.time]
                 yield Moment(frame.time, partial(self._to_rgb, frame, matrix))
-        declared = self.info.num_frames
-        if declared is not None and decoded < declared:
-            missing = f"decoded {decoded} of {declared} frames of {self.path}; the file is cut short or damaged"
-            warnings.append(missing)
+        warnings += self._shortfall(decoded, times_s[-1] - times_s[0] if times_s else None)
         if damaged:
-            warnings.append(f"{damaged} places of {self.path} are damaged: their frames are missing or incomplete")
+            warnings.append(f"{self.path} is damaged in {damaged} place(s): frames there are missing or incomplete")
         if resized:
             warnings.append(f"{resized} frames of {self.path} had another size and were scaled to the first frame's")
+
+    def _shortfall(self, decoded: int, span_s: float | None) -> list[str]:
+        """A warning where fewer frames decoded, or for a shorter time, than the file declares."""
+        declared, duration_s = self.info.num_frames, self.info.duration_s
+        if declared is not None:
+            short = f"decoded {decoded} of {declared} frames of {self.path}; the file is cut short or damaged"
+            return [short] if decoded < declared else []
+        if duration_s is None or span_s is None or duration_s - span_s <= max(0.5, 0.05 * duration_s):
+            return []
+        return [
+            f"decoded {decoded} frames, up to {span_s:.1f} of the {duration_s:.1f} s that {self.path} declares; "
+            "the file may be cut short"
+        ]
 
     def _to_rgb(self, frame: Any, matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         width, height = self.size
@@ -127,12 +140,13 @@ def _video_stream(container: Any, path: Path) -> Any:
     )
 
 
-def _declared_frames(stream: Any) -> int | None:
-    """Frames that the file says it has, less those that an edit list cuts away."""
+def _declared_frames(container: Any, stream: Any) -> int | None:
+    """Frames that the file says it has, less those that the edit list of an mp4 cuts away."""
     if not stream.frames:
         return None
-    indexed = sum(not entry.is_discard for entry in stream.index_entries)
-    return min(stream.frames, indexed) if indexed else int(stream.frames)
+    if "mp4" not in container.format.name:
+        return int(stream.frames)
+    return sum(not entry.is_discard for entry in stream.index_entries) or int(stream.frames)
 
 
 def _display_matrix(frame: Any) -> tuple[int, int, int, int]:

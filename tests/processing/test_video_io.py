@@ -178,6 +178,50 @@ def test_a_truncated_video_gives_what_decodes_and_a_warning_with_counts(tmp_path
     assert clip.frame_indices[-1] == decoded - 1
 
 
+def test_a_truncated_video_that_declares_only_a_duration_gives_a_warning_with_times(tmp_path):
+    write_raw(tmp_path / "a.mkv", noise(40))
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    whole, cut = VideoReader(tmp_path / "a.mkv"), VideoReader(tmp_path / "cut.mkv")
+    assert 0 < len(list(cut)) < len(list(whole)) == 40
+    assert whole.warnings == []
+    assert any("of the 4.0 s" in warning for warning in cut.warnings)
+
+
+def test_damage_in_the_middle_is_counted_and_the_frames_after_it_are_kept(tmp_path):
+    write_raw(tmp_path / "a.mp4", noise(40), options={"movflags": "+faststart"})
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 8] = bytes(len(data) // 8)
+    (tmp_path / "a.mp4").write_bytes(data)
+    reader = VideoReader(tmp_path / "a.mp4")
+    times_s = [frame.timestamp_s for frame in reader]
+    assert times_s[-1] > 3.5
+    assert any("is damaged in" in warning for warning in reader.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.webm", "libvpx-vp9"),
+        ("a.avi", "mpeg4"),
+        ("a.mkv", "libx264"),
+        ("a.ts", "libx264"),
+        ("a:b%03d.mp4", "libx264"),
+    ],
+)
+def test_other_containers_and_odd_names_are_read_whole(tmp_path, name, codec):
+    with av.open(f"file:{tmp_path / name}", "w") as container:
+        stream = container.add_stream(codec, rate=10, width=64, height=48, pix_fmt="yuv420p")
+        for image in noise(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    reader = VideoReader(tmp_path / name)
+    assert len(list(reader)) == 5
+    assert reader.warnings == []
+    assert read_video(tmp_path / name, num_frames=2).frame_indices.tolist() == [0, 4]
+
+
 def test_frames_cut_away_by_an_edit_list_are_not_called_missing(tmp_path):
     write_raw(tmp_path / "a.mp4", noise(30))
     with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
