@@ -222,6 +222,31 @@ def test_other_containers_and_odd_names_are_read_whole(tmp_path, name, codec):
     assert read_video(tmp_path / name, num_frames=2).frame_indices.tolist() == [0, 4]
 
 
+def test_frames_that_change_size_are_scaled_to_the_first_and_counted(tmp_path):
+    write_raw(tmp_path / "a.h264", [quadrants()] * 3)
+    write_raw(tmp_path / "b.h264", [quadrants(96, 128)] * 2)
+    (tmp_path / "both.h264").write_bytes((tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
+    reader = VideoReader(tmp_path / "both.h264")
+    assert [corners(frame.image) for frame in reader] == ["RGBW"] * 5
+    assert any(warning.startswith("2 frames") for warning in reader.warnings)
+    assert {frame.image.shape for frame in reader} == {(48, 64, 3)}
+
+
+def test_a_song_with_a_cover_picture_is_audio_only(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=8000)
+        cover = container.add_stream("mjpeg", rate=1, width=64, height=48, pix_fmt="yuvj420p")
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(quadrants(), format="rgb24").reformat(format="yuvj420p")
+        container.mux(cover.encode(picture))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    with pytest.raises(VideoError, match="only audio"):
+        VideoReader(tmp_path / "a.mp4")
+
+
 def test_frames_cut_away_by_an_edit_list_are_not_called_missing(tmp_path):
     write_raw(tmp_path / "a.mp4", noise(30))
     with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
