@@ -1,5 +1,8 @@
 """What is drawn, checked on pixels."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -113,6 +116,19 @@ def test_the_picture_that_is_drawn_on_is_not_changed():
     np.testing.assert_array_equal(image, GREY)
 
 
+def test_without_opencv_the_same_box_is_drawn_and_nothing_is_warned_of():
+    code = (
+        "import sys; sys.modules['cv2'] = None\n"
+        "import numpy as np\n"
+        "from elysium.visualization.annotate import annotate_frame\n"
+        "image = np.full((240, 320, 3), 128, np.uint8)\n"
+        "print(annotate_frame(image, [(100, 100, 200, 180)], ['cup'])[180, 150].tolist())"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(list(object_color(1).as_rgb()))
+
+
 def test_lists_of_different_length_are_refused_with_the_counts():
     with pytest.raises(ValueError, match="got 2, 1, 2 and 2"):
         annotate_frame(GREY, [None, None], ["cup"])
@@ -176,7 +192,8 @@ def test_a_contact_sheet_of_one_small_frame_and_many_objects_is_whole(tmp_path):
     clip = VideoClip.from_frames(np.zeros((1, 20, 30, 3), np.uint8), fps=1)
     tracks = [make_track(i, [True], width=320, text=f"object number {i} with many words") for i in range(1, 13)]
     contact_sheet(clip, make_result(*tracks), tmp_path / "sheet.png")
-    assert Image.open(tmp_path / "sheet.png").size[0] == SHEET_WIDTH_PX
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] == SHEET_WIDTH_PX
 
 
 def test_a_contact_sheet_refuses_other_suffixes_and_no_columns(tmp_path):
