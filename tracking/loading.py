@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
@@ -36,7 +38,9 @@ def load_checkpoint(
     Raises:
         CheckpointError: unknown name, a folder that is no checkpoint, another kind of model, pickled weights, weights
             that are damaged or do not fit, or no processor.
+        ValueError: no such device.
     """
+    place = _check_device(device)
     name = resolve_checkpoint(name)
     _check_config(name)
     if Path(name).is_dir():
@@ -49,7 +53,7 @@ def load_checkpoint(
             f"a checkpoint must hold its processor (tokenizer, chat template, preprocessor configs), got {name} "
             f"({_first_line(error)}); save it beside the weights with processor.save_pretrained"
         ) from error
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), processor
+    return model.to(place).eval(), processor
 
 
 def resolve_checkpoint(name: str | Path) -> str | Path:
@@ -59,37 +63,77 @@ def resolve_checkpoint(name: str | Path) -> str | Path:
     return shipped if known else name
 
 
+def _check_device(device: str | torch.device | None) -> torch.device:
+    """The device that was asked for, or the best there is."""
+    has_gpu = torch.cuda.is_available()
+    if device is None:
+        return torch.device("cuda" if has_gpu else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be cpu, cuda, cuda:1 or the like, got {device!r}; leave it out") from error
+    if place.type == "cuda" and not (has_gpu and (place.index or 0) < torch.cuda.device_count()):
+        raise ValueError(
+            f"device must be on this machine, which has {torch.cuda.device_count()} GPUs, got {device}; use cpu"
+        )
+    return place
+
+
 def _check_config(name: str | Path) -> None:
     """The name leads to the config of an Elysium model."""
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(
-            f"model must be a folder or a Hub id, got the file {name}; give the folder that it is in"
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        remedy = "give the folder that save_pretrained wrote"
-        if (folder / "adapter_config.json").is_file():
-            remedy = "this is an adapter: load its base model with peft, merge it and save that"
-        raise CheckpointError(
-            f"model must be a checkpoint with a config.json, got {name} with {_content(folder)}; {remedy}"
-        )
+    if Path(name).exists():
+        _check_folder(Path(name))
+    else:
+        _check_hub_id(name)
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
     except _LOADING_ERRORS as error:
-        if folder.is_dir():
+        if Path(name).is_dir():
             raise CheckpointError(
-                f"config.json must be the config of a model, got {folder / 'config.json'} ({_first_line(error)}); "
+                f"config.json must be the config of a model, got {Path(name) / 'config.json'} ({_first_line(error)}); "
                 "copy or download the checkpoint again"
             ) from error
         raise CheckpointError(
-            f"model must be an existing folder or a Hub id owner/name that can be reached, got {name} "
-            f"({_first_line(error)}); check the name"
+            f"model must be an existing folder or a Hub id that can be reached, got {name} ({_first_line(error)}); "
+            f"{_check_the_name()}"
         ) from error
     if config.get("model_type") != ElysiumConfig.model_type:
         raise CheckpointError(
             f"model must be an Elysium checkpoint (model_type {ElysiumConfig.model_type!r}), got {name} with "
             f"{config.get('model_type')!r}; the weights of the public code have to be converted first"
         )
+
+
+def _check_folder(folder: Path) -> None:
+    """The folder holds a config."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"model must be a folder or a Hub id, got the file {folder}; give the folder that it is in"
+        )
+    if (folder / "config.json").is_file():
+        return
+    remedy = "give the folder that save_pretrained wrote"
+    if (folder / "adapter_config.json").is_file():
+        remedy = "this is an adapter: load its base model with peft, merge it and save that"
+    raise CheckpointError(
+        f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; {remedy}"
+    )
+
+
+def _check_hub_id(name: str | Path) -> None:
+    """A name that can be no Hub id is a mistyped path; the network is not asked for it."""
+    try:
+        validate_repo_id(str(name))
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"model must be an existing folder or a Hub id owner/name, got {name}; {_check_the_name()}"
+        ) from error
+
+
+def _check_the_name() -> str:
+    """The remedy for a mistyped name."""
+    shipped = sorted(folder.name for folder in SHIPPED.glob("*/") if (folder / "config.json").is_file())
+    return f"check the name ({', '.join(shipped)} comes with the package)" if shipped else "check the name"
 
 
 def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditionalGeneration:

@@ -239,7 +239,7 @@ class TrackingSession:
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
         num_overlap = len(request) - request.plan.num_unseen
-        finished = []
+        finished: list[FrameResult] = []
         for reading, score in zip(readings[num_overlap:], scores[num_overlap:], strict=True):
             held = self._waiting[len(finished)]
             result, box_xyxy_norm = self._finish(held, reading, score)
@@ -296,9 +296,9 @@ class TrackingSession:
 
     def _finish(self, held: _Held, reading: BoxReading, score: float) -> tuple[FrameResult, Box | None]:
         """The result of one frame, and the box (0..1) to hand on."""
-        if held.position == 0 and self.init_box_xyxy_px is not None:
-            box = self.init_box_xyxy_px
-            return self._result(held, box, 1.0, None), px_to_norm(box, self.width, self.height)
+        given = self.init_box_xyxy_px
+        if held.position == 0 and given is not None:
+            return self._result(held, given, 1.0, None), px_to_norm(given, self.width, self.height)
         box, reason = judge(reading, self.width, self.height, allow_absent=self.allow_absent)
         if box is None:
             return self._result(held, None, math.nan, reason), None

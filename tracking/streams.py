@@ -1,7 +1,7 @@
 """One way to look at every kind of video that a user may give: frames that come one at a time, in order."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,13 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
         frames = map(Frame, video.frame_indices.tolist(), video.timestamps_s.tolist(), video.frames)
         return FrameStream(frames, name="clip", fps=video.fps, num_frames=len(video))
     if is_picture(video):
-        video, fps = [video], fps or 1.0
+        fps = fps or 1.0
     if fps is None or not fps > 0:
         raise ValueError(f"fps must be a number above 0 for bare frames, got {fps}; give the rate that they follow at")
-    rate = float(fps)
-    length = len(video) if hasattr(video, "__len__") else None
-    frames = (Frame(index, index / rate, as_picture(image)) for index, image in enumerate(video))
-    return FrameStream(frames, name="frames", fps=rate, num_frames=length)
+    rate, pictures = float(fps), _pictures(video)
+    length = len(pictures) if isinstance(pictures, Sized) else None
+    bare = (Frame(index, index / rate, as_picture(image)) for index, image in enumerate(pictures))
+    return FrameStream(bare, name="frames", fps=rate, num_frames=length)
 
 
 def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
@@ -107,10 +107,8 @@ def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
     """
     if isinstance(video, str | Path):
         return read_video(video, num_frames=num_frames).frames
-    if isinstance(video, VideoClip):
-        pictures: Any = video.frames
-    else:
-        pictures = [video] if is_picture(video) else list(video)
+    found = video.frames if isinstance(video, VideoClip) else _pictures(video)
+    pictures = found if isinstance(found, np.ndarray) else list(found)
     if len(pictures) == 0:
         raise ValueError("a video must have at least one frame, got none; check where they come from")
     return np.stack([as_picture(pictures[index]) for index in uniform_indices(len(pictures), num_frames)])
@@ -129,6 +127,11 @@ def load_picture(image: ImageLike) -> NDArray[np.uint8]:
     if len(frames) > 1:
         raise ValueError(f"an image must be one picture, got {image} with more frames; track videos instead")
     return frames[0]
+
+
+def _pictures(video: Any) -> Iterable[Any]:
+    """One picture as a list of it; several as they are."""
+    return [video] if is_picture(video) else video
 
 
 def is_picture(value: Any) -> bool:

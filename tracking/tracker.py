@@ -337,7 +337,7 @@ def object_prompts(
     >>> object_prompts("the cup", (8, 12, 40, 90))
     [ObjectPrompt(text='the cup', box_xyxy_px=(8.0, 12.0, 40.0, 90.0))]
     """
-    texts: list[str] = [] if text is None else [text] if isinstance(text, str) else list(text)
+    texts: list[str | None] = [] if text is None else [text] if isinstance(text, str) else list(text)
     boxes: list[Any] = [] if box_xyxy_px is None else _box_list(box_xyxy_px)
     if not texts and not boxes:
         raise ValueError('track must get words or a box, got neither; give text="the red car" or box_xyxy_px')

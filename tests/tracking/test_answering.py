@@ -1,13 +1,17 @@
 """From generated tokens to text and scores."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_model as build_model
+from tiny import tiny_processor as build_processor
 
 from elysium.processing.boxes_elysium import parse_box, parse_frames
 from elysium.tracking.answering import Answer, Answerer, build_answer
+
+tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
 
 def tokens(text):

@@ -2,17 +2,21 @@
 
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_model as build_model
+from tiny import tiny_processor as build_processor
 from transformers import AutoModel
 
 import elysium.tracking.loading as loading
 from elysium.modeling_elysium.modeling_elysium import ElysiumModel
 from elysium.tracking.loading import CheckpointError
 from elysium.tracking.tracker import Tracker
+
+tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,22 @@ def test_a_checkpoint_that_comes_with_the_package_is_found_by_its_name(saved, tm
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model", "not a name", "/no/such/folder"])
 def test_an_unknown_model_is_named_with_a_remedy(name):
-    with pytest.raises(CheckpointError, match=f"an existing folder or a Hub id .* got {name} .*check the name"):
+    with pytest.raises(CheckpointError, match=f"an existing folder or a Hub id .* got {name}.*check the name"):
         Tracker.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("banana", "must be cpu, cuda"), ("cuda:99", "must be on this machine")]
+)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(device, message):
+    with pytest.raises(ValueError, match=f"device {message}.*{device}"):
+        Tracker.from_pretrained("no-such-model", device=device)
+
+
+def test_a_mistyped_name_is_answered_with_what_comes_with_the_package(saved, monkeypatch):
+    monkeypatch.setattr(loading, "SHIPPED", saved.parent)
+    with pytest.raises(CheckpointError, match=r"check the name \(tiny comes with the package\)"):
+        Tracker.from_pretrained("elysium tinny")
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_with_what_it_holds(tmp_path):

@@ -1,12 +1,14 @@
 """From videos to boxes: with a model that sees coloured squares, and with the tiny random model."""
 
 import weakref
+from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image
 from seeing_model import SeeingModel, squares
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_model as build_model
+from tiny import tiny_processor as build_processor
 
 from elysium.processing.boxes_elysium import BoxReading
 from elysium.processing.structures import VideoClip, load_tracking_result
@@ -16,6 +18,8 @@ from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import open_stream
 from elysium.tracking.tracker import Tracker, object_prompts
+
+tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
 STARTS = {"red": (2, 4), "green": (10, 28)}
 
