@@ -194,9 +194,10 @@ def _check_device(torch: object, device: str) -> None:
 
 @contextmanager
 def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
-    """A progress bar that counts frames, on stderr, gone when it is done."""
+    """A progress bar that counts frames, on stderr where that is a terminal, and gone when it is done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as progress:
+    off = not stderr.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True, disable=off) as progress:
         task = progress.add_task(label, total=total)
         yield FrameProgress(progress, task)
 

@@ -24,10 +24,7 @@ def test_import_elysium_loads_neither_torch_nor_transformers() -> None:
     [
         "import elysium; import transformers",
         "import transformers; import elysium",
-        "import elysium; from transformers.models.auto import configuration_auto",
         "import elysium.processing.processing_elysium",
-        "from elysium.modeling_elysium.configuration_elysium import ElysiumConfig",
-        "from elysium import ElysiumConfig",
     ],
 )
 def test_auto_classes_know_elysium_whatever_is_imported_first(imports: str) -> None:

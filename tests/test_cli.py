@@ -1,0 +1,443 @@
+"""The commands: what they write and print, and what they say to bad input."""
+
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from seeing_model import SeeingModel, squares
+from tiny import save_tiny_checkpoint, tiny_model, tiny_processor
+
+import elysium.cli as cli
+import elysium.track_command as track_command
+from elysium.processing.structures import load_tracking_result
+from elysium.processing.video_io import VideoWriter, read_video
+from elysium.tracking.tracker import Tracker
+
+STARTS = {"red": (4, 8), "green": (20, 56)}
+WIDTH, HEIGHT = 128, 96
+BOX = "4,8,36,40"
+
+
+def write_clip(path: Path, num_frames: int) -> Path:
+    """An mp4 in which a red and a green square move."""
+    frames, _ = squares(num_frames, STARTS, width=WIDTH, height=HEIGHT, side=32)
+    with VideoWriter(path, 10, WIDTH, HEIGHT) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """A folder with clip.mp4 (20 frames), one.mp4 (1 frame) and picture.png."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_clip(folder / "clip.mp4", 20)
+    write_clip(folder / "one.mp4", 1)
+    Image.fromarray(squares(1, STARTS, width=WIDTH, height=HEIGHT, side=32)[0][0]).save(folder / "picture.png")
+    return folder
+
+
+@pytest.fixture
+def workplace(clips, tmp_path, monkeypatch) -> Path:
+    """An empty working directory with the clips beside it."""
+    for clip in clips.iterdir():
+        (tmp_path / clip.name).symlink_to(clip)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def seeing(monkeypatch):
+    """Lets the commands load a model that sees squares of colour; called with options of `SeeingModel`."""
+
+    def use(**options) -> None:
+        def load(model: str, device: str | None) -> Tracker:
+            return Tracker(SeeingModel(tiny_model(), tiny_processor(), **options), tiny_processor(), name=model)
+
+        monkeypatch.setattr(cli, "load_tracker", load)
+        monkeypatch.setattr(track_command, "load_tracker", load)
+
+    use()
+    return use
+
+
+@pytest.fixture
+def no_model(monkeypatch) -> None:
+    """Lets a test fail where a command loads a model before it has checked its input."""
+
+    def load(model: str, device: str | None) -> Tracker:
+        raise AssertionError("the model was loaded before the input was checked")
+
+    monkeypatch.setattr(cli, "load_tracker", load)
+    monkeypatch.setattr(track_command, "load_tracker", load)
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder and below it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def error_line(capsys) -> str:
+    """The one line on stderr, which is an error."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+# --- help ---
+@pytest.mark.parametrize("args", [["--help"], ["track", "--help"], ["track", "no-such.mp4", "--text", "a cup"]])
+def test_help_and_a_mistyped_path_load_neither_torch_nor_transformers(args, tmp_path):
+    code = (
+        "import sys; from elysium.cli import run; "
+        f"code = run({args!r}); print('loaded', code, {{'torch', 'transformers'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    expected = 0 if "--help" in args else 1
+    assert done.stdout.splitlines()[-1] == f"loaded {expected} set()"
+
+
+def test_no_arguments_show_the_help(capsys):
+    assert cli.run([]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("track", "ground", "describe", "ask", "synth"))
+
+
+# --- track ---
+def test_track_by_words_writes_an_annotated_video_and_the_boxes(workplace, seeing, capsys):
+    args = ["track", "../clip.mp4", "--text", "the red square", "--output", "out/a.mp4", "--boxes", "out/a.json"]
+    assert cli.run(args) == 0
+    assert names(workplace) == ["out", "out/a.json", "out/a.mp4"]
+    result = load_tracking_result("out/a.json")
+    assert result.complete
+    assert len(result.tracks[0]) == len(read_video("out/a.mp4")) == 20
+    _, true_boxes = squares(20, STARTS, width=WIDTH, height=HEIGHT, side=32)
+    assert np.abs(result.tracks[0].boxes_xyxy_px - true_boxes["red"]).max() < 6
+    assert capsys.readouterr().out.splitlines()[-2:] == ["Boxes: out/a.json", "Video: out/a.mp4"]
+
+
+def test_the_boxes_have_the_documented_fields(workplace, seeing):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json"]) == 0
+    record = json.loads(Path("a.json").read_text())
+    assert set(record) == {"video", "fps", "width", "height", "model", "complete", "tracks"}
+    assert (record["video"], record["width"], record["height"], record["model"]) == (
+        "../clip.mp4",
+        WIDTH,
+        HEIGHT,
+        "elysium-tiny",
+    )
+    (track,) = record["tracks"]
+    assert track["init_box_xyxy_px"] == track["frames"][0]["box_xyxy_px"] == [4, 8, 36, 40]
+    assert set(track["frames"][5]) == {"frame_idx", "time_s", "box_xyxy_px", "score"}
+
+
+def test_several_objects_get_a_track_each(workplace, seeing, capsys):
+    args = ["track", "../clip.mp4", "--text", "the red square", "--text", "the green square", "--json"]
+    assert cli.run(args) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [(track["id"], track["text"]) for track in record["tracks"]] == [
+        (1, "the red square"),
+        (2, "the green square"),
+    ]
+    assert names(workplace) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+def test_the_suffix_chooses_the_format_of_the_boxes(workplace, seeing, suffix):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", f"a.{suffix}"]) == 0
+    lines = Path(f"a.{suffix}").read_text().splitlines()
+    assert len(lines) == 20 + (suffix == "csv")
+    assert lines[0].startswith("track_id," if suffix == "csv" else "1,1,5.000,9.000,32.000,32.000")
+
+
+def test_without_outputs_a_video_and_the_boxes_are_written_here(workplace, seeing):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX]) == 0
+    assert names(workplace) == ["clip.boxes.json", "clip.tracked.mp4"]
+
+
+def test_a_contact_sheet_is_a_picture(workplace, seeing):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--sheet", "a.png"]) == 0
+    assert Image.open("a.png").size[0] > 1000
+
+
+@pytest.mark.parametrize("video", ["../one.mp4", "../picture.png"])
+def test_one_frame_alone_is_tracked(workplace, seeing, video):
+    assert cli.run(["track", video, "--text", "the red square", "--output", "a.mp4", "--boxes", "a.json"]) == 0
+    assert load_tracking_result("a.json").tracks[0].valid.tolist() == [True]
+    assert len(read_video("a.mp4")) == 1
+
+
+def test_a_video_that_is_cut_short_is_tracked_as_far_as_it_decodes(workplace, seeing, capsys):
+    with VideoWriter("../noise.mp4", 10, WIDTH, HEIGHT) as writer:  # noise, so that every frame takes many bytes
+        for frame in np.random.default_rng(0).integers(0, 255, (20, HEIGHT, WIDTH, 3), dtype=np.uint8):
+            writer.write(frame)
+    content = Path("../noise.mp4").read_bytes()
+    Path("../cut.mp4").write_bytes(content[: int(0.75 * len(content))])
+    assert cli.run(["track", "../cut.mp4", "--box", BOX, "--boxes", "a.json"]) == 0
+    num_frames = len(load_tracking_result("a.json").tracks[0])
+    assert 0 < num_frames < 20
+    warning = capsys.readouterr().err
+    assert warning.startswith("Warning: ")
+    assert f"{num_frames} of 20" in warning
+
+
+# --- interrupted ---
+def test_ctrl_c_keeps_the_finished_windows_and_says_so(workplace, seeing, capsys):
+    seeing(interrupt_at=3)
+    args = ["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json", "--output", "a.mp4"]
+    assert cli.run(args) == 130
+    assert names(workplace) == ["a.json"]
+    result = load_tracking_result("a.json")
+    assert not result.complete
+    assert len(result.tracks[0]) == 15
+    assert "first 15 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--boxes=a.csv", "--output=a.mp4"])
+def test_ctrl_c_writes_json_where_the_other_formats_cannot_say_that_it_is_not_complete(workplace, seeing, option):
+    seeing(interrupt_at=2)
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, option]) == 130
+    assert names(workplace) == ["a.json"]
+    assert json.loads(Path("a.json").read_text())["complete"] is False
+
+
+def test_ctrl_c_prints_the_finished_windows_for_other_programs(workplace, seeing, capsys):
+    seeing(interrupt_at=2)
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["complete"] is False
+
+
+def test_ctrl_c_in_the_first_window_leaves_nothing(workplace, seeing, capsys):
+    seeing(interrupt_at=1)
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json"]) == 130
+    assert names(workplace) == []
+    assert "nothing was written" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_drawing_keeps_the_boxes_and_no_part_of_the_video(workplace, seeing, monkeypatch):
+    import elysium.visualization.annotate as annotate
+
+    def interrupted(self, image, marks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(annotate.FrameAnnotator, "annotate", interrupted)
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json", "--output", "a.mp4"]) == 130
+    assert names(workplace) == ["a.json"]
+    assert load_tracking_result("a.json").complete
+
+
+# --- the other commands ---
+def test_ground_prints_a_box_and_its_score_for_each_phrase(workplace, seeing, capsys):
+    args = ["ground", "../picture.png", "--text", "the red square", "--text", "the blue square"]
+    assert cli.run([*args, "--output", "a.png"]) == 0
+    found, absent = capsys.readouterr().out.splitlines()
+    name, _, numbers = found.partition(": ")
+    box, _, score = numbers.partition(" ")
+    assert (name, score) == ("the red square", "(score 0.90)")
+    assert np.abs(np.array(box.split(","), dtype=float) - (4, 8, 36, 40)).max() < 4
+    assert absent == "the blue square: none (absent)"
+    assert Image.open("a.png").size == (WIDTH, HEIGHT)
+
+
+def test_ground_prints_json_for_other_programs(workplace, seeing, capsys):
+    assert cli.run(["ground", "../picture.png", "--text", "the blue square", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["groundings"][0]["box_xyxy_px"] is None
+    assert record["groundings"][0]["reason"] == "absent"
+
+
+@pytest.mark.parametrize("video", ["../clip.mp4", "../picture.png"])
+def test_describe_says_what_is_in_the_box(workplace, seeing, capsys, video):
+    assert cli.run(["describe", video, "--box", "22,58,50,86"]) == 0
+    assert capsys.readouterr().out == "the green square\n"
+
+
+def test_ask_answers_about_a_video_and_about_a_picture(workplace, seeing, capsys):
+    assert cli.run(["ask", "../clip.mp4", "how many frames?"]) == 0
+    assert cli.run(["ask", "../picture.png", "how many frames?", "--json"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert (first, json.loads(second)["answer"]) == ("16", "1")
+
+
+def test_synth_writes_clips_with_rows(workplace, capsys):
+    assert cli.run(["synth", "out", "--count", "2", "--seed", "5"]) == 0
+    rows = [json.loads(line) for path in Path("out").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    assert rows
+    assert all((Path("out") / row["video"]).is_file() for row in rows)
+    assert not [name for name in names(workplace) if name.endswith(".part")]
+    assert cli.run(["synth", "out", "--count", "2"]) == 2
+    assert "must be a new or empty folder" in capsys.readouterr().err
+
+
+# --- bad input ---
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (None, "must be an existing file"),
+        (lambda path: path.write_bytes(b""), "0 bytes"),
+        (lambda path: path.write_text("these are no pictures\n" * 50), "bad.mp4"),
+        (lambda path: write_sound(path), "audio|no video"),
+    ],
+    ids=["missing", "zero bytes", "text renamed", "audio only"],
+)
+@pytest.mark.parametrize("command", ["track", "ground", "describe", "ask"])
+def test_a_file_that_is_no_video_is_refused_before_the_model_is_loaded(
+    workplace, no_model, capsys, command, make, message
+):
+    if make is not None:
+        make(Path("../bad.mp4"))
+    more = {"track": ["--box", BOX, "--boxes", "a.json"], "ground": ["--text", "a cup", "--output", "a.png"]}
+    args = [command, "../bad.mp4", *more.get(command, ["--box", BOX] if command == "describe" else ["what?"])]
+    assert cli.run(args) == 1
+    line = error_line(capsys)
+    assert any(part in line for part in message.split("|"))
+    assert "; " in line
+    assert names(workplace) == []
+
+
+def write_sound(path: Path) -> None:
+    """A tenth of a second of silence."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ("4,8,300,40", "inside the 128x96 picture"),
+        ("-4,8,30,40", "inside the 128x96 picture"),
+        ("36,8,4,40", "x1 < x2"),
+        ("60,50,32,32", "is it x,y,w,h?"),
+        ("4,8,4,40", "x1 < x2"),
+        ("4,8,36", "four numbers"),
+        ("a cup", "four numbers"),
+        ("4,8,36,nan", "finite"),
+        ("", "four numbers"),
+    ],
+)
+@pytest.mark.parametrize("command", ["track", "describe"])
+def test_a_wrong_box_is_refused_before_the_model_is_loaded(workplace, no_model, capsys, command, box, message):
+    more = ["--boxes", "a.json", "--output", "a.mp4"] if command == "track" else []
+    assert cli.run([command, "../clip.mp4", f"--box={box}", *more]) == 2
+    line = error_line(capsys)
+    assert message in line
+    assert "--box" in line
+    assert names(workplace) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["track", "../clip.mp4", "--text", ""],
+        ["track", "../clip.mp4", "--text", "a cup", "--text", "  "],
+        ["ground", "../picture.png", "--text", " "],
+        ["ask", "../clip.mp4", ""],
+    ],
+)
+def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model, capsys, args):
+    assert cli.run(args) == 2
+    assert "must be words" in error_line(capsys)
+    assert names(workplace) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["track", "../clip.mp4"], "neither words nor a box"),
+        (["track", "../clip.mp4", "--text", "a", "--box", BOX, "--box", BOX], "one --text for each --box"),
+        (["track", "../clip.mp4", "--text", "a", "--boxes", "a.xml"], ".json, .csv, .txt"),
+        (["track", "../clip.mp4", "--text", "a", "--output", "a.avi"], ".mp4"),
+        (["track", "../clip.mp4", "--text", "a", "--output", "../clip.mp4"], "another file than the input"),
+        (["track", "../clip.mp4", "--text", "a", "--sheet", "a.jpg"], ".png"),
+        (["ground", "../picture.png", "--text", "a", "--output", "../picture.png"], "another file than the input"),
+        (["track", "../clip.mp4", "--txt", "a"], "--txt"),
+        (["trakc", "../clip.mp4"], "track"),
+        (["track"], "VIDEO"),
+        (["synth", "out", "--count", "0"], "--count"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_a_remedy(workplace, no_model, capsys, args, message):
+    assert cli.run(args) == 2
+    assert message in error_line(capsys)
+    assert names(workplace) == []
+
+
+@pytest.mark.parametrize(
+    "option", ["--output=../one.mp4/a.mp4", "--boxes=../one.mp4/new/a.json", "--sheet=/proc/a.png"]
+)
+def test_an_output_folder_that_cannot_be_written_is_found_before_the_work(workplace, no_model, capsys, option):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, option]) == 1
+    assert "folder of an output must be writable" in error_line(capsys)
+    assert names(workplace) == []
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A folder with the tiny random model."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "random"
+    save_tiny_checkpoint(folder)
+    return folder
+
+
+def pickled(folder: Path, checkpoint: Path) -> None:
+    """A checkpoint whose weights are a pickle."""
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).symlink_to(path)
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder, _: None, "check the name"),
+        (lambda folder, _: folder.mkdir(), "config.json"),
+        (lambda folder, _: folder.write_text("weights"), "must be a folder"),
+        (pickled, "can run code"),
+    ],
+    ids=["unknown", "no checkpoint", "a file", "pickle"],
+)
+def test_a_model_that_cannot_be_loaded_is_named_with_a_remedy(workplace, checkpoint, capsys, make, message):
+    make(Path("../model"), checkpoint)
+    args = ["track", "../clip.mp4", "--box", BOX, "--model", "../model", "--output", "a.mp4", "--boxes", "a.json"]
+    assert cli.run(args) == 1
+    line = error_line(capsys)
+    assert message in line
+    assert "../model" in line
+    assert names(workplace) == []
+
+
+def test_a_device_that_is_not_there_is_named(workplace, checkpoint, capsys):
+    assert cli.run(["ask", "../picture.png", "what?", "--model", str(checkpoint), "--device", "gpu"]) == 2
+    assert "--device" in error_line(capsys)
+
+
+def test_a_checkpoint_trained_on_synthetic_scenes_says_so(workplace, checkpoint, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in checkpoint.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"trained_on": "trained on synthetic scenes (squares)"}))
+    assert cli.run(["track", "../one.mp4", "--box", BOX, "--model", str(copy), "--boxes", "a.json"]) == 0
+    assert f"Note on {copy}: trained on synthetic scenes (squares)." in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too(workplace, monkeypatch, capsys):
+    def broken(path):
+        raise KeyError("frames")
+
+    monkeypatch.setattr(cli, "open_info", broken)
+    assert cli.run(["ask", "../clip.mp4", "what?"]) == 1
+    assert "unexpected KeyError" in error_line(capsys)
+    assert cli.run(["--debug", "ask", "../clip.mp4", "what?"]) == 1
+    assert "Traceback" in capsys.readouterr().err
