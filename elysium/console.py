@@ -161,35 +161,20 @@ def load_tracker(model: str, device: str | None) -> "Tracker":
 
     Raises:
         CheckpointError: no checkpoint that can be loaded.
-        typer.BadParameter: no such device.
+        ValueError: no such device.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with stderr.status(f"Loading {model}"):
-        import torch
         from transformers.utils import logging
 
         from elysium.tracking.tracker import Tracker
 
         logging.disable_progress_bar()
-        if device is not None:
-            _check_device(torch, device)
         tracker = Tracker.from_pretrained(model, device=device)
     if "synthetic" in tracker.trained_on.lower():
         say(f"Note on {model}: {tracker.trained_on}.")
     return tracker
-
-
-def _check_device(torch: object, device: str) -> None:
-    """A small tensor goes there."""
-    try:
-        torch.empty(1, device=device)  # type: ignore[attr-defined]
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise typer.BadParameter(
-            f"the device must be one that torch can use here, got {device!r} ({reason}); leave it out, or give cpu",
-            param_hint="--device",
-        ) from None
 
 
 @contextmanager

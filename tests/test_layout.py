@@ -88,7 +88,7 @@ def test_imports_point_one_way() -> None:
         own = name.split("/")[0]
         for dots, module in imports_of(name):
             parts = module.split(".")
-            if dots or parts[0] != "elysium":
+            if dots or parts[0] != "elysium" or module == "elysium":  # the bare name loads nothing
                 continue
             other = parts[1] if len(parts) > 1 and parts[1] in FLOORS else "elysium"
             upwards = FLOORS[other] > FLOORS[own]
