@@ -215,15 +215,14 @@ def test_a_visible_box_is_never_written_as_the_four_zeros_that_mean_absent(form,
 @given(data=st.data())
 def test_what_is_written_is_read_back_exactly(form, rounding, data):
     num_bins = 100 if form in ("elysium", "minigpt_v2") else 1000
-    box_bin = data.draw(boxes_bin(num_bins - (rounding == "floor")))
-    text = format_box(bin_to_norm(box_bin, rounding, num_bins=num_bins), rounding=rounding, form=form)
+    pair = "round" if form == "shikra" else rounding  # decimals are written to the nearest
+    box_bin = data.draw(boxes_bin(num_bins - (pair == "floor")))
+    box_norm = bin_to_norm(box_bin, pair, num_bins=num_bins)
+    text = format_box(box_norm, rounding=rounding, form=form)
     reading = parse_box(text, rounding=rounding, form=form)
     assert (reading.status, reading.text, reading.span) == ("ok", text, (0, len(text)))
-    if form == "shikra":  # decimals name the value itself, not a bin
-        assert format_box(reading.box_xyxy_norm, form=form) == text
-    else:
-        assert reading.box_xyxy_bin == box_bin
-        assert reading.box_xyxy_norm == bin_to_norm(box_bin, rounding, num_bins=num_bins)
+    assert (reading.box_xyxy_bin, reading.box_xyxy_norm) == (box_bin, box_norm)
+    assert format_box(reading.box_xyxy_norm, rounding=rounding, form=form) == text
 
 
 @unhurried
@@ -236,7 +235,7 @@ def test_written_frames_are_read_back_in_every_form(boxes, form):
         if box is None:
             assert (reading.status, reading.text) == ("absent", "none")
         elif form == "shikra" and reading.status == "empty":
-            assert min(box[2] - box[0], box[3] - box[1]) < 0.001
+            assert min(box[2] - box[0], box[3] - box[1]) <= 0.001 + 1e-9
         else:
             assert reading.valid
             # the four zeros that may not be written cost one unit more; one-bin boxes are off by a unit at most
