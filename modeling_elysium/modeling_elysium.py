@@ -140,6 +140,8 @@ class ElysiumPreTrainedModel(PreTrainedModel):
 class ElysiumModel(ElysiumPreTrainedModel):
     """Vision tower, compressor, projector and the language model without its head (what `AutoModel` gives)."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
     def __init__(self, config: ElysiumConfig):
         super().__init__(config)
         self.vision_tower = _build_vision_tower(config)

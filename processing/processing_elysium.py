@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from transformers import AutoImageProcessor, BatchFeature, ProcessorMixin
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_processing_utils import ImageProcessingMixin
 from transformers.processing_utils import MultiModalData
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .boxes_elysium import format_box, parse_box, parse_frames
+from .image_processing_elysium import ElysiumImageProcessor
 from .video_processing_elysium import ElysiumVideoProcessor
 
 FRAME_LABELS = ("index", "seconds")
@@ -69,24 +71,21 @@ class ElysiumProcessor(ProcessorMixin):
 
     # --- loading: transformers' own lookup of a video processor needs torchvision ---
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> type:
-        if argument_name != "video_processor":
+        if argument_name == "tokenizer":
             return super().check_argument_for_proper_class(argument_name, argument)
-        if not isinstance(argument, VideoProcessorMixin):
-            raise TypeError(f"video_processor must be a video processor, got {type(argument).__name__}.")
-        return VideoProcessorMixin
+        base = VideoProcessorMixin if argument_name == "video_processor" else ImageProcessingMixin
+        if not isinstance(argument, base):
+            raise TypeError(f"{argument_name} must be a {base.__name__}, got {type(argument).__name__}.")
+        return base
 
     @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: Any, processor_dict: dict | None = None, **kwargs: Any
     ) -> list[Any]:
         subfolder = kwargs.pop("subfolder", "")
-        image_processor = AutoImageProcessor.from_pretrained(
-            pretrained_model_name_or_path, subfolder=subfolder, **kwargs
-        )
-        video_kwargs = {name: value for name, value in kwargs.items() if name != "trust_remote_code"}
-        video_processor = ElysiumVideoProcessor.from_pretrained(
-            pretrained_model_name_or_path, subfolder=subfolder, **video_kwargs
-        )
+        own = {name: value for name, value in kwargs.items() if name != "trust_remote_code"} | {"subfolder": subfolder}
+        image_processor = ElysiumImageProcessor.from_pretrained(pretrained_model_name_or_path, **own)
+        video_processor = ElysiumVideoProcessor.from_pretrained(pretrained_model_name_or_path, **own)
         tokenizer = cls._load_tokenizer_from_pretrained(
             "tokenizer", pretrained_model_name_or_path, subfolder=subfolder, **kwargs
         )

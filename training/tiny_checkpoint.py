@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPImageProcessor, GenerationConfig
+from transformers import GenerationConfig
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.processing.image_processing_elysium import ElysiumImageProcessor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.chat_template import read_chat_template
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
@@ -71,7 +72,7 @@ def build_processor(config: ElysiumConfig, tokenizer: Any) -> ElysiumProcessor:
     """Processor whose pictures are squeezed to the model's square."""
     size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
     return ElysiumProcessor(
-        image_processor=CLIPImageProcessor(size=size, do_center_crop=False),
+        image_processor=ElysiumImageProcessor(size=size),
         video_processor=ElysiumVideoProcessor(size=size),
         tokenizer=tokenizer,
         chat_template=read_chat_template(),

@@ -1,0 +1,145 @@
+"""Synthetic clips as a data set: mp4 and JPEG frames, one row for each object in the ElysiumTrack-1M schema, and the
+questions of every task that a row can answer.
+
+    OUT/rows.jsonl    OUT/videos/000000.mp4    OUT/frames/000000/0000.jpg
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from elysium.processing.atomic_files import atomic_path
+from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.video_io import VideoWriter
+
+from .expressions import description, referring_expressions, simple_questions
+from .render import RenderedClip, render_clip
+from .scene import Scene, SceneConfig, World
+
+SOURCE = "elysium-synthetic"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipShape:
+    """Frames of a clip and their size in pixels."""
+
+    num_frames: int = 16
+    width: int = 320
+    height: int = 240
+    fps: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "width", "height", "fps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        if min(self.width, self.height) < 32:
+            raise ValueError(f"a clip must be at least 32 pixels a side, got {self.width}x{self.height}.")
+
+
+def clip_rows(scene: Scene, clip: RenderedClip, name: str) -> Iterator[Row]:
+    """One row for each named object of a clip, in the ElysiumTrack-1M schema.
+
+    Boxes are 0..1, of the visible part; null where the object is out of sight. `video` is the path of the mp4, and
+    `metadata` holds all expressions that single the object out, the questions on the scene, and how much is visible.
+    """
+    num_frames, height, width, _ = clip.frames.shape
+    for index in range(clip.visible.shape[1]):
+        sprite = scene.objects[scene.tracked[index]].sprite
+        expressions = referring_expressions(scene, index, clip.boxes_xyxy_norm, clip.visible)
+        if not expressions:
+            continue
+        yield {
+            "source": SOURCE,
+            "id": f"{name}_{index}",
+            "vid": name,
+            "metadata": {
+                "seed": scene.seed,
+                "name": description(scene, index),
+                "colour": sprite.colour,
+                "expressions": expressions,
+                "questions": [{"question": asked, "answer": told} for asked, told in simple_questions(scene)],
+                "visible_fraction": [round(float(part), 3) for part in clip.visible_fraction[:, index]],
+            },
+            "frames": [f"frames/{name}/{t:04d}.jpg" for t in range(num_frames)],
+            "video": f"videos/{name}.mp4",
+            "object_class": sprite.kind,
+            "box": [
+                [round(float(edge), 5) for edge in clip.boxes_xyxy_norm[t, index]] if clip.visible[t, index] else None
+                for t in range(num_frames)
+            ],
+            "object_description": expressions[0],
+            "frame_size": [width, height],
+        }
+
+
+def task_examples(row: Row, *, rounding: str = "floor") -> Iterator[dict[str, Any]]:
+    """What a row can teach: the values that a task's phrasing asks for, and the answer.
+
+    Yields:
+        `{"task", "frame_indices", "values": {"text" | "box" | "question": …}, "answer"}`; image tasks name one frame.
+    """
+    frames, boxes = list(range(len(row["box"]))), row["box"]
+    name, words = row["metadata"]["name"], row["object_description"]
+    whole = format_frames(boxes, rounding=rounding)
+    yield {"task": "rsot", "frame_indices": frames, "values": {"text": words}, "answer": whole}
+    for pair in row["metadata"]["questions"]:
+        values = {"question": pair["question"]}
+        yield {"task": "video_qa", "frame_indices": frames, "values": values, "answer": pair["answer"]}
+    if boxes[0] is None:
+        return
+    box = format_box(boxes[0], rounding=rounding)
+    yield {"task": "sot", "frame_indices": frames, "values": {"box": box}, "answer": whole}
+    yield {"task": "video_reg", "frame_indices": frames, "values": {"box": box}, "answer": name}
+    yield {"task": "rec", "frame_indices": frames[:1], "values": {"text": words}, "answer": box}
+    yield {"task": "reg", "frame_indices": frames[:1], "values": {"box": box}, "answer": name}
+
+
+def write_dataset(
+    out: str | Path,
+    *,
+    count: int,
+    seed: int,
+    shape: ClipShape | None = None,
+    config: SceneConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes `count` clips and their rows; the same seed gives the same clips.
+
+    Args:
+        out: a folder, made where missing.
+        progress: called after each clip with the clips written and `count`.
+
+    Returns:
+        How many rows were written.
+    """
+    folder, shape = Path(out), shape or ClipShape()
+    world, config = World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
+    folder.mkdir(parents=True, exist_ok=True)
+    num_rows = 0
+    with atomic_path(folder / "rows.jsonl") as temporary, temporary.open("w", encoding="utf-8") as rows:
+        for number in range(count):
+            scene = world.sample(number, config)
+            clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))
+            name = f"{number:06d}"
+            _write_pictures(folder, name, clip, shape.fps)
+            for row in clip_rows(scene, clip, name):
+                rows.write(json.dumps(row) + "\n")
+                num_rows += 1
+            if progress is not None:
+                progress(number + 1, count)
+    return num_rows
+
+
+def _write_pictures(folder: Path, name: str, clip: RenderedClip, fps: float) -> None:
+    height, width = clip.frames.shape[1:3]
+    frame_folder = folder / "frames" / name
+    frame_folder.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(folder / "videos" / f"{name}.mp4", fps, width, height) as writer:
+        for t, frame in enumerate(clip.frames):
+            writer.write(frame)
+            Image.fromarray(frame).save(frame_folder / f"{t:04d}.jpg", quality=92)
