@@ -15,10 +15,11 @@ import torch
 import typer
 import yaml
 from torch import nn
-from transformers import AutoProcessor, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig
 from elysium.training.tiny_checkpoint import build_tiny, save_checkpoint
@@ -58,14 +59,12 @@ def _load(recipe: dict[str, Any]):
     """Model and processor: those of `start_from`, or untrained ones of the recipe's `model` section."""
     if "start_from" in recipe:
         model = ElysiumForConditionalGeneration.from_pretrained(recipe["start_from"], dtype=torch.float32)
-        return model, AutoProcessor.from_pretrained(recipe["start_from"])
+        return model, ElysiumProcessor.from_pretrained(recipe["start_from"])
     return build_tiny(recipe["model"])
 
 
 def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None) -> None:
     """One stage, from its recipe to `output/final`."""
-    import elysium  # noqa: F401  (registers the Auto classes)
-
     torch.manual_seed(recipe["seed"])
     threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     if threads:
