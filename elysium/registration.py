@@ -69,8 +69,8 @@ class _TransformersWatcher:
             return None
         finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
-        if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader.exec_module = functools.partial(self._execute, spec.loader)
+        if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader.exec_module = functools.partial(self._execute, spec.loader)  # type: ignore[method-assign]
         return spec
 
     def _execute(self, loader: Loader, module: ModuleType) -> None:

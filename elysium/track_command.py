@@ -9,6 +9,7 @@ import typer
 
 from .console import (
     INTERRUPTED,
+    Box,
     check_boxes,
     check_output,
     check_words,
@@ -114,7 +115,7 @@ def run_track(
 
 
 def _follow(
-    tracker: "Tracker", video: Path, words: list[str], boxes_xyxy_px: list[tuple[float, ...]], num_frames: int | None
+    tracker: "Tracker", video: Path, words: list[str], boxes_xyxy_px: list[Box], num_frames: int | None
 ) -> "tuple[TrackingResult, bool]":
     """Tracks to the end of the video or to Ctrl-C; what is finished, and whether it was interrupted."""
     interrupted = False
