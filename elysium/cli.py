@@ -24,10 +24,10 @@ from .console import (
     check_output,
     check_words,
     explain,
+    frame_progress,
     load_tracker,
     open_info,
     say,
-    stderr,
 )
 from .track_command import Outputs, run_track
 
@@ -152,21 +152,21 @@ def synth(
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="The same seed gives the same clips.")] = 0,
 ) -> None:
-    """Write synthetic clips with exact boxes: mp4 files, and one JSONL row for each object and task."""
+    """Write synthetic clips with exact boxes: mp4 files, and one JSONL row for each object."""
     check_new_folder(out)
     from elysium.training.synthetic.dataset import write_dataset
 
     unfinished = out.absolute().with_name(f".{out.absolute().name}.part")
     unfinished.mkdir(parents=True)
     try:
-        with stderr.status(f"Writing {count} clips"):
-            write_dataset(unfinished, count=count, seed=seed)
+        with frame_progress("Writing clips", count) as progress:
+            num_rows = write_dataset(unfinished, count=count, seed=seed, progress=lambda done, _: progress(done))
         if out.exists():
             out.rmdir()
         os.replace(unfinished, out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    print(f"Clips: {out}")
+    print(f"Clips: {out} ({count} videos, {num_rows} rows)")
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:

@@ -179,7 +179,7 @@ def load_tracker(model: str, device: str | None) -> "Tracker":
 
 @contextmanager
 def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
-    """A progress bar that counts frames, on stderr where that is a terminal, and gone when it is done."""
+    """A progress bar that counts frames or clips, on stderr where that is a terminal, and gone when it is done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     off = not stderr.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True, disable=off) as progress:
@@ -193,9 +193,9 @@ class FrameProgress:
     def __init__(self, progress: Progress, task: object) -> None:
         self._progress, self._task = progress, task
 
-    def __call__(self, num_frames: int) -> None:
-        """So many frames are done."""
-        self._progress.update(self._task, completed=num_frames)  # type: ignore[arg-type]
+    def __call__(self, done: int) -> None:
+        """So many are done."""
+        self._progress.update(self._task, completed=done)  # type: ignore[arg-type]
 
 
 def summary(result: "TrackingResult") -> list[str]:

@@ -17,14 +17,26 @@ from types import ModuleType
 
 
 def register_auto_classes() -> None:
-    """Registers config, models and processors with transformers' Auto classes. Doing it again changes nothing."""
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+    """Registers config, models and processors with transformers' Auto classes. Doing it again changes nothing.
+
+    From then on `save_pretrained` also writes the code (the `_elysium.py` files) and `auto_map` beside the weights, so
+    that the folder loads with ``trust_remote_code=True`` where this package is not installed.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+    )
 
     # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
     from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
     from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
+    from elysium.processing.image_processing_elysium import ElysiumImageProcessor
     from elysium.processing.processing_elysium import ElysiumProcessor
     from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
 
@@ -33,8 +45,17 @@ def register_auto_classes() -> None:
     AutoModelForImageTextToText.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoModelForCausalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
-    backends = dict.fromkeys(("pil", "torchvision"), ElysiumVideoProcessor)
-    AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=backends, exist_ok=True)
+    backends = ("pil", "torchvision")  # one class does without torchvision, and with it
+    pictures, videos = dict.fromkeys(backends, ElysiumImageProcessor), dict.fromkeys(backends, ElysiumVideoProcessor)
+    AutoImageProcessor.register(ElysiumConfig, image_processor_classes=pictures, exist_ok=True)
+    AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=videos, exist_ok=True)
+
+    ElysiumConfig.register_for_auto_class("AutoConfig")
+    ElysiumModel.register_for_auto_class("AutoModel")
+    ElysiumForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+    ElysiumProcessor.register_for_auto_class("AutoProcessor")
+    ElysiumImageProcessor.register_for_auto_class("AutoImageProcessor")
+    ElysiumVideoProcessor.register_for_auto_class("AutoVideoProcessor")
 
 
 def register_with_transformers() -> None:
