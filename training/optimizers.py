@@ -50,7 +50,7 @@ def linear_decay(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, h
 
     def factor(step: int) -> float:
         done = step / max(steps, 1)
-        decay = 1.0 if done < hold else max(floor, (1 - done) / (1 - hold))
+        decay = 1.0 if done <= hold else max(floor, (1 - done) / (1 - hold))
         return min(1.0, (step + 1) / max(warmup, 1)) * decay
 
     return LambdaLR(optimizer, factor)
