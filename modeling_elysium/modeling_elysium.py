@@ -6,7 +6,9 @@ K kept tokens, C vision width, D text width. A ragged batch of videos is its fra
 """
 
 import copy
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,6 +122,22 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _can_compile_fullgraph = True
     _supports_attention_backend = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`; where the code is saved too, `auto_map` names every Auto class.
+
+        transformers itself would name only the one that the class was registered for.
+        """
+        if self.is_remote_code():
+            file = __name__.rsplit(".", 1)[-1]
+            whole = f"{file}.ElysiumForConditionalGeneration"
+            self.config.auto_map = {
+                "AutoConfig": "configuration_elysium.ElysiumConfig",
+                "AutoModel": f"{file}.ElysiumModel",
+                "AutoModelForImageTextToText": whole,
+                "AutoModelForCausalLM": whole,
+            }
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

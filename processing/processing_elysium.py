@@ -141,11 +141,19 @@ class ElysiumProcessor(ProcessorMixin):
         needed = _NEEDS[task]
         if given[needed] is None or (needed != "box" and not str(given[needed]).strip()):
             raise ValueError(f"task {task!r} needs {needed}, got {given[needed]!r}.")
+        if needed != "box":
+            self._check_plain(str(given[needed]))
         values = {needed: given[needed]}
         if box_xyxy_norm is not None:
             values["box"] = format_box(box_xyxy_norm, rounding=self.box_rounding)
         # Plain replacement: a user's text may hold braces of its own.
         return self.task_prompts[task].replace("{" + needed + "}", str(values[needed]).strip())
+
+    def _check_plain(self, text: str) -> None:
+        """A user's words may not hold the tokens that stand for pictures or end an answer."""
+        held = [token for token in self.tokenizer.all_special_tokens if token in text]
+        if held:
+            raise ValueError(f"text must not hold special tokens, got {', '.join(held)} in {text!r}; leave them out.")
 
     def build_messages(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
@@ -17,6 +18,13 @@ from transformers.video_utils import (
     make_batched_metadata,
     make_batched_videos,
 )
+
+
+def _frames_to_rgb(videos: Any) -> Any:
+    """Pictures of any mode (grey, palette, with alpha) in a list, however nested, as RGB; anything else as it is."""
+    if isinstance(videos, (list, tuple)):
+        return [_frames_to_rgb(item) for item in videos]
+    return videos.convert("RGB") if isinstance(videos, Image.Image) else videos
 
 
 class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
@@ -61,7 +69,7 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         do_sample_frames: bool | None = None,
         sample_indices_fn: Callable | None = None,
     ) -> tuple[list[np.ndarray], list[VideoMetadata]]:
-        videos = make_batched_videos(videos)
+        videos = make_batched_videos(_frames_to_rgb(videos))
         video_metadata = make_batched_metadata(videos, video_metadata=video_metadata)
         if is_valid_video(videos[0]):
             if do_sample_frames:

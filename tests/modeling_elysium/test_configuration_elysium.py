@@ -69,7 +69,9 @@ def test_a_value_outside_its_choices_names_the_field(changes: dict) -> None:
 
 
 def test_an_identity_projector_needs_equal_widths() -> None:
-    config = tiny_config(projector_type="identity", compressor="concat", num_kept_tokens=4, kept_position_embedding=False)
+    config = tiny_config(
+        projector_type="identity", compressor="concat", num_kept_tokens=4, kept_position_embedding=False
+    )
     with pytest.raises(ValueError, match="vision 256 and text 64; use 'linear'"):
         ElysiumForConditionalGeneration(config)
 

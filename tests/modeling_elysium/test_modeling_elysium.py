@@ -274,7 +274,9 @@ def test_images_labelled_by_hand_are_a_video(model, processor) -> None:
         content += [{"type": "text", "text": label}, {"type": "image", "image": frame}]
     as_images = [{"role": "user", "content": [*content, question]}]
     video, images = ask(processor, as_video), ask(processor, as_images)
-    by_hand = images["input_ids"].masked_fill(images["input_ids"] == processor.image_token_id, processor.video_token_id)
+    by_hand = images["input_ids"].masked_fill(
+        images["input_ids"] == processor.image_token_id, processor.video_token_id
+    )
     assert torch.equal(by_hand, video["input_ids"])
     one, other = model(**video), model(**images)
     assert torch.equal(one.video_hidden_states, other.image_hidden_states)

@@ -100,7 +100,10 @@ def test_the_public_rule_starts_with_evenly_spread_tokens_whatever_the_picture_s
 
 @pytest.mark.parametrize("name", ["released-format-gated", "released-format-strided"])
 def test_the_public_rule_keeps_the_tokens_that_the_public_code_kept(name: str) -> None:
-    weights, reference = load_file(GOLDEN / name / "model.safetensors"), load_file(GOLDEN / name / "reference.safetensors")
+    weights, reference = (
+        load_file(GOLDEN / name / "model.safetensors"),
+        load_file(GOLDEN / name / "reference.safetensors"),
+    )
     features = reference["vision_features"]
     _, num_patches, width = features.shape
     vision = dict(tiny_config().to_dict()["vision_config"])

@@ -1,0 +1,121 @@
+"""The video processor: every way of giving a video, the size of what comes out, and how frames are sampled."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_processor
+from transformers.video_utils import VideoMetadata
+
+from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+
+CUP = Path(__file__).parent.parent / "fixtures" / "media" / "cup.mp4"
+VIDEO = np.random.default_rng(0).integers(0, 256, (3, 24, 40, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def processor() -> ElysiumVideoProcessor:
+    return ElysiumVideoProcessor(size={"height": 32, "width": 32})
+
+
+def pixels(processor: ElysiumVideoProcessor, videos, **options) -> torch.Tensor:
+    return processor(videos, return_tensors="pt", **options)["pixel_values_videos"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        VIDEO,
+        list(VIDEO),
+        torch.from_numpy(VIDEO),
+        [Image.fromarray(frame) for frame in VIDEO],
+        [VIDEO],
+        [list(VIDEO)],
+        [Image.fromarray(frame).convert("RGBA") for frame in VIDEO],
+    ],
+    ids=["array", "list of arrays", "tensor", "pictures", "batch of one", "batch of one list", "with alpha"],
+)
+def test_every_way_of_giving_a_video_gives_the_same_pixels(processor, given) -> None:
+    torch.testing.assert_close(pixels(processor, given), pixels(processor, VIDEO))
+
+
+def test_grey_pictures_become_rgb(processor) -> None:
+    grey = [Image.fromarray(frame).convert("L") for frame in VIDEO]
+    torch.testing.assert_close(pixels(processor, grey), pixels(processor, [frame.convert("RGB") for frame in grey]))
+
+
+def test_a_frame_is_squeezed_to_the_square_and_normalised(processor) -> None:
+    flat = np.full((1, 10, 30, 3), (255, 0, 127), np.uint8)
+    result = pixels(processor, flat)
+    assert result.shape == (1, 3, 32, 32)
+    mean, std = np.array(processor.image_mean), np.array(processor.image_std)
+    expected = (np.array([255, 0, 127]) / 255 - mean) / std
+    assert result.std(dim=(0, 2, 3)).max() < 1e-5
+    np.testing.assert_allclose(result.mean(dim=(0, 2, 3)).numpy(), expected, atol=1e-5)
+
+
+def test_the_whole_picture_is_seen_not_its_middle(processor) -> None:
+    halves = np.zeros((1, 20, 80, 3), np.uint8)
+    halves[:, :, 40:] = 255
+    result = pixels(processor, halves)[0, 0]
+    assert (result[:, :14] < result[:, 18:]).all()
+
+
+def test_videos_of_several_lengths_and_sizes_are_one_flat_batch(processor) -> None:
+    other = np.zeros((5, 50, 18, 3), np.uint8)
+    result = processor([VIDEO, other], return_tensors="pt")
+    assert result["pixel_values_videos"].shape == (8, 3, 32, 32)
+    assert torch.as_tensor(result["video_num_frames"]).tolist() == [3, 5]
+    torch.testing.assert_close(result["pixel_values_videos"][:3], pixels(processor, VIDEO))
+
+
+def test_a_path_is_decoded_and_sampled(processor) -> None:
+    result = processor(str(CUP), num_frames=4, do_sample_frames=True, return_tensors="pt", return_metadata=True)
+    assert result["pixel_values_videos"].shape == (4, 3, 32, 32)
+    (metadata,) = result["video_metadata"]
+    assert metadata.total_num_frames == 217
+    assert len(metadata.frames_indices) == 4
+
+
+def test_a_message_may_hold_a_path() -> None:
+    processor = tiny_processor()
+    batch = processor.apply_chat_template(
+        processor.build_messages("video_qa", video=str(CUP), question="What is it?"),
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"num_frames": 3, "do_sample_frames": True},
+    )
+    assert batch["pixel_values_videos"].shape == (3, 3, 32, 32)
+    assert (batch["input_ids"] == processor.video_token_id).sum() == 15
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(2, 2), (10, 10), (32, 10), (10_000, 10)])
+def test_sampling_clamps_to_the_frames_that_there_are(processor, wanted: int, given: int) -> None:
+    metadata = VideoMetadata(total_num_frames=10, fps=5.0)
+    indices = processor.sample_frames(metadata, num_frames=wanted)
+    assert len(indices) == given
+    assert (np.diff(indices) > 0).all()
+    assert 0 <= indices[0] and indices[-1] < 10
+
+
+def test_sampling_by_rate_follows_the_videos_own(processor) -> None:
+    indices = processor.sample_frames(VideoMetadata(total_num_frames=20, fps=10.0), fps=5.0)
+    assert len(indices) == 10
+
+
+def test_an_array_is_sampled_where_asked_for(processor) -> None:
+    clip = np.stack([np.full((8, 8, 3), 10 * i, np.uint8) for i in range(12)])
+    metadata = [VideoMetadata(total_num_frames=12, fps=4.0)]
+    result = pixels(processor, clip, video_metadata=metadata, do_sample_frames=True, num_frames=3)
+    assert result.shape == (3, 3, 32, 32)
+    assert (result.mean(dim=(1, 2, 3)).diff() > 0).all()
+
+
+def test_saving_and_loading_keeps_the_size(processor, tmp_path) -> None:
+    processor.save_pretrained(tmp_path)
+    loaded = ElysiumVideoProcessor.from_pretrained(tmp_path)
+    assert loaded.size == processor.size
+    torch.testing.assert_close(pixels(loaded, VIDEO), pixels(processor, VIDEO))
