@@ -5,10 +5,12 @@ dense answers from the patches, attention that rests on the target's tokens, int
 Letters: B clips, T frames, O objects, N patches, K kept, C vision width, D text width, Q questions a clip, L tokens.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import DynamicCache
 
@@ -19,6 +21,16 @@ from elysium.training.tiny_data import IGNORE
 
 _BETA = 0.05
 _ON_OBJECT = 0.3
+
+
+def save_heads(network: "TinyTrainingModel", path: Path) -> None:
+    """The heads that exist in training only, for the next stage; they are no part of the checkpoint."""
+    save_file({k: v.contiguous() for k, v in network.state_dict().items() if not k.startswith("model.")}, path)
+
+
+def load_heads(network: "TinyTrainingModel", path: Path) -> None:
+    """Heads of the stage before."""
+    network.load_state_dict(load_file(path), strict=False)
 
 
 class TinyTrainingModel(nn.Module):
@@ -100,12 +112,10 @@ class TinyTrainingModel(nn.Module):
         answer = dense[on_object]
         loss = F.binary_cross_entropy_with_logits(dense[..., 0], covered)
         loss = loss + 5 * F.smooth_l1_loss(answer[:, 1:5] + 0.5, boxes, beta=_BETA)
-        for logits, truth in (
-            (answer[:, 5 : 5 + len(COLOURS)], batch["colours"][clip, owner]),
-            (answer[:, 5 + len(COLOURS) :], batch["kinds"][clip, owner]),
-        ):
-            loss = loss + 0.5 * F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / len(truth)
         losses["dense"] = loss
+        for name, logits in (("colours", answer[:, 5 : 5 + len(COLOURS)]), ("kinds", answer[:, 5 + len(COLOURS) :])):
+            truth = batch[name][clip, owner]
+            losses[name] = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / len(truth)
         losses["_dense_box_l1"] = (answer[:, 1:5] + 0.5 - boxes).abs().mean()
         losses["contrast"] = self._contrast_loss(features.float(), batch)
         return losses

@@ -24,7 +24,10 @@ from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig
 from elysium.training.tiny_checkpoint import build_tiny, save_checkpoint
 from elysium.training.tiny_data import BatchPlan, TinyBatches
-from elysium.training.tiny_losses import TinyTrainingModel
+from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
+
+
+HEADS_FILE = "training_heads.safetensors"
 
 
 class TinyTrainer(Trainer):
@@ -73,6 +76,8 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
     model.set_attn_implementation("eager")
     network = TinyTrainingModel(model, processor, recipe["losses"])
+    if "start_from" in recipe:
+        load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)
     steps, ranks = max_steps or recipe["steps"], int(os.environ.get("WORLD_SIZE", "1"))
     plan = BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
@@ -118,6 +123,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     if trainer.is_world_process_zero():
         model.set_attn_implementation("sdpa")
         save_checkpoint(model, processor, output / "final")
+        save_heads(network, output / HEADS_FILE)
 
 
 def main(
