@@ -1,4 +1,4 @@
-"""The model: every way of compressing and projecting, equal results by every way of computing, saving and generating."""
+"""The model: every compressor and projector, and equal results by every way of computing, saving and generating."""
 
 import copy
 from typing import Any

@@ -98,7 +98,7 @@ def test_sampling_clamps_to_the_frames_that_there_are(processor, wanted: int, gi
     indices = processor.sample_frames(metadata, num_frames=wanted)
     assert len(indices) == given
     assert (np.diff(indices) > 0).all()
-    assert 0 <= indices[0] and indices[-1] < 10
+    assert indices[0] >= 0 and indices[-1] < 10
 
 
 def test_sampling_by_rate_follows_the_videos_own(processor) -> None:

@@ -1,0 +1,279 @@
+"""Training of elysium-tiny: what it reads is what inference asks, its shortcuts change no number, and it resumes."""
+
+import copy
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
+from torch import nn
+
+from elysium.training import tiny_checkpoint, tiny_data, train_tiny
+from elysium.training.optimizers import MuonWithAdamW, linear_decay
+from elysium.training.synthetic import SceneConfig, World
+from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches
+from elysium.training.tiny_losses import TinyTrainingModel
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+PLAN = BatchPlan(
+    frames={1: 0.5, 3: 0.5},
+    clips_per_batch={1: 2, 3: 2},
+    scene=SceneConfig(num_objects=(3, 4), side=(0.3, 0.6), share_things=0.2, share_leaving=0.6, speed=(0.05, 0.1)),
+    share_other_phrasings=0.5,
+)
+Batch = dict[str, Any]
+
+
+def small_world(seed: int) -> World:
+    return World(seed, num_backgrounds=2, num_things=4, num_variants=1)
+
+
+def batches(seed: int = 3, ranks: int = 1) -> TinyBatches:
+    return TinyBatches(tiny_processor(), PLAN, num_batches=12, seed=seed, ranks=ranks, image_size=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_worlds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_data, "World", small_world)
+        patch.setattr(tiny_checkpoint, "build_tiny_tokenizer", lambda words: tiny_tokenizer())
+        yield
+
+
+@pytest.fixture(scope="module")
+def samples(_small_worlds) -> dict[str, Batch]:
+    """One batch of images, one of single frames and one of clips."""
+    source, found = batches(), {}
+    image_id = source.processor.image_token_id
+    for index in range(len(source)):
+        batch = source[index]
+        single = len(batch["frames"]) == len(batch["boxes"])
+        name = "clips" if not single else "images" if (batch["prefix_ids"] == image_id).any() else "frames"
+        found.setdefault(name, batch)
+        if len(found) == 3:
+            return found
+    raise AssertionError(f"only {sorted(found)} in {len(source)} batches")
+
+
+def rows(batch: Batch, group: str) -> list[tuple[list[int], str, str]]:
+    """For each row: its tokens without padding, its question and its answer."""
+    tokenizer, result = tiny_tokenizer(), []
+    for ids, labels in zip(batch[group]["ids"], batch[group]["labels"], strict=True):
+        places = (labels != IGNORE).nonzero().flatten()
+        start, end = int(places[0]) + 1, int(places[-1]) + 2
+        asked, answer = tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:end])
+        result.append((ids[:end].tolist(), asked.removesuffix(" ASSISTANT:"), answer.removesuffix("</s>")[1:]))
+        assert asked.endswith(" ASSISTANT:") and answer.startswith(" ") and answer.endswith("</s>")
+    return result
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    return torch.equal(one, other)
+
+
+def test_a_batch_depends_on_seed_and_index_alone() -> None:
+    one, other = batches(), batches()
+    first = {index: one[index] for index in (0, 4, 2)}
+    assert all(equal(first[index], other[index]) for index in (4, 2, 0))
+    assert not equal(first[0], first[4])
+    assert not equal(first[0], batches(seed=4)[0])
+
+
+def test_processes_that_train_together_see_clips_of_one_length() -> None:
+    source = batches(ranks=2)
+    lengths = [len(source[index]["frames"]) for index in range(8)]
+    assert lengths[0::2] == lengths[1::2]
+    assert not equal(source[0], source[1])
+
+
+@pytest.mark.parametrize("group", ["boxes_group", "words_group"])
+@pytest.mark.parametrize("kind", ["images", "frames", "clips"])
+def test_training_reads_the_tokens_that_the_processor_writes(samples, kind: str, group: str) -> None:
+    processor, batch = tiny_processor(), samples[kind]
+    clips = batch["frames"].view(len(batch["boxes"]), -1, *batch["frames"].shape[1:]).numpy()
+    per_clip = len(batch[group]["ids"]) // len(clips)
+    for number, (ids, question, answer) in enumerate(rows(batch, group)):
+        frames = clips[number // per_clip]
+        visual = {"type": "image", "image": frames[0]} if kind == "images" else {"type": "video", "video": frames}
+        messages = [
+            {"role": "user", "content": [visual, {"type": "text", "text": question}]},
+            {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+        ]
+        whole = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
+        assert batch["prefix_ids"].tolist() + ids == whole["input_ids"][0].tolist()
+
+
+def test_labels_are_the_answer_shifted_by_one(samples) -> None:
+    for batch in samples.values():
+        for group in ("boxes_group", "words_group"):
+            ids, labels = batch[group]["ids"], batch[group]["labels"]
+            wanted = labels[:, :-1] != IGNORE
+            assert torch.equal(labels[:, :-1][wanted], ids[:, 1:][wanted])
+            assert (labels[:, -1] == IGNORE).all()
+
+
+@pytest.mark.parametrize("kind", ["images", "frames", "clips"])
+def test_coordinates_are_marked_with_their_frame(samples, kind: str) -> None:
+    processor, batch = tiny_processor(), samples[kind]
+    group, num_frames = batch["boxes_group"], batch["boxes"].shape[1]
+    marked_rows = 0
+    for row, (_, _, answer) in enumerate(rows(batch, "boxes_group")):
+        owner = int(group["object_index"][row])
+        if owner < 0:
+            assert (group["coordinate_frame"][row] == -1).all()
+            continue
+        (readings,) = processor.post_process_boxes(answer, None if kind == "images" else num_frames)
+        expected = {r["frame"] - 1: [str(v) for v in r["box_xyxy_bin"]] for r in readings if r["status"] == "ok"}
+        places = (group["coordinate_frame"][row] >= 0).nonzero().flatten()
+        told: dict[int, list[str]] = {}
+        for place in places.tolist():
+            frame = int(group["coordinate_frame"][row, place])
+            told.setdefault(frame, []).append(tiny_tokenizer().decode(group["ids"][row, place + 1]))
+        assert told == expected
+        clip = row // (len(group["ids"]) // len(batch["boxes"]))
+        assert set(told) == set(batch["visible"][clip, :, owner].nonzero().flatten().tolist())
+        marked_rows += 1
+    assert marked_rows > 2
+
+
+def training_model() -> TinyTrainingModel:
+    model = tiny_model()
+    model.set_attn_implementation("eager")
+    return TinyTrainingModel(model, tiny_processor(), {"gate": 0.3})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["images", "clips"])
+def test_questions_on_a_shared_prefix_give_the_logits_of_plain_conversations(samples, kind: str) -> None:
+    batch, network = samples[kind], training_model()
+    model, hidden = network.model, []
+    hook = model.model.language_model.register_forward_hook(lambda *call: hidden.append(call[-1].last_hidden_state))
+    network(**batch)
+    hook.remove()
+    packed = {"boxes_group": hidden[1], "words_group": hidden[2]}
+    pixels = (batch["frames"].permute(0, 3, 1, 2).float() - network.pixel_mean) / network.pixel_std
+    pixels = pixels.view(len(batch["boxes"]), -1, *pixels.shape[1:])
+    name = "pixel_values" if kind == "images" else "pixel_values_videos"
+    for group, states in packed.items():
+        per_clip = len(states) // len(pixels)
+        for row, (ids, _, _) in enumerate(rows(batch, group)):
+            whole = torch.cat([batch["prefix_ids"], torch.tensor(ids)])[None]
+            plain = model(input_ids=whole, **{name: pixels[row // per_clip]}).logits[0, -len(ids) :]
+            torch.testing.assert_close(model.lm_head(states[row, : len(ids)]), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_every_loss_is_finite_and_teaches_every_part(samples) -> None:
+    network = training_model().train()
+    for batch in samples.values():
+        losses = network(**batch)
+        assert all(torch.isfinite(value).all() for value in losses.values())
+        losses["loss"].backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert [name for name in without if not name.endswith(("class_embedding", "k_proj.bias"))] == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_names_only_what_the_trainer_reads(samples, recipe: Path) -> None:
+    values = yaml.safe_load(recipe.read_text("utf-8"))
+    losses = {name for name in training_model()(**samples["clips"]) if name[0] != "_"} - {"loss"}
+    assert set(values["losses"]) <= losses
+    assert set(values["frames"]) <= set(values["clips_per_batch"])
+    assert sum(values["frames"].values()) == pytest.approx(1.0)
+    train_tiny._scene_config(values["scene"])
+
+
+def tiny_recipe() -> dict[str, Any]:
+    scene = {"num_objects": [3, 4], "side": [0.3, 0.6]}
+    return {
+        "model": TINY_MODEL,
+        "seed": 1,
+        "frames": {1: 0.5, 2: 0.5},
+        "clips_per_batch": {1: 2, 2: 1},
+        "scene": scene,
+        "box_jitter": 0.1,
+        "steps": 4,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "warmup_steps": 1,
+        "hold": 0.5,
+        "floor": 0.1,
+        "losses": {"gate": 0.3},
+        "logging_steps": 1,
+        "save_steps": 2,
+        "loader_workers": 0,
+    }
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path) -> None:
+    train_tiny.train(tiny_recipe(), tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", stopped / "checkpoint-2")
+    train_tiny.train(tiny_recipe(), stopped)
+    whole, resumed = (load_file(path / "final" / "model.safetensors") for path in (tmp_path / "whole", stopped))
+    assert equal(whole, resumed)
+    start = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
+    assert any(not torch.equal(start[f"model.{name}"], value) for name, value in whole.items())
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Module()
+    network.layers = nn.ModuleList([nn.Linear(4, 4)])
+    network.inner = nn.Module()
+    network.inner.layers = nn.ModuleList([nn.Linear(4, 4)])
+    network.head = nn.Linear(4, 2)
+    return network
+
+
+def step(network: nn.Module, optimizer: MuonWithAdamW, seed: int) -> None:
+    inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))
+    network.head(network.inner.layers[0](network.layers[0](inputs)).relu()).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_the_optimizers_state_survives_saving() -> None:
+    build = partial(MuonWithAdamW, lr=0.02, weight_decay=0.01)
+    network = small_network()
+    optimizer = build(network)
+    for seed in range(3):
+        step(network, optimizer, seed)
+    other = copy.deepcopy(network)
+    resumed = build(other)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for seed in range(3, 6):
+        step(network, optimizer, seed)
+        step(other, resumed, seed)
+    assert equal(dict(network.named_parameters()), dict(other.named_parameters()))
+
+
+def test_every_parameter_is_trained_by_one_of_the_two_optimizers() -> None:
+    network = small_network()
+    optimizer = MuonWithAdamW(network, lr=0.02, weight_decay=0.0)
+    groups = [[id(p) for group in part.param_groups for p in group["params"]] for part in optimizer.parts]
+    assert groups[0] == [id(network.inner.layers[0].weight)]
+    assert sorted(groups[0] + groups[1]) == sorted(id(p) for p in network.parameters())
+
+
+def test_the_schedule_reaches_both_optimizers_also_after_loading() -> None:
+    optimizer = MuonWithAdamW(small_network(), lr=1.0, weight_decay=0.0)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    schedule = linear_decay(optimizer, steps=10, warmup=2, hold=0.5, floor=0.1)
+    rates = []
+    for _ in range(11):
+        assert {group["lr"] for part in optimizer.parts for group in part.param_groups} == {schedule.get_last_lr()[0]}
+        rates.append(round(schedule.get_last_lr()[0], 6))
+        schedule.step()
+    assert rates == [0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0.1]
+
+
+def test_a_schedule_may_hold_its_rate_to_the_end() -> None:
+    schedule = linear_decay(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), steps=4, warmup=0, hold=1.0)
+    assert [schedule.lr_lambdas[0](step) for step in range(5)] == [1.0] * 5
