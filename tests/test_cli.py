@@ -99,7 +99,7 @@ def test_help_and_a_mistyped_path_load_neither_torch_nor_transformers(args, tmp_
         "import sys; from elysium.cli import run; "
         f"code = run({args!r}); print('loaded', code, {{'torch', 'transformers'}} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     expected = 0 if "--help" in args else 1
     assert done.stdout.splitlines()[-1] == f"loaded {expected} set()"
 
