@@ -195,12 +195,12 @@ class Evaluation:
         found: dict[str, Any] = {"data": self.facts.summary()}
         for (task, who), tally in sorted(self.overlap.items()):
             found.setdefault(task, {})[who] = tally.summary()
-        for task, tally in self.absence.items():
-            found[task]["absence"] = tally.summary()
+        for task, absence in self.absence.items():
+            found[task]["absence"] = absence.summary()
         for task, right in self.exact.items():
             found[task] = {"exact": round(sum(right) / len(right), 4), "clips": len(right)}
-        for length, tally in sorted(self.scores.items()):
-            found[f"score_{length}"] = tally.summary()
+        for length, scores in sorted(self.scores.items()):
+            found[f"score_{length}"] = scores.summary()
         if "gate" in self.plan.tasks:
             found["gate"] = self.gate.summary()
         for length in (SHORT_FRAMES, LONG_FRAMES):

@@ -15,8 +15,9 @@ def make_csrt() -> Any:
         RuntimeError: OpenCV was built without its contributed modules.
     """
     for home in (cv2, getattr(cv2, "legacy", None)):
-        if hasattr(home, "TrackerCSRT_create"):
-            return home.TrackerCSRT_create()
+        make = getattr(home, "TrackerCSRT_create", None)
+        if make is not None:
+            return make()
     raise RuntimeError(
         f"CSRT needs OpenCV's contributed modules, got OpenCV {cv2.__version__} without them; "
         "pip install opencv-contrib-python-headless, or give --skip-csrt"

@@ -84,7 +84,8 @@ def other_table(results: dict[str, Any]) -> Table:
     table = Table(title="Words, absence, gate, scores")
     table.add_column("what")
     table.add_column("figure", justify="right")
-    rows = [(f"{task}: exact colour and kind", (task, "exact")) for task in ("reg", "video_reg")]
+    rows: list[tuple[str, tuple[str, ...]]] = []
+    rows += [(f"{task}: exact colour and kind", (task, "exact")) for task in ("reg", "video_reg")]
     for task in _TRACKING:
         rows += [(f"{task}: absence {key}", (task, "absence", key)) for key in ("precision", "recall")]
         rows.append((f"{task}: frames unreadable", (task, "absence", "frames_unreadable")))
