@@ -63,7 +63,7 @@ quality: $(DEV)
 	$(BIN)/ruff format --check .
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/elysium
 	@ln -s $(CURDIR)/elysium/*.py $(CURDIR)/elysium/py.typed $(TYPES)/elysium/
-	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -v '^elysium$$'); do \
+	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -vE '^(elysium|checkpoints)$$'); do \
 		ln -s $(CURDIR)/$$folder $(TYPES)/elysium/$$folder; done
 	MYPYPATH=$(TYPES) $(BIN)/python -m mypy --package elysium
 

@@ -43,8 +43,9 @@ def repository_files() -> list[str]:
 
 
 def code_files() -> list[str]:
-    """Paths of the Python files that make up the package."""
-    return [name for name in repository_files() if name.endswith(".py") and name.split("/")[0] in FLOORS]
+    """Paths of the Python files that make up the package; a checkpoint holds copies of some, for the Hub."""
+    files = [name for name in repository_files() if name.endswith(".py") and name.split("/")[0] in FLOORS]
+    return [name for name in files if not re.match(r"checkpoints/.+/", name)]
 
 
 @cache
@@ -130,6 +131,12 @@ def test_hub_files_import_only_what_a_hub_folder_has() -> None:
             if not allowed or not flat:
                 wrong.append(f"{name} imports {'.' * dots}{module}")
     assert not wrong
+
+
+def test_the_code_beside_a_shipped_checkpoint_is_that_of_the_tree() -> None:
+    sources = {Path(name).name: ROOT / name for name in code_files()}
+    copies = [name for name in repository_files() if re.match(r"checkpoints/.+/.+_elysium\.py$", name)]
+    assert not [name for name in copies if (ROOT / name).read_bytes() != sources[Path(name).name].read_bytes()]
 
 
 def test_base_names_are_unique_across_folders() -> None:
