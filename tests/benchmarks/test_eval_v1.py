@@ -62,7 +62,7 @@ def test_the_fingerprints_in_the_repository_are_whole(tmp_path: Path) -> None:
     lines = FINGERPRINTS.read_text("utf-8").splitlines()
     lines[3] = "0" * 64 + lines[3][64:]
     damaged.write_text("\n".join(lines) + "\n", "utf-8")
-    with pytest.raises(ValueError, match="restore it from git"):
+    with pytest.raises(ValueError, match="restore it from the repository"):
         FrozenClips(damaged)
 
 
