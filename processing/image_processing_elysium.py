@@ -7,7 +7,10 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 
 
 class ElysiumImageProcessor(PilBackend):
-    """Resizes a picture to S x S (the aspect is not kept), rescales and normalises it: `pixel_values` (sum I, 3, S, S)."""
+    """Resizes a picture to S x S (the aspect is not kept), rescales and normalises it.
+
+    Returns `pixel_values` (sum I, 3, S, S).
+    """
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN

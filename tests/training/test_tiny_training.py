@@ -211,11 +211,14 @@ def tiny_recipe() -> dict[str, Any]:
     }
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch) -> None:
+    read, item = [], TinyBatches.__getitem__
+    monkeypatch.setattr(TinyBatches, "__getitem__", lambda self, index: read.append(index) or item(self, index))
     train_tiny.train(tiny_recipe(), tmp_path / "whole")
     stopped = tmp_path / "stopped"
     shutil.copytree(tmp_path / "whole" / "checkpoint-2", stopped / "checkpoint-2")
     train_tiny.train(tiny_recipe(), stopped)
+    assert read == [0, 1, 2, 3, 2, 3]
     whole, resumed = (load_file(path / "final" / "model.safetensors") for path in (tmp_path / "whole", stopped))
     assert equal(whole, resumed)
     start = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
