@@ -18,8 +18,10 @@ BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
 
 # What `make demo` tracks.
-DEMO_VIDEO ?= tests/fixtures/media/cup.mp4
-DEMO_TEXT ?= black cup
+DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
+DEMO_TEXT ?= the red cross
+DEMO_TEXT_2 ?= the yellow ring
+DEMO_REAL_VIDEO ?= tests/fixtures/media/cup.mp4
 DEMO_BOX ?= 307,124,414,383
 DEMO_OUT ?= outputs/demo
 
@@ -41,11 +43,13 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $(BASE) $@
 
 demo: $(BASE)
-	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json
-	$(BIN)/elysium track $(DEMO_VIDEO) --box $(DEMO_BOX) --output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json
+	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" \
+		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
+	$(BIN)/elysium track $(DEMO_REAL_VIDEO) --box $(DEMO_BOX) \
+		--output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json --sheet $(DEMO_OUT)/box.png
 	@echo
-	@echo "Tracked by words: $(DEMO_OUT)/words.mp4, boxes in $(DEMO_OUT)/words.json"
-	@echo "Tracked by a box: $(DEMO_OUT)/box.mp4, boxes in $(DEMO_OUT)/box.json"
+	@echo "By words, on generated shapes: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
+	@echo "By a box, on a real video:     $(DEMO_OUT)/box.mp4 (boxes in box.json, a contact sheet in box.png)"
 
 test: $(DEV)
 	$(BIN)/ruff check .

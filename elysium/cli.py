@@ -27,6 +27,8 @@ from .console import (
     frame_progress,
     load_tracker,
     open_info,
+    parse_size,
+    require,
     say,
 )
 from .track_command import Outputs, run_track
@@ -151,16 +153,25 @@ def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="The same seed gives the same clips.")] = 0,
+    frames: Annotated[int, typer.Option(min=1, metavar="T", help="Frames of a clip.")] = 16,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of a frame.")] = "320x240",
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second.")] = 10.0,
 ) -> None:
-    """Write synthetic clips with exact boxes: mp4 files, and one JSONL row for each object."""
+    """Write synthetic clips with exact boxes: mp4 files and their frames, and one JSONL row for each object."""
+    width, height = parse_size(size)
     check_new_folder(out)
-    from elysium.training.synthetic.dataset import write_dataset
+    require("cv2", extra="train")
+    from elysium.training.synthetic.dataset import ClipShape, write_dataset
+
+    shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
 
     unfinished = out.absolute().with_name(f".{out.absolute().name}.part")
     unfinished.mkdir(parents=True)
     try:
         with frame_progress("Writing clips", count) as progress:
-            num_rows = write_dataset(unfinished, count=count, seed=seed, progress=lambda done, _: progress(done))
+            num_rows = write_dataset(
+                unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done)
+            )
         if out.exists():
             out.rmdir()
         os.replace(unfinished, out)

@@ -1,5 +1,6 @@
 """What the commands share: arguments that are checked before the work, errors in one line, progress."""
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -59,6 +60,30 @@ def parse_box(text: str) -> Box:
             param_hint="--box",
         ) from None
     return x1, y1, x2, y2
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height as they are typed.
+
+    Raises:
+        typer.BadParameter: other than two whole numbers.
+
+    >>> parse_size("320x240")
+    (320, 240)
+    """
+    try:
+        width, height = (int(number) for number in text.lower().split("x"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"a size must be two whole numbers WxH in pixels, got {text!r}; type it like 320x240", param_hint="--size"
+        ) from None
+    return width, height
+
+
+def require(module: str, *, extra: str) -> None:
+    """Stops a command whose packages come with an extra that is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"this command needs {module}, got no such package; pip install 'elysium-vlm[{extra}]'")
 
 
 def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:

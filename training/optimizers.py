@@ -1,4 +1,4 @@
-"""Muon for the block matrices, AdamW for everything else, as one optimizer that a Trainer can hold, save and resume."""
+"""Muon for the block matrices, AdamW for everything else, as one optimizer that a Trainer holds, saves and resumes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +45,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
-def linear_decay(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, hold: float, floor: float = 0.03) -> LambdaLR:
+def linear_decay(
+    optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, hold: float, floor: float = 0.03
+) -> LambdaLR:
     """Linear warm-up, the full rate until `hold` of the run, then a line towards 0 that stops at `floor`."""
 
     def factor(step: int) -> float:

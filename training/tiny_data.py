@@ -29,8 +29,8 @@ from elysium.training.synthetic.sprites import COLOURS, KINDS
 MAX_OBJECTS = 8
 IGNORE = -100
 _VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
-_IMAGE_QUESTIONS = ("rec",) * 4 + ("reg",) * 2
-_FRAME_QUESTIONS = ("sot",) * 4 + ("rsot", "video_reg")
+_IMAGE_QUESTIONS = ("rec", "rec", "reg")
+_FRAME_QUESTIONS = ("sot", "sot", "rsot", "video_reg")
 _CLIP_QUESTIONS = ("sot",) * 2 + ("rsot",) * 2 + ("video_reg", "video_qa")
 
 

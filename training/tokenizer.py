@@ -22,8 +22,8 @@ _CORPUS_MODULES = (
     "argparse asyncio calendar collections configparser csv datetime decimal difflib doctest email fractions ftplib "
     "functools gettext heapq html http.client http.server imaplib inspect ipaddress itertools json logging mailbox "
     "mimetypes optparse os pathlib pdb pickle platform pydoc random sched secrets shutil smtplib socket sqlite3 "
-    "statistics string subprocess tarfile tempfile textwrap threading timeit trace turtle typing unittest urllib.parse "
-    "urllib.request uuid warnings wave xml.dom.minidom zipfile"
+    "statistics string subprocess tarfile tempfile textwrap threading timeit trace turtle typing unittest "
+    "urllib.parse urllib.request uuid warnings wave xml.dom.minidom zipfile"
 ).split()
 
 

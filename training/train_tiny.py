@@ -26,7 +26,6 @@ from elysium.training.tiny_checkpoint import build_tiny, save_checkpoint
 from elysium.training.tiny_data import BatchPlan, TinyBatches
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
-
 HEADS_FILE = "training_heads.safetensors"
 
 
@@ -111,7 +110,9 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         seed=recipe["seed"],
     )
     optimizer = MuonWithAdamW(network, lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
-    scheduler = linear_decay(optimizer, steps=steps, warmup=recipe["warmup_steps"], hold=recipe["hold"], floor=recipe["floor"])
+    scheduler = linear_decay(
+        optimizer, steps=steps, warmup=recipe["warmup_steps"], hold=recipe["hold"], floor=recipe["floor"]
+    )
     trainer = TinyTrainer(
         model=network,
         args=arguments,
