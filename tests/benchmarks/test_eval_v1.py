@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import save_tiny_checkpoint
 
 from elysium.benchmarks import eval_v1
 from elysium.benchmarks.eval_v1_csrt import csrt_boxes
 from elysium.benchmarks.eval_v1_metrics import paired_iou
-from elysium.benchmarks.eval_v1_report import TARGETS, check_targets, figure_at
+from elysium.benchmarks.eval_v1_report import TARGETS, check_targets, decile_table, figure_at, save_score_plot
 from elysium.benchmarks.eval_v1_scenes import (
     FINGERPRINTS,
     SCENE,
@@ -143,3 +144,14 @@ def test_a_random_gate_keeps_no_more_of_the_objects_than_its_share(trial: Path) 
     assert isinstance(gate, dict)
     assert gate["share_kept"] == pytest.approx(5 / 16, abs=1e-4)
     assert 0.3 < gate["precision_ratio"] < 2.0
+
+
+def test_measured_scores_become_a_table_and_a_picture(tmp_path: Path) -> None:
+    deciles = [round(0.05 + n / 10, 2) for n in range(10)]
+    tally = {"spearman": 0.5, "boxes": 50, "decile_mean_score": deciles, "decile_mean_iou": deciles}
+    results = {"score_8": tally, "score_64": None}
+    assert decile_table(results).row_count == 2
+    assert save_score_plot(results, tmp_path / "scores.png")
+    assert Image.open(tmp_path / "scores.png").width > 200
+    assert not save_score_plot({"score_8": None}, tmp_path / "nothing.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
