@@ -239,6 +239,7 @@ def evaluate(tracker: "Tracker", plan: Plan, pool: Pool | None) -> dict[str, Any
                 frozen.check(clip)
             evaluation.add(chunk)
             progress.update(bar, advance=len(chunk))
+            del chunk, clip  # their pictures go before the next ones are drawn
             if not progress.console.is_terminal:
                 done, elapsed_s = progress.tasks[0].completed, time.perf_counter() - started_s
                 progress.console.print(f"eval_v1: {done:.0f}/{plan.clips} clips in {elapsed_s:.0f} s", highlight=False)
