@@ -87,7 +87,7 @@ class ElysiumConfig(PreTrainedConfig):
         """N, patches per frame before compression."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
 
-    def validate_compression(self):
+    def validate_compression(self) -> None:
         """Part of the checks at construction: K must fit the compressor and the picture."""
         patches, kept = self.num_patches, self.num_kept_tokens
         if not 1 <= kept <= patches:

@@ -140,7 +140,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ElysiumPublicSelector):
             # The public code starts with evenly spread tokens: 0, 5, 10, ... whatever the picture shows.
@@ -298,10 +298,16 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]):
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
-    def get_video_features(self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]):
+    def get_video_features(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_video_features`."""
         return self.model.get_video_features(pixel_values_videos, **kwargs)
 
     @can_return_tuple

@@ -72,7 +72,7 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         videos = make_batched_videos(_frames_to_rgb(videos))
         video_metadata = make_batched_metadata(videos, video_metadata=video_metadata)
         if is_valid_video(videos[0]):
-            if do_sample_frames:
+            if do_sample_frames and sample_indices_fn is not None:
                 sampled = []
                 for video, metadata in zip(videos, video_metadata, strict=True):
                     metadata.frames_indices = sample_indices_fn(metadata=metadata)

@@ -143,7 +143,9 @@ def build_tiny(model: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, 
     return network, build_processor(config, tokenizer)
 
 
-def save_checkpoint(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, folder: str | os.PathLike):
+def save_checkpoint(
+    model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, folder: str | os.PathLike
+) -> None:
     """Writes weights (safetensors, fp32), configuration, processor and tokenizer."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -47,13 +47,15 @@ class Question:
 class BatchPlan:
     """Which clips a stage trains on.
 
-    frames: choices of T with weights; clips_per_batch: B for each T.
+    frames: choices of T with weights; clips_per_batch: B for each T; ask: whether there are questions at all (without
+    them only the vision tower, the gate and the training heads learn).
     """
 
     frames: dict[int, float]
     clips_per_batch: dict[int, int]
     scene: SceneConfig
     box_jitter: float = 0.08
+    ask: bool = True
     share_other_phrasings: float = 0.2
 
 
@@ -66,13 +68,21 @@ class TinyBatches(Dataset):
     """
 
     def __init__(
-        self, processor: ElysiumProcessor, plan: BatchPlan, *, num_batches: int, seed: int, ranks: int, image_size: int
+        self,
+        processor: ElysiumProcessor,
+        plan: BatchPlan,
+        *,
+        num_batches: int,
+        seed: int,
+        ranks: int,
+        image_size: int,
+        patch_size: int,
     ):
         self.processor, self.plan = processor, plan
         self.num_batches, self.seed, self.ranks, self.image_size = num_batches, seed, ranks, image_size
         self.phrasings = load_phrasings()
         self.world = World(seed)
-        self.patches = image_size // 8
+        self.patches = image_size // patch_size
 
     def __len__(self) -> int:
         return self.num_batches
@@ -84,23 +94,31 @@ class TinyBatches(Dataset):
         as_image = num_frames == 1 and bool(shared.random() < 0.6)
         rng = np.random.default_rng((self.seed, 12, index))
         count = self.plan.clips_per_batch[num_frames]
+        clips = []
+        for position in range(count):
+            scene = self.world.sample(index * 1000 + position, self.plan.scene)
+            clips.append((scene, self._render(scene, num_frames, rng)))
+        batch = {
+            "frames": torch.from_numpy(np.concatenate([clip.frames for _, clip in clips])),
+            **self._object_tensors(clips, num_frames),
+        }
+        return batch | self._question_tensors(clips, num_frames, as_image, rng) if self.plan.ask else batch
+
+    def _question_tensors(
+        self, clips: list[tuple[Scene, RenderedClip]], num_frames: int, as_image: bool, rng: np.random.Generator
+    ) -> dict[str, Any]:
         tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else _CLIP_QUESTIONS
         # One phrasing a task and batch: rows of like length, little padding.
         templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
-        clips, long_questions, short_questions = [], [], []
-        for position in range(count):
-            scene = self.world.sample(index * 1000 + position, self.plan.scene)
-            clip = self._render(scene, num_frames, rng)
-            clips.append((scene, clip))
+        is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
+        long_questions, short_questions = [], []
+        for scene, clip in clips:
             turn = int(rng.integers(0, 1000))  # questions go round the objects, so that few are asked about twice
             questions = [self._ask(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(tasks)]
-            is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
             long_questions.append([q for q, short in zip(questions, is_short, strict=True) if not short])
             short_questions.append([q for q, short in zip(questions, is_short, strict=True) if short])
         return {
-            "frames": torch.from_numpy(np.concatenate([clip.frames for _, clip in clips])),
             "prefix_ids": torch.tensor(self._prefix(num_frames, as_image)),
-            **self._object_tensors(clips, num_frames),
             "boxes_group": self._encode(long_questions),
             "words_group": self._encode(short_questions),
         }

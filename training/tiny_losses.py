@@ -68,18 +68,23 @@ class TinyTrainingModel(nn.Module):
         self.register_buffer("pixel_std", std, persistent=False)
 
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
-        num_clips, num_frames = batch["boxes"].shape[:2]
         pixels = (batch["frames"].permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
         vision = self.model.get_video_features(pixels)
         losses = self._patch_losses(vision, batch)
+        if "prefix_ids" in batch:
+            losses |= self._language_losses(vision, batch)
+        total = sum(self.weights.get(name, 1.0) * value for name, value in losses.items() if name[0] != "_")
+        return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
+
+    def _language_losses(self, vision: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        num_clips, num_frames = batch["boxes"].shape[:2]
         cache, prefix_hidden, token_places = self._encode_prefix(vision, batch["prefix_ids"], num_clips, num_frames)
         kept = vision.selector_indices.view(num_clips, num_frames, -1)
         kept_coverage = batch["coverage"].gather(3, kept.unsqueeze(2).expand(-1, -1, batch["coverage"].shape[2], -1))
-        losses |= self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
+        losses = self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
         for name in ("boxes_group", "words_group"):
             losses |= self._answer_losses(name, cache, kept_coverage, token_places, batch)
-        total = sum(self.weights.get(name, 1.0) * value for name, value in losses.items() if name[0] != "_")
-        return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
+        return losses
 
     def _encode_prefix(
         self, vision: Any, prefix_ids: torch.Tensor, num_clips: int, num_frames: int

@@ -36,10 +36,10 @@ class TinyTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._parts: dict[str, list[float]] = {}
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any):
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any):
+    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
         outputs = model(**inputs)
         for name, value in outputs.items():
             if name != "loss":
@@ -57,7 +57,7 @@ def _scene_config(values: dict[str, Any]) -> SceneConfig:
     return SceneConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _load(recipe: dict[str, Any]):
+def _load(recipe: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Model and processor: those of `start_from`, or untrained ones of the recipe's `model` section."""
     if "start_from" in recipe:
         model = ElysiumForConditionalGeneration.from_pretrained(recipe["start_from"], dtype=torch.float32)
@@ -83,6 +83,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
         scene=_scene_config(recipe["scene"]),
         box_jitter=recipe["box_jitter"],
+        ask=recipe["ask"],
     )
     batches = TinyBatches(
         processor,
@@ -91,6 +92,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         seed=recipe["seed"],
         ranks=ranks,
         image_size=model.config.vision_config.image_size,
+        patch_size=model.config.vision_config.patch_size,
     )
     arguments = TrainingArguments(
         output_dir=str(output),

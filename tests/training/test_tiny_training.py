@@ -34,7 +34,7 @@ def small_world(seed: int) -> World:
 
 
 def batches(seed: int = 3, ranks: int = 1) -> TinyBatches:
-    return TinyBatches(tiny_processor(), PLAN, num_batches=12, seed=seed, ranks=ranks, image_size=32)
+    return TinyBatches(tiny_processor(), PLAN, num_batches=12, seed=seed, ranks=ranks, image_size=32, patch_size=8)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ A sprite is RGBA with premultiplied colour, in three sizes (full, half, quarter)
 aliasing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +24,7 @@ KINDS = ("circle", "square", "triangle", "star", "cross", "ring")
 SPRITE_SIDE = 128
 _MARGIN = 4
 _SUPERSAMPLE = 4
+ToPixels = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ _POLYGONS = {
 }
 
 
-def _draw_mask(draw) -> np.ndarray:
+def _draw_mask(draw: Callable[[np.ndarray, ToPixels], None]) -> np.ndarray:
     """(128, 128) float mask in 0..1; `draw(canvas, to_px)` fills on a canvas four times larger."""
     side = SPRITE_SIDE * _SUPERSAMPLE
     canvas = np.zeros((side, side), np.uint8)
@@ -64,7 +66,7 @@ def _shape_mask(kind: str) -> np.ndarray:
     side = SPRITE_SIDE * _SUPERSAMPLE
     centre, radius = (side // 2, side // 2), side // 2 - _MARGIN * _SUPERSAMPLE
 
-    def draw(canvas: np.ndarray, to_px) -> None:
+    def draw(canvas: np.ndarray, to_px: ToPixels) -> None:
         if kind in ("circle", "ring"):
             cv2.circle(canvas, centre, radius, 255, -1)
             if kind == "ring":
@@ -114,7 +116,7 @@ def _blob_mask(rng: np.random.Generator) -> np.ndarray:
     """Outline of a nameless thing: a polygon, or a union of two to four rounded parts, longer than wide."""
     slim = np.exp(rng.uniform(-1.0, 0))
 
-    def draw(canvas: np.ndarray, to_px) -> None:
+    def draw(canvas: np.ndarray, to_px: ToPixels) -> None:
         if rng.random() < 0.5:
             count = int(rng.integers(4, 11))
             angles = np.sort(rng.uniform(0, 2 * np.pi, count))
