@@ -20,6 +20,7 @@ from elysium.training.synthetic.sprites import COLOURS, KINDS
 from elysium.training.tiny_data import IGNORE
 
 _BETA = 0.05
+_FINE_BETA = 0.01
 _ON_OBJECT = 0.3
 
 
@@ -115,9 +116,8 @@ class TinyTrainingModel(nn.Module):
         boxes = batch["boxes"].flatten(0, 1)[frame, owner]
         clip = frame // coverage.shape[1]
         answer = dense[on_object]
-        loss = F.binary_cross_entropy_with_logits(dense[..., 0], covered)
-        loss = loss + 5 * F.smooth_l1_loss(answer[:, 1:5] + 0.5, boxes, beta=_BETA)
-        losses["dense"] = loss
+        losses["dense"] = F.binary_cross_entropy_with_logits(dense[..., 0], covered)
+        losses["boxes"] = 10 * F.smooth_l1_loss(answer[:, 1:5] + 0.5, boxes, beta=_FINE_BETA)
         for name, logits in (("colours", answer[:, 5 : 5 + len(COLOURS)]), ("kinds", answer[:, 5 + len(COLOURS) :])):
             truth = batch[name][clip, owner]
             losses[name] = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / len(truth)
