@@ -1,10 +1,11 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_images.yaml
+    make tiny        # all three stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
 
-The first stage learns single frames, the second clips. Each stage is a run of transformers' Trainer (logging, saving
-and resuming are its own): stopped at any time and started again with the same command, it goes on from its last save.
+Single frames with questions come first, then vision alone, then clips. Each stage is a run of transformers' Trainer
+(logging, saving and resuming are its own): stopped at any time and started again with the same command, it goes on
+from its last save.
 """
 
 import os
@@ -65,19 +66,8 @@ def _load(recipe: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, Elys
     return build_tiny(recipe["model"])
 
 
-def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None) -> None:
-    """One stage, from its recipe to `output/final`."""
-    torch.manual_seed(recipe["seed"])
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-    if threads:
-        torch.set_num_threads(threads)
-    model, processor = _load(recipe)
-    # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
-    model.set_attn_implementation("eager")
-    network = TinyTrainingModel(model, processor, recipe["losses"])
-    if "start_from" in recipe:
-        load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)
-    steps, ranks = max_steps or recipe["steps"], int(os.environ.get("WORLD_SIZE", "1"))
+def _batches(recipe: dict[str, Any], processor: ElysiumProcessor, vision: Any, *, steps: int) -> TinyBatches:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     plan = BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
@@ -85,16 +75,19 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         box_jitter=recipe["box_jitter"],
         ask=recipe["ask"],
     )
-    batches = TinyBatches(
+    return TinyBatches(
         processor,
         plan,
         num_batches=steps * ranks,
         seed=recipe["seed"],
         ranks=ranks,
-        image_size=model.config.vision_config.image_size,
-        patch_size=model.config.vision_config.patch_size,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
     )
-    arguments = TrainingArguments(
+
+
+def _arguments(recipe: dict[str, Any], output: Path, *, steps: int) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(output),
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -111,14 +104,27 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         disable_tqdm=True,
         seed=recipe["seed"],
     )
+
+
+def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None) -> None:
+    """One stage, from its recipe to `output/final`; goes on from the last save where there is one."""
+    torch.manual_seed(recipe["seed"])
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    model, processor = _load(recipe)
+    # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
+    model.set_attn_implementation("eager")
+    network = TinyTrainingModel(model, processor, recipe["losses"])
+    if "start_from" in recipe:
+        load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)
+    steps = max_steps or recipe["steps"]
     optimizer = MuonWithAdamW(network, lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
     scheduler = linear_decay(
         optimizer, steps=steps, warmup=recipe["warmup_steps"], hold=recipe["hold"], floor=recipe["floor"]
     )
     trainer = TinyTrainer(
         model=network,
-        args=arguments,
-        train_dataset=batches,
+        args=_arguments(recipe, output, steps=steps),
+        train_dataset=_batches(recipe, processor, model.config.vision_config, steps=steps),
         data_collator=lambda items: items[0],
         optimizers=(optimizer, scheduler),
     )

@@ -198,6 +198,7 @@ def tiny_recipe() -> dict[str, Any]:
         "clips_per_batch": {1: 2, 2: 1},
         "scene": scene,
         "box_jitter": 0.1,
+        "ask": True,
         "steps": 4,
         "learning_rate": 1e-3,
         "weight_decay": 0.01,
