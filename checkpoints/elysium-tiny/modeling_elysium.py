@@ -1,0 +1,359 @@
+# Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
+"""Elysium: vision tower -> token compressor -> projector -> language model.
+
+Shapes: B samples, L tokens, ``sum T`` frames (``sum I`` images) of the whole batch, S pixels a side, N patches,
+K kept tokens, C vision width, D text width. A ragged batch of videos is its frames, flattened.
+"""
+
+import copy
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
+
+from .configuration_elysium import ElysiumConfig
+from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
+
+
+@dataclass
+class ElysiumVisionOutput(BaseModelOutputWithPooling):
+    """Visual features of frames.
+
+    last_hidden_state (`torch.FloatTensor` of shape `(sum T, N, C)`): patch features before compression.
+    pooler_output (`torch.FloatTensor` of shape `(sum T, K, D)`): tokens as the language model takes them.
+    selector_scores (`torch.FloatTensor` of shape `(sum T, N)`, *optional*): selection scores before the softmax.
+    selector_indices (`torch.LongTensor` of shape `(sum T, K)`, *optional*): the patches that were kept.
+    """
+
+    selector_scores: torch.Tensor | None = None
+    selector_indices: torch.Tensor | None = None
+
+
+@dataclass
+class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
+    """`BaseModelOutputWithPast` plus the projected visual tokens.
+
+    image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
+    video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
+    """
+
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+@dataclass
+class ElysiumCausalLMOutputWithPast(ModelOutput):
+    """Output of the language-modelling class.
+
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*): next-token loss, where `labels` were given.
+    logits (`torch.FloatTensor` of shape `(B, L, vocab)`): scores of the next token.
+    past_key_values (`Cache`, *optional*): key-value cache.
+    hidden_states, attentions (`tuple`, *optional*): of the language model, where asked for.
+    image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
+    video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor] | None = None
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+class ElysiumProjector(nn.Module):
+    """Maps kept tokens (sum T, K, C') to the text width (sum T, K, D)."""
+
+    def __init__(self, input_size: int, config: ElysiumConfig):
+        super().__init__()
+        text_size = config.text_config.hidden_size
+        if config.projector_type == "identity" and input_size != text_size:
+            raise ValueError(
+                f"projector_type 'identity' needs equal widths, got vision {input_size} and text {text_size}; "
+                "use 'linear' or 'mlp2x_gelu'."
+            )
+        self.projector_type = config.projector_type
+        if self.projector_type == "linear":
+            self.linear = nn.Linear(input_size, text_size)
+        elif self.projector_type == "mlp2x_gelu":
+            self.linear_1 = nn.Linear(input_size, text_size)
+            self.act = ACT2FN["gelu"]
+            self.linear_2 = nn.Linear(text_size, text_size)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.projector_type == "identity":
+            return tokens
+        if self.projector_type == "linear":
+            return self.linear(tokens)
+        return self.linear_2(self.act(self.linear_1(tokens)))
+
+
+def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
+    """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
+    vision_config = copy.deepcopy(config.vision_config)
+    vision_config.num_hidden_layers += config.vision_feature_layer + 1
+    tower = AutoModel.from_config(vision_config)
+    if hasattr(tower, "post_layernorm"):
+        tower.post_layernorm = nn.Identity()
+    return tower
+
+
+class ElysiumPreTrainedModel(PreTrainedModel):
+    config: ElysiumConfig
+    config_class = ElysiumConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "video", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ElysiumTSelector", "ElysiumPublicSelector", "ElysiumCrossAttentionCompressor"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _can_compile_fullgraph = True
+    _supports_attention_backend = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`; where the code is saved too, `auto_map` names every Auto class.
+
+        transformers itself would name only the one that the class was registered for.
+        """
+        if self.is_remote_code():
+            file = __name__.rsplit(".", 1)[-1]
+            whole = f"{file}.ElysiumForConditionalGeneration"
+            self.config.auto_map = {
+                "AutoConfig": "configuration_elysium.ElysiumConfig",
+                "AutoModel": f"{file}.ElysiumModel",
+                "AutoModelForImageTextToText": whole,
+                "AutoModelForCausalLM": whole,
+            }
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ElysiumPublicSelector):
+            # The public code starts with evenly spread tokens: 0, 5, 10, ... whatever the picture shows.
+            stride = module.trans_bias.numel() // module.num_kept_tokens
+            bias = torch.zeros_like(module.trans_bias)
+            bias[: stride * module.num_kept_tokens : stride] = 1.0
+            init.zeros_(module.trans_weight)
+            init.copy_(module.trans_bias, bias)
+        elif isinstance(module, ElysiumCrossAttentionCompressor):
+            init.normal_(module.queries, std=0.02)
+        elif isinstance(module, ElysiumModel) and module.config.kept_position_embedding:
+            init.normal_(module.kept_position_embedding.weight, std=0.02)
+
+
+class ElysiumModel(ElysiumPreTrainedModel):
+    """Vision tower, compressor, projector and the language model without its head (what `AutoModel` gives)."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: ElysiumConfig):
+        super().__init__(config)
+        self.vision_tower = _build_vision_tower(config)
+        width = config.vision_config.hidden_size
+        self.vision_feature_norm = nn.LayerNorm(width) if config.vision_feature_norm else nn.Identity()
+        self.selector = build_compressor(config)
+        self.multi_modal_projector = ElysiumProjector(self.selector.output_size, config)
+        if config.kept_position_embedding:
+            self.kept_position_embedding = nn.Embedding(config.num_patches, config.text_config.hidden_size)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """Visual tokens of images.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised pictures.
+        """
+        kwargs.pop("return_dict", None)
+        kwargs.pop("output_hidden_states", None)
+        vision = self.vision_tower(pixel_values.to(self.vision_tower.dtype), return_dict=True, **kwargs)
+        patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
+        patches = self.vision_feature_norm(patches)
+        kept = self.selector(patches)  # tokens (sum I, K, C')
+        tokens = self.multi_modal_projector(kept.tokens)  # (sum I, K, D)
+        if self.config.kept_position_embedding:
+            tokens = tokens + self.kept_position_embedding(kept.indices)
+        return ElysiumVisionOutput(
+            last_hidden_state=patches,
+            pooler_output=tokens,
+            selector_scores=kept.scores,
+            selector_indices=kept.indices,
+        )
+
+    @can_return_tuple
+    def get_video_features(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """Visual tokens of video frames: each frame is an image.
+
+        Args:
+            pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames of all videos, flattened.
+        """
+        return self.get_image_features(pixel_values_videos, **(kwargs | {"return_dict": True}))
+
+    def _placeholder_mask(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, L, 1) mask of the places of `features`; raises where the counts differ."""
+        if input_ids is not None:
+            mask = input_ids == token_id
+        else:
+            placeholder = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+            mask = (inputs_embeds == placeholder).all(dim=-1)
+        torch_compilable_check(
+            mask.sum() * inputs_embeds.shape[-1] == features.numel(),
+            lambda: (
+                f"the prompt must hold one placeholder (id {token_id}) for each visual token, got {int(mask.sum())} "
+                f"placeholders and {features.numel() // features.shape[-1]} visual tokens; are the processor's and "
+                "the model's num_kept_tokens equal?"
+            ),
+        )
+        return mask.unsqueeze(-1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        mm_encoder_outputs: dict | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ElysiumModelOutputWithPast:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, L)`): text with one placeholder for each kept visual token.
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): images, in the order of the prompt.
+            pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames, in the order of the prompt.
+            mm_encoder_outputs (`dict`): visual features computed beforehand, keys `image` and `video`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)  # (B, L, D)
+        encoded = dict(mm_encoder_outputs or {})
+        if encoded.get("image") is None and pixel_values is not None:
+            encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
+        if encoded.get("video") is None and pixel_values_videos is not None:
+            encoded["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
+        tokens = {}
+        for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
+            if encoded.get(modality) is not None:
+                features = encoded[modality].pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+                mask = self._placeholder_mask(input_ids, inputs_embeds, token_id, features)
+                inputs_embeds = inputs_embeds.masked_scatter(mask, features)
+                tokens[modality] = features
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        return ElysiumModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=tokens.get("image"),
+            video_hidden_states=tokens.get("video"),
+        )
+
+
+class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
+    """Elysium with its language-modelling head: `generate` answers prompts that the processor builds."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: ElysiumConfig):
+        super().__init__(config)
+        self.model = ElysiumModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    def get_video_features(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_video_features`."""
+        return self.model.get_video_features(pixel_values_videos, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        mm_encoder_outputs: dict | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ElysiumCausalLMOutputWithPast:
+        """Arguments as in `ElysiumModel.forward`; `labels` (B, L) holds -100 where no loss is wanted."""
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
+            )
+        return ElysiumCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+            video_hidden_states=outputs.video_hidden_states,
+        )
+
+
+__all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]
