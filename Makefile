@@ -75,11 +75,11 @@ quality: $(DEV)
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them a third of the time went into the kernel, which handed the same pages out anew at every step.
 tiny: $(DEV)
-	for stage in images vision clips; do \
+	for stage in images vision clips lengths; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	@echo "The checkpoint: runs/tiny_clips/final"
+	@echo "The checkpoint: runs/tiny_lengths/final"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
