@@ -45,13 +45,13 @@ def main(
 ) -> None:
     """Draws the curves of the stages."""
     logs = {run.name.removeprefix("tiny_"): read_log(run) for run in runs}
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, len(PANELS), sharex=True, figsize=(4 * len(PANELS), 3.2), layout="constrained")
     for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
         start = 0
-        for stage, entries in logs.items():
+        for number, (stage, entries) in enumerate(logs.items()):
             points = [(start + entry["step"], entry[name]) for entry in entries if name in entry]
             if points:
-                axis.plot(*zip(*points, strict=True), label=stage)
+                axis.plot(*zip(*points, strict=True), label=stage, color=f"C{number}")
             start += entries[-1]["step"]
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")

@@ -1,11 +1,11 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    make tiny        # all three stages, or one:
+    make tiny        # all four stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
 
-Single frames with questions come first, then vision alone, then clips. Each stage is a run of transformers' Trainer
-(logging, saving and resuming are its own): stopped at any time and started again with the same command, it goes on
-from its last save.
+Single frames with questions come first, then vision alone, then clips of 1, 2, 4 and 8 frames, then of all lengths.
+Each stage is a run of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started
+again with the same command, it goes on from its last save.
 """
 
 import os
