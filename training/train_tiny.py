@@ -4,8 +4,8 @@
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
 
 Single frames with questions come first, then vision alone, then clips, then clips of every length. Each stage is a run
-of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started again with the same
-command, it goes on from its last save.
+of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started again
+with the same command, it goes on from its last save.
 """
 
 import os
