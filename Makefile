@@ -73,7 +73,7 @@ quality: $(DEV)
 	MYPYPATH=$(TYPES) $(BIN)/python -m mypy --package elysium
 
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
-# without them a third of the time went into the kernel, which handed the same pages out anew at every step.
+# without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
 tiny: $(DEV)
 	for stage in images vision clips lengths; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
