@@ -36,11 +36,46 @@ _CLIP_QUESTIONS = ("sot",) * 2 + ("rsot",) * 2 + ("video_reg", "video_qa")
 
 @dataclass(frozen=True)
 class Question:
-    """One question on a clip: texts, the object it is about (-1 for none) and the frames of its answer's boxes."""
+    """One question on a clip: its texts and the object it is about (-1 for none).
+
+    history is the answer as the model reads it while it learns to write `answer`: equal to it, or with other
+    coordinates (see `BatchPlan.wrong_histories`); both have the same number of tokens.
+    """
 
     question: str
     answer: str
     object_index: int
+    history: str | None = None
+
+
+def _moved(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    extent = np.tile(box[2:] - box[:2], 2)
+    moved = np.clip(box + extent * rng.normal(0, deviation, 4), 0, 1)
+    return moved if (moved[2:] - moved[:2]).min() > 0.02 else box
+
+
+def wrong_history(
+    boxes: list[np.ndarray | None], clip: RenderedClip, chosen: int, rng: np.random.Generator
+) -> list[np.ndarray | None]:
+    """The boxes of an answer as a model that errs would have written them, absent where they are absent.
+
+    Half of the time boxes are off in half of the frames; else they stay where they were some frames ago, or go over to
+    another object.
+    """
+    wrong, kind = list(boxes), rng.random()
+    frames = [t for t, box in enumerate(boxes) if box is not None]
+    start = int(rng.integers(0, len(boxes)))
+    other = int(rng.integers(clip.visible.shape[1]))
+    kept = None
+    for t in frames:
+        if kind < 0.5:
+            wrong[t] = _moved(boxes[t], 0.3, rng) if rng.random() < 0.5 else boxes[t]
+        elif kind < 0.8:
+            kept = boxes[t] if kept is None or t <= start // 2 else kept
+            wrong[t] = kept
+        elif t >= start and other != chosen and clip.visible[t, other]:
+            wrong[t] = clip.boxes_xyxy_norm[t, other]
+    return wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +83,9 @@ class BatchPlan:
     """Which clips a stage trains on.
 
     frames: choices of T with weights; clips_per_batch: B for each T; ask: whether there are questions at all (without
-    them only the vision tower, the gate and the training heads learn).
+    them only the vision tower, the gate and the training heads learn). box_jitter: deviation of boxes in questions, in
+    box sizes. wrong_histories: share of the answers with a box in every frame whose earlier boxes are read wrong while the
+    labels stay true: a model that only ever reads true earlier boxes learns to repeat them.
     """
 
     frames: dict[int, float]
@@ -56,6 +93,7 @@ class BatchPlan:
     scene: SceneConfig
     box_jitter: float = 0.08
     ask: bool = True
+    wrong_histories: float = 0.0
     share_other_phrasings: float = 0.2
 
 
@@ -204,15 +242,16 @@ class TinyBatches(Dataset):
             question = template.replace("{text}", str(rng.choice(referring[chosen])))
         else:
             question = template.replace("{box}", format_box(self._jitter(boxes[0], rng)))
-        return Question(question, format_frames(boxes), chosen)
+        answer = format_frames(boxes)
+        if num_frames == 1 or rng.random() >= self.plan.wrong_histories:
+            return Question(question, answer, chosen)
+        return Question(question, answer, chosen, format_frames(wrong_history(boxes, clip, chosen, rng)))
 
     def _jitter(self, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Half of the boxes in questions are a little off, so that the model looks instead of copying."""
         if rng.random() < 0.5:
             return box
-        extent = np.tile(box[2:] - box[:2], 2)
-        moved = np.clip(box + extent * rng.normal(0, self.plan.box_jitter, 4), 0, 1)
-        return moved if (moved[2:] - moved[:2]).min() > 0.02 else box
+        return _moved(box, self.plan.box_jitter, rng)
 
     def _encode(self, questions: list[list[Question]]) -> dict[str, torch.Tensor]:
         """Right-padded tokens of B * Q questions with answers.
@@ -225,18 +264,20 @@ class TinyBatches(Dataset):
         for question in (q for clip in questions for q in clip):
             asked = tokenizer.encode(question.question + " ASSISTANT:", add_special_tokens=False)
             answer = tokenizer.encode(" " + question.answer, add_special_tokens=False) + [tokenizer.eos_token_id]
-            rows.append((asked, answer, question.object_index))
-        length = max(len(asked) + len(answer) for asked, answer, _ in rows)
+            history = answer
+            if question.history is not None:
+                history = tokenizer.encode(" " + question.history, add_special_tokens=False) + [tokenizer.eos_token_id]
+            rows.append((asked, answer, history, question.object_index))
+        length = max(len(asked) + len(answer) for asked, answer, _, _ in rows)
         ids = torch.full((len(rows), length), tokenizer.pad_token_id)
         labels = torch.full((len(rows), length), IGNORE)
         frame_of = torch.full((len(rows), length), -1)
-        for row, (asked, answer, object_index) in enumerate(rows):
-            whole = torch.tensor(asked + answer)
-            ids[row, : len(whole)] = whole
-            labels[row, len(asked) - 1 : len(whole) - 1] = whole[len(asked) :]
+        for row, (asked, answer, history, object_index) in enumerate(rows):
+            ids[row, : len(asked) + len(history)] = torch.tensor(asked + history)
+            labels[row, len(asked) - 1 : len(asked) + len(answer) - 1] = torch.tensor(answer)
             if object_index >= 0:
                 self._mark_coordinates(frame_of[row], asked, answer)
-        objects = torch.tensor([object_index for _, _, object_index in rows])
+        objects = torch.tensor([object_index for *_, object_index in rows])
         return {"ids": ids, "labels": labels, "coordinate_frame": frame_of, "object_index": objects}
 
     def _mark_coordinates(self, frame_of: torch.Tensor, asked: list[int], answer: list[int]) -> None:

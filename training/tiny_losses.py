@@ -22,6 +22,7 @@ from elysium.training.tiny_data import IGNORE
 _BETA = 0.05
 _FINE_BETA = 0.01
 _ON_OBJECT = 0.3
+_ABSENT_WEIGHT = 4.0
 
 
 def save_heads(network: "TinyTrainingModel", path: Path) -> None:
@@ -57,6 +58,10 @@ class TinyTrainingModel(nn.Module):
         # Behind a frame's label comes a space and a bracket, or the word " none": the choice falls at that space.
         space = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(" ")[0])
         self.register_buffer("presence_ids", torch.tensor([bracket, none_id, space]), persistent=False)
+        # Objects are seldom out of sight: each such frame counts for several.
+        weights = torch.ones(len(tokenizer))
+        weights[none_id] = _ABSENT_WEIGHT
+        self.register_buffer("presence_weights", weights, persistent=False)
         table = torch.full((len(tokenizer),), -1)
         table[numbers] = torch.arange(100)
         self.register_buffer("number_of_id", table, persistent=False)
@@ -192,7 +197,7 @@ class TinyTrainingModel(nn.Module):
         template = ~is_number & ~presence
         losses = {
             "template": F.cross_entropy(logits[template], labels[template]),
-            "presence": F.cross_entropy(logits[presence], labels[presence]),
+            "presence": F.cross_entropy(logits[presence], labels[presence], weight=self.presence_weights),
         }
         losses |= self._coordinate_losses(logits[is_number], self.number_of_id[labels[is_number]])
         losses["attention"] = self._attention_loss(out.attentions[-2:], group, kept_coverage, places, per_clip)

@@ -73,6 +73,7 @@ def _batches(recipe: dict[str, Any], processor: ElysiumProcessor, vision: Any, *
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
         scene=_scene_config(recipe["scene"]),
         box_jitter=recipe["box_jitter"],
+        wrong_histories=recipe["wrong_histories"],
         ask=recipe["ask"],
     )
     return TinyBatches(

@@ -2,10 +2,12 @@
 
 import copy
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,10 +15,11 @@ from safetensors.torch import load_file
 from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
 from torch import nn
 
+from elysium.processing.boxes_elysium import format_frames
 from elysium.training import tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
-from elysium.training.synthetic import SceneConfig, World
-from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches
+from elysium.training.synthetic import SceneConfig, World, render_clip
+from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
 from elysium.training.tiny_losses import TinyTrainingModel
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
@@ -33,8 +36,8 @@ def small_world(seed: int) -> World:
     return World(seed, num_backgrounds=2, num_things=4, num_variants=1)
 
 
-def batches(seed: int = 3, ranks: int = 1) -> TinyBatches:
-    return TinyBatches(tiny_processor(), PLAN, num_batches=12, seed=seed, ranks=ranks, image_size=32, patch_size=8)
+def batches(seed: int = 3, ranks: int = 1, plan: BatchPlan = PLAN) -> TinyBatches:
+    return TinyBatches(tiny_processor(), plan, num_batches=12, seed=seed, ranks=ranks, image_size=32, patch_size=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,6 +146,50 @@ def test_coordinates_are_marked_with_their_frame(samples, kind: str) -> None:
     assert marked_rows > 2
 
 
+def test_a_wrong_history_is_read_while_the_labels_stay_true() -> None:
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, wrong_histories=1.0))
+    tokenizer = tiny_tokenizer()
+    single = set(tokenizer.convert_tokens_to_ids([str(number) for number in range(100)]))
+    differing = 0
+    for index in range(6):
+        batch = source[index]
+        group, words = batch["boxes_group"], batch["words_group"]
+        assert torch.equal(
+            words["ids"][:, 1:][words["labels"][:, :-1] != IGNORE], words["labels"][words["labels"] != IGNORE]
+        )
+        read, wanted = group["ids"][:, 1:], group["labels"][:, :-1]
+        differs = (read != wanted) & (wanted != IGNORE)
+        # Nothing but coordinates differs, and the labels are the true boxes.
+        assert set(read[differs].tolist()) | set(wanted[differs].tolist()) <= single
+        differing += int(differs.sum())
+        per_clip = len(read) // len(batch["boxes"])
+        for row, owner in enumerate(group["object_index"].tolist()):
+            if owner < 0:
+                continue
+            answer = tokenizer.decode(wanted[row][wanted[row] != IGNORE]).removesuffix("</s>")[1:]
+            visible = batch["visible"][row // per_clip, :, owner]
+            boxes = batch["boxes"][row // per_clip, :, owner]
+            assert answer == format_frames(
+                [box if seen else None for box, seen in zip(boxes.numpy(), visible, strict=True)]
+            )
+    assert differing > 50
+
+
+def test_a_wrong_history_keeps_absent_frames_and_is_sometimes_another_objects() -> None:
+    clip = render_clip(small_world(1).sample(5, PLAN.scene), 8, (32, 32))
+    rng = np.random.default_rng(0)
+    boxes = [clip.boxes_xyxy_norm[t, 0] if t != 3 else None for t in range(8)]
+    histories = [wrong_history(boxes, clip, 0, rng) for _ in range(60)]
+    assert all((box is None) == (t == 3) for history in histories for t, box in enumerate(history))
+    for box in (box for history in histories for box in history if box is not None):
+        assert (box[2:] > box[:2]).all() and box.min() >= 0 and box.max() <= 1
+    others = [clip.boxes_xyxy_norm[7, o] for o in range(1, clip.visible.shape[1]) if clip.visible[7, o]]
+    last = [history[7] for history in histories]
+    assert any(np.array_equal(box, other) for box in last for other in others)
+    stale = [np.array_equal(history[7], history[6]) for history in histories]
+    assert 0.1 < np.mean(stale) < 0.7
+
+
 def training_model() -> TinyTrainingModel:
     model = tiny_model()
     model.set_attn_implementation("eager")
@@ -198,6 +245,7 @@ def tiny_recipe() -> dict[str, Any]:
         "clips_per_batch": {1: 2, 2: 1},
         "scene": scene,
         "box_jitter": 0.1,
+        "wrong_histories": 0.5,
         "ask": True,
         "steps": 4,
         "learning_rate": 1e-3,
