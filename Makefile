@@ -75,11 +75,11 @@ quality: $(DEV)
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
 tiny: $(DEV)
-	for stage in images vision clips windows; do \
+	for stage in images vision clips windows glimpses; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	@echo "The checkpoint: runs/tiny_windows/final"
+	@echo "The checkpoint: runs/tiny_glimpses/final"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

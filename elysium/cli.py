@@ -1,4 +1,4 @@
-"""The command line: ``elysium track | ground | describe | ask | synth``.
+"""The command line: ``elysium track | ground | describe | ask | synth | convert | assemble``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -31,6 +31,7 @@ from .console import (
     require,
     say,
 )
+from .convert_command import run_assemble, run_convert
 from .track_command import Outputs, run_track
 
 app = typer.Typer(
@@ -178,6 +179,40 @@ def synth(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     print(f"Clips: {out} ({count} videos, {num_rows} rows)")
+
+
+@app.command()
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED", help="Folder of the public release.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its language model's tokenizer, where RELEASED has none.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16; RELEASED's own by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert weights of the public code's release, shard by shard."""
+    run_convert(released, out, tokenizer=tokenizer, dtype=dtype, as_json=as_json)
+
+
+@app.command()
+def assemble(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")],
+    vision: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="CLIP, SigLIP, SigLIP 2, DINOv2 or DINOv3.")],
+    llm: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="Causal language model with its tokenizer.")],
+    kept: Annotated[
+        int | None, typer.Option(metavar="K", help="Tokens kept per frame; 0.1875 of the patches by default.", min=1)
+    ] = None,
+    projector: Annotated[str, typer.Option(metavar="NAME", help="mlp2x_gelu, linear or identity.")] = "mlp2x_gelu",
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16; the language model's by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the new selector and projector.")] = 0,
+) -> None:
+    """Join a pretrained vision tower and language model to a fresh Elysium, ready to be trained."""
+    run_assemble(vision, llm, out, kept=kept, projector=projector, dtype=dtype, seed=seed)
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:

@@ -30,11 +30,13 @@ def register_auto_classes() -> None:
         AutoModelForImageTextToText,
         AutoProcessor,
     )
+    from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 
     # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
     from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+    from elysium.modeling_elysium.convert_elysium_weights import released_conversions
     from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
     from elysium.processing.image_processing_elysium import ElysiumImageProcessor
     from elysium.processing.processing_elysium import ElysiumProcessor
@@ -49,6 +51,9 @@ def register_auto_classes() -> None:
     pictures, videos = dict.fromkeys(backends, ElysiumImageProcessor), dict.fromkeys(backends, ElysiumVideoProcessor)
     AutoImageProcessor.register(ElysiumConfig, image_processor_classes=pictures, exist_ok=True)
     AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=videos, exist_ok=True)
+
+    # The public release loads as it is, too.
+    register_checkpoint_conversion_mapping(ElysiumConfig.model_type, released_conversions(), overwrite=True)
 
     ElysiumConfig.register_for_auto_class("AutoConfig")
     ElysiumModel.register_for_auto_class("AutoModel")

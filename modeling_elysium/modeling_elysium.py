@@ -16,6 +16,7 @@ from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
@@ -103,9 +104,14 @@ def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
     """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
     vision_config = copy.deepcopy(config.vision_config)
     vision_config.num_hidden_layers += config.vision_feature_layer + 1
+    if hasattr(vision_config, "vision_use_head"):
+        vision_config.vision_use_head = False  # SigLIP's pooling
     tower = AutoModel.from_config(vision_config)
-    if hasattr(tower, "post_layernorm"):
-        tower.post_layernorm = nn.Identity()
+    # CLIP's last norm sees the class token alone; SigLIP's and DINO's sees what the last layer gives.
+    if config.vision_feature_layer < -1 or vision_config.model_type == "clip_vision_model":
+        for name in ("post_layernorm", "layernorm", "norm"):
+            if hasattr(tower, name):
+                setattr(tower, name, nn.Identity())
     return tower
 
 
@@ -124,10 +130,23 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`; where the code is saved too, `auto_map` names every Auto class.
+        """As `PreTrainedModel.save_pretrained`, under our names of weights also where a release was loaded.
 
-        transformers itself would name only the one that the class was registered for.
+        Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
         """
+        self._name_auto_classes()
+        super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+
+    def save_code_and_config(self, folder: str | os.PathLike) -> None:
+        """What `save_pretrained` writes beside the weights: code, configuration and generation configuration."""
+        self._name_auto_classes()
+        self.config.architectures = [type(self).__name__]
+        if self.is_remote_code():
+            custom_object_save(self, folder, config=self.config)
+        self.config.save_pretrained(folder)
+        self.generation_config.save_pretrained(folder)
+
+    def _name_auto_classes(self) -> None:
         if self.is_remote_code():
             file = __name__.rsplit(".", 1)[-1]
             whole = f"{file}.ElysiumForConditionalGeneration"
@@ -137,7 +156,6 @@ class ElysiumPreTrainedModel(PreTrainedModel):
                 "AutoModelForImageTextToText": whole,
                 "AutoModelForCausalLM": whole,
             }
-        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -158,11 +176,18 @@ class ElysiumPreTrainedModel(PreTrainedModel):
 class ElysiumModel(ElysiumPreTrainedModel):
     """Vision tower, compressor, projector and the language model without its head (what `AutoModel` gives)."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+    _keys_to_ignore_on_load_unexpected = [r"lm_head\.", r"vision_tower\.(post_layernorm|layernorm|norm|head)\."]
 
     def __init__(self, config: ElysiumConfig):
         super().__init__(config)
         self.vision_tower = _build_vision_tower(config)
+        # A published tower holds layers behind the one that is read; they are not missed.
+        layers = config.vision_config.num_hidden_layers
+        behind = "|".join(str(layers - n) for n in range(1, -config.vision_feature_layer))
+        self._keys_to_ignore_on_load_unexpected = [
+            *self._keys_to_ignore_on_load_unexpected,
+            *([rf"vision_tower\.(encoder\.)?layers?\.({behind})\."] if behind else []),
+        ]
         width = config.vision_config.hidden_size
         self.vision_feature_norm = nn.LayerNorm(width) if config.vision_feature_norm else nn.Identity()
         self.selector = build_compressor(config)

@@ -1,7 +1,8 @@
-"""Files that are either whole or not there: written under a temporary name in the same folder, then renamed."""
+"""Files and folders that are either whole or not there: written under a temporary name beside it, then renamed."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,3 +50,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a new temporary folder beside ``path`` and renames it to ``path`` at the end.
+
+    An exception inside the block removes the temporary folder.
+
+    Raises:
+        OutputError: ``path`` exists and is not an empty folder, or its parent cannot be made or written.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputError(f"an output folder must be new or empty, got {target}; remove it or choose another one")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputError(
+            f"the folder of an output must be writable, got {target.parent} ({reason}); choose another output path"
+        ) from error
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

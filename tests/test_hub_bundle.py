@@ -20,6 +20,7 @@ CODE = {
     "image_processing_elysium.py",
     "modeling_elysium.py",
     "processing_elysium.py",
+    "released_elysium.py",
     "selector_elysium.py",
     "video_processing_elysium.py",
 }

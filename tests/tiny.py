@@ -7,9 +7,10 @@ import torch
 
 import elysium  # noqa: F401  (registers the Auto classes)
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.synthetic import WORLD_WORDS
-from elysium.training.tiny_checkpoint import build_config, build_processor, save_checkpoint
+from elysium.training.tiny_checkpoint import build_config, save_checkpoint
 from elysium.training.tokenizer import build_tiny_tokenizer
 
 TINY_MODEL = {

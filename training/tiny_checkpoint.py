@@ -9,10 +9,8 @@ from torch import nn
 from transformers import GenerationConfig
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from elysium.processing.image_processing_elysium import ElysiumImageProcessor
+from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.processing.prompts.chat_template import read_chat_template
-from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
 from elysium.training.synthetic import WORLD_WORDS
 from elysium.training.tokenizer import build_tiny_tokenizer
 
@@ -65,20 +63,6 @@ def build_config(model: dict[str, Any], tokenizer: Any) -> ElysiumConfig:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def build_processor(config: ElysiumConfig, tokenizer: Any) -> ElysiumProcessor:
-    """Processor whose pictures are squeezed to the model's square."""
-    size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
-    return ElysiumProcessor(
-        image_processor=ElysiumImageProcessor(size=size),
-        video_processor=ElysiumVideoProcessor(size=size),
-        tokenizer=tokenizer,
-        chat_template=read_chat_template(),
-        num_kept_tokens=config.num_kept_tokens,
-        box_rounding=config.box_rounding,
-        allow_absent=config.allow_absent,
     )
 
 

@@ -5,13 +5,14 @@ Letters: B clips, T frames, O tracked objects, N patches, Q questions a clip, L 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.boxes_elysium import ABSENT_TEXT, format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
 from elysium.training.synthetic import (
@@ -32,6 +33,8 @@ _VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
 _IMAGE_QUESTIONS = ("rec", "rec", "reg")
 _FRAME_QUESTIONS = ("sot", "sot", "rsot", "video_reg")
 _CLIP_QUESTIONS = ("sot",) * 2 + ("rsot",) * 2 + ("video_reg", "video_qa")
+_CLIP_QUESTIONS_WITH_GLIMPSES = ("sot", "rsot", "video_reg", "video_qa")
+_GLIMPSES = ("sot",) * 3 + ("rsot",) * 2
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class Question:
     """One question on a clip: its texts and the object it is about (-1 for none).
 
     history is the answer as the model reads it while it learns to write `answer`: equal to it, or with other
-    coordinates (see `BatchPlan.wrong_histories`); both have the same number of tokens.
+    coordinates (see `BatchPlan.wrong_histories`); both have the same number of tokens. glimpse is the frame
+    that the answer starts at, its number given and not learnt, without those before it (see `BatchPlan.glimpses`).
     """
 
     question: str
     answer: str
     object_index: int
     history: str | None = None
+    glimpse: int | None = None
 
 
 def _moved(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -59,8 +64,7 @@ def wrong_history(
 ) -> list[np.ndarray | None]:
     """The boxes of an answer as a model that errs would have written them, absent where they are absent.
 
-    Half of the time boxes are off in half of the frames; else they stay where they were some frames ago, or go over to
-    another object.
+    They stay where they were some frames ago, are far off, are off in half of the frames, or become another's.
     """
     wrong, kind = list(boxes), rng.random()
     frames = [t for t, box in enumerate(boxes) if box is not None]
@@ -68,11 +72,14 @@ def wrong_history(
     other = int(rng.integers(clip.visible.shape[1]))
     kept = None
     for t in frames:
-        if kind < 0.5:
-            wrong[t] = _moved(boxes[t], 0.3, rng) if rng.random() < 0.5 else boxes[t]
-        elif kind < 0.8:
+        if kind < 0.45:
             kept = boxes[t] if kept is None or t <= start // 2 else kept
             wrong[t] = kept
+        elif kind < 0.7:
+            shift = np.clip(rng.normal(0, 0.2, 2), -boxes[t][:2], 1 - boxes[t][2:])
+            wrong[t] = _moved(boxes[t] + np.tile(shift, 2), 0.15, rng)
+        elif kind < 0.85:
+            wrong[t] = _moved(boxes[t], 0.3, rng) if rng.random() < 0.5 else boxes[t]
         elif t >= start and other != chosen and clip.visible[t, other]:
             wrong[t] = clip.boxes_xyxy_norm[t, other]
     return wrong
@@ -84,8 +91,9 @@ class BatchPlan:
 
     frames: choices of T with weights; clips_per_batch: B for each T; ask: whether there are questions at all (without
     them only the vision tower, the gate and the training heads learn). box_jitter: deviation of boxes in questions, in
-    box sizes. wrong_histories: share of the answers with a box in every frame whose earlier boxes are read wrong while the
-    labels stay true: a model that only ever reads true earlier boxes learns to repeat them.
+    box sizes. wrong_histories: share of the answers of tracking whose earlier boxes are read wrong while the labels
+    stay true: a model that only ever reads true earlier boxes learns to repeat them. glimpses: further short questions
+    on clips, whose answers start at any frame, so that there are no earlier boxes to repeat.
     """
 
     frames: dict[int, float]
@@ -94,6 +102,7 @@ class BatchPlan:
     box_jitter: float = 0.08
     ask: bool = True
     wrong_histories: float = 0.0
+    glimpses: bool = False
     share_other_phrasings: float = 0.2
 
 
@@ -145,21 +154,27 @@ class TinyBatches(Dataset):
     def _question_tensors(
         self, clips: list[tuple[Scene, RenderedClip]], num_frames: int, as_image: bool, rng: np.random.Generator
     ) -> dict[str, Any]:
-        tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else _CLIP_QUESTIONS
+        on_clips = _CLIP_QUESTIONS_WITH_GLIMPSES if self.plan.glimpses else _CLIP_QUESTIONS
+        tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else on_clips
+        glimpses = _GLIMPSES if self.plan.glimpses and num_frames > 1 else ()
         # One phrasing a task and batch: rows of like length, little padding.
         templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
         is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
-        long_questions, short_questions = [], []
+        long_questions, short_questions, glimpse_questions = [], [], []
         for scene, clip in clips:
             turn = int(rng.integers(0, 1000))  # questions go round the objects, so that few are asked about twice
             questions = [self._ask(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(tasks)]
             long_questions.append([q for q, short in zip(questions, is_short, strict=True) if not short])
             short_questions.append([q for q, short in zip(questions, is_short, strict=True) if short])
-        return {
+            glimpse_questions.append(
+                [self._glimpse(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(glimpses)]
+            )
+        groups = {
             "prefix_ids": torch.tensor(self._prefix(num_frames, as_image)),
             "boxes_group": self._encode(long_questions),
             "words_group": self._encode(short_questions),
         }
+        return groups | {"glimpses_group": self._encode(glimpse_questions)} if glimpses else groups
 
     def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> RenderedClip:
         size, aspect = self.image_size, float(rng.choice(_VIEW_ASPECTS))
@@ -247,6 +262,19 @@ class TinyBatches(Dataset):
             return Question(question, answer, chosen)
         return Question(question, answer, chosen, format_frames(wrong_history(boxes, clip, chosen, rng)))
 
+    def _glimpse(
+        self, task: str, template: str, turn: int, scene: Scene, clip: RenderedClip, rng: np.random.Generator
+    ) -> Question:
+        """A tracking question whose answer is one frame's, any; rather one in which the object is out of sight."""
+        whole = self._ask(task, template, turn, scene, clip, rng)
+        if whole.object_index < 0:
+            return whole
+        visible = clip.visible[:, whole.object_index]
+        frames = np.flatnonzero(~visible) if not visible.all() and rng.random() < 0.4 else np.arange(len(visible))
+        t = int(rng.choice(frames))
+        text = format_box(clip.boxes_xyxy_norm[t, whole.object_index]) if visible[t] else ABSENT_TEXT
+        return Question(whole.question, f"Frame {t + 1}: {text}", whole.object_index, glimpse=t + 1)
+
     def _jitter(self, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Half of the boxes in questions are a little off, so that the model looks instead of copying."""
         if rng.random() < 0.5:
@@ -259,32 +287,35 @@ class TinyBatches(Dataset):
         labels is IGNORE outside answers; coordinate_frame says, for the token whose successor is a coordinate, which
         frame it belongs to (-1 elsewhere); object_index (B * Q,).
         """
-        tokenizer = self.processor.tokenizer
+        encode = partial(self.processor.tokenizer.encode, add_special_tokens=False)
+        end = [self.processor.tokenizer.eos_token_id]
         rows = []
         for question in (q for clip in questions for q in clip):
-            asked = tokenizer.encode(question.question + " ASSISTANT:", add_special_tokens=False)
-            answer = tokenizer.encode(" " + question.answer, add_special_tokens=False) + [tokenizer.eos_token_id]
-            history = answer
-            if question.history is not None:
-                history = tokenizer.encode(" " + question.history, add_special_tokens=False) + [tokenizer.eos_token_id]
-            rows.append((asked, answer, history, question.object_index))
-        length = max(len(asked) + len(answer) for asked, answer, _, _ in rows)
-        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+            asked, answer = encode(question.question + " ASSISTANT:"), encode(" " + question.answer)
+            given = 0
+            if question.glimpse is None:
+                answer = answer + end
+            else:
+                given = len(encode(f" Frame {question.glimpse}:"))
+            history = answer if question.history is None else encode(" " + question.history) + end
+            rows.append((question, asked, answer, history, given))
+        length = max(len(asked) + len(answer) for _, asked, answer, _, _ in rows)
+        ids = torch.full((len(rows), length), self.processor.tokenizer.pad_token_id)
         labels = torch.full((len(rows), length), IGNORE)
         frame_of = torch.full((len(rows), length), -1)
-        for row, (asked, answer, history, object_index) in enumerate(rows):
+        for row, (question, asked, answer, history, given) in enumerate(rows):
             ids[row, : len(asked) + len(history)] = torch.tensor(asked + history)
-            labels[row, len(asked) - 1 : len(asked) + len(answer) - 1] = torch.tensor(answer)
-            if object_index >= 0:
-                self._mark_coordinates(frame_of[row], asked, answer)
-        objects = torch.tensor([object_index for *_, object_index in rows])
+            labels[row, len(asked) + given - 1 : len(asked) + len(answer) - 1] = torch.tensor(answer[given:])
+            if question.object_index >= 0:
+                self._mark_coordinates(frame_of[row], asked, answer, (question.glimpse or 1) - 2)
+        objects = torch.tensor([question.object_index for question, *_ in rows])
         return {"ids": ids, "labels": labels, "coordinate_frame": frame_of, "object_index": objects}
 
-    def _mark_coordinates(self, frame_of: torch.Tensor, asked: list[int], answer: list[int]) -> None:
+    def _mark_coordinates(self, frame_of: torch.Tensor, asked: list[int], answer: list[int], frame: int) -> None:
         bracket, close = self.processor.tokenizer.convert_tokens_to_ids(["[", "]"])
         comma = self.processor.tokenizer.convert_tokens_to_ids(",")
         none_id = self.processor.tokenizer.encode(" none", add_special_tokens=False)[0]
-        frame, inside = -1, False
+        inside = False
         for position, token in enumerate(answer):
             if token == bracket:
                 frame, inside = frame + 1, True

@@ -88,9 +88,10 @@ class TinyTrainingModel(nn.Module):
         kept = vision.selector_indices.view(num_clips, num_frames, -1)
         kept_coverage = batch["coverage"].gather(3, kept.unsqueeze(2).expand(-1, -1, batch["coverage"].shape[2], -1))
         losses = self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
-        for name in ("boxes_group", "words_group"):
-            losses |= self._answer_losses(name, cache, kept_coverage, token_places, batch)
-        return losses
+        groups = [name for name in ("boxes_group", "glimpses_group") if name in batch]
+        parts = [self._box_answer_losses(batch[name], cache, kept_coverage, token_places) for name in groups]
+        losses |= {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        return losses | self._word_answer_losses(batch["words_group"], cache)
 
     def _encode_prefix(
         self, vision: Any, prefix_ids: torch.Tensor, num_clips: int, num_frames: int
@@ -161,45 +162,50 @@ class TinyTrainingModel(nn.Module):
         loss = loss + F.smooth_l1_loss(told[seen_first][:, 4:], first[seen_first], beta=_BETA)
         return {"tokens": loss}
 
-    def _answer_losses(
-        self,
-        name: str,
-        cache: list[tuple[torch.Tensor, torch.Tensor]],
-        kept_coverage: torch.Tensor,
-        places: torch.Tensor,
-        batch: dict[str, Any],
-    ) -> dict[str, torch.Tensor]:
-        """Next-token losses of the questions that share the prefix, and where their attention should rest."""
-        group = batch[name]
-        num_clips = len(kept_coverage)
-        per_clip = len(group["ids"]) // num_clips
+    def _answer(
+        self, group: dict[str, torch.Tensor], cache: list[tuple[torch.Tensor, torch.Tensor]], **kwargs: Any
+    ) -> Any:
+        """The language model on the questions and answers of a group, all on the prefix of their clip."""
+        per_clip = len(group["ids"]) // len(cache[0][0])
         shared = DynamicCache(config=self.model.config.text_config)
         for layer, (keys, values) in enumerate(cache):
             shared.update(keys.repeat_interleave(per_clip, 0), values.repeat_interleave(per_clip, 0), layer)
         core = self.model.model
-        out = core.language_model(
-            inputs_embeds=core.get_input_embeddings()(group["ids"]),
-            past_key_values=shared,
-            use_cache=True,
-            output_attentions=name == "boxes_group",
-        )
+        embeds = core.get_input_embeddings()(group["ids"])
+        return core.language_model(inputs_embeds=embeds, past_key_values=shared, use_cache=True, **kwargs)
+
+    def _word_answer_losses(
+        self, group: dict[str, torch.Tensor], cache: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
         wanted = group["labels"] != IGNORE
-        if name == "boxes_group":  # most tokens of an answer are its template: a quarter of them, drawn anew, will do
-            decisive = (group["coordinate_frame"] >= 0) | torch.isin(group["labels"], self.presence_ids)
-            wanted &= decisive | (torch.rand(wanted.shape) < 0.25)
+        logits = self.model.lm_head(self._answer(group, cache).last_hidden_state[wanted]).float()
+        labels = group["labels"][wanted]
+        right = (logits.argmax(-1) == labels).float().mean()
+        return {"words": F.cross_entropy(logits, labels), "_words_right": right}
+
+    def _box_answer_losses(
+        self,
+        group: dict[str, torch.Tensor],
+        cache: list[tuple[torch.Tensor, torch.Tensor]],
+        kept_coverage: torch.Tensor,
+        places: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Next-token losses of answers with boxes, and where their attention should rest."""
+        out = self._answer(group, cache, output_attentions=True)
+        # Most tokens of an answer are its template: a quarter of them, drawn anew each time, will do.
+        decisive = (group["coordinate_frame"] >= 0) | torch.isin(group["labels"], self.presence_ids)
+        wanted = (group["labels"] != IGNORE) & (decisive | (torch.rand(decisive.shape) < 0.25))
         logits = self.model.lm_head(out.last_hidden_state[wanted]).float()
         labels = group["labels"][wanted]
-        if name == "words_group":
-            right = (logits.argmax(-1) == labels).float().mean()
-            return {"words": F.cross_entropy(logits, labels), "_words_right": right}
         is_number = group["coordinate_frame"][wanted] >= 0
         presence = torch.isin(labels, self.presence_ids)
         template = ~is_number & ~presence
         losses = {
-            "template": F.cross_entropy(logits[template], labels[template]),
+            "template": F.cross_entropy(logits[template], labels[template], reduction="sum") / template.sum().clamp(1),
             "presence": F.cross_entropy(logits[presence], labels[presence], weight=self.presence_weights),
         }
         losses |= self._coordinate_losses(logits[is_number], self.number_of_id[labels[is_number]])
+        per_clip = len(group["ids"]) // len(kept_coverage)
         losses["attention"] = self._attention_loss(out.attentions[-2:], group, kept_coverage, places, per_clip)
         return losses
 

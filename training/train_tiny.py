@@ -1,11 +1,11 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    make tiny        # all four stages, or one:
+    make tiny        # all five stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
 
-Single frames with questions come first, then vision alone, then clips, then clips of every length. Each stage is a run
-of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started again
-with the same command, it goes on from its last save.
+Single frames with questions come first, then vision alone, then clips, clips of every length, and at last short
+questions on any of their frames. Each stage is a run of transformers' Trainer (logging, saving and resuming are its
+own): stopped at any time and started again with the same command, it goes on from its last save.
 """
 
 import os
@@ -74,6 +74,7 @@ def _batches(recipe: dict[str, Any], processor: ElysiumProcessor, vision: Any, *
         scene=_scene_config(recipe["scene"]),
         box_jitter=recipe["box_jitter"],
         wrong_histories=recipe["wrong_histories"],
+        glimpses=recipe["glimpses"],
         ask=recipe["ask"],
     )
     return TinyBatches(

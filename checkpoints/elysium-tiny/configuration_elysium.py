@@ -1,30 +1,20 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Configuration of Elysium: a vision tower, a token compressor, a projector and a language model."""
 
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-_CLIP_LARGE_336 = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
-_VICUNA_7B = {
-    "vocab_size": 32002,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-}
+from .released_elysium import CLIP_LARGE_336, NUM_PLACEHOLDERS, VICUNA_7B, config_from_released, is_released_config
+
+_VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"] + NUM_PLACEHOLDERS}
+
+
+def _as_ours(config: dict[str, Any], folder: str | os.PathLike) -> dict[str, Any]:
+    return config_from_released(config, folder) if is_released_config(config) else config
 
 
 @strict
@@ -59,9 +49,11 @@ class ElysiumConfig(PreTrainedConfig):
     model_type = "elysium"
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=_CLIP_LARGE_336
+            config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=CLIP_LARGE_336
         ),
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama", init_kwargs=_VICUNA_7B),
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig, model_type="llama", init_kwargs=_VICUNA_7B_WITH_PLACEHOLDERS
+        ),
     }
 
     vision_config: dict | PreTrainedConfig | None = None
@@ -81,6 +73,19 @@ class ElysiumConfig(PreTrainedConfig):
     allow_absent: bool = True
     trained_on: str = ""
     tie_word_embeddings: bool = False
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As transformers does; the config.json of the public release is read as ours (see `released_elysium`)."""
+        values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return _as_ours(values, pretrained_model_name_or_path), rest
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "ElysiumConfig":
+        """As transformers does; `AutoConfig` comes here, with the folder as `name_or_path`."""
+        return super().from_dict(_as_ours(config_dict, kwargs.get("name_or_path", "")), **kwargs)
 
     @property
     def num_patches(self) -> int:

@@ -13,8 +13,8 @@ from tiny import tiny_config, tiny_processor, tiny_tokenizer
 from transformers import AutoProcessor, BatchFeature
 from transformers.video_utils import VideoMetadata
 
+from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.tiny_checkpoint import build_processor
 
 SYSTEM = (
     "<s>A chat between a curious user and an artificial intelligence assistant. "

@@ -1,6 +1,7 @@
 """Training of elysium-tiny: what it reads is what inference asks, its shortcuts change no number, and it resumes."""
 
 import copy
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
 from torch import nn
 
-from elysium.processing.boxes_elysium import format_frames
+from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.training import tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
@@ -190,6 +191,45 @@ def test_a_wrong_history_keeps_absent_frames_and_is_sometimes_another_objects() 
     assert 0.1 < np.mean(stale) < 0.7
 
 
+def test_a_glimpse_is_one_frames_box_without_those_before(_small_worlds) -> None:
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, glimpses=True))
+    tokenizer, frames, absent = tiny_tokenizer(), set(), 0
+    for index in range(8):
+        batch = source[index]
+        group = batch["glimpses_group"]
+        per_clip = len(group["ids"]) // len(batch["boxes"])
+        assert per_clip == 5
+        for row, owner in enumerate(group["object_index"].tolist()):
+            if owner < 0:
+                continue
+            learnt = group["labels"][row] != IGNORE
+            end = int(learnt.nonzero()[-1]) + 2
+            text = tokenizer.decode(group["ids"][row, :end])
+            frame = int(re.search(r"ASSISTANT: Frame (\d): ", text)[1]) - 1
+            seen = bool(batch["visible"][row // per_clip, frame, owner])
+            box = format_box(batch["boxes"][row // per_clip, frame, owner].numpy()) if seen else "none"
+            # The frame's number is given; learnt is what stands in it.
+            assert tokenizer.decode(group["labels"][row][learnt]).strip() == box
+            assert text.endswith(f"Frame {frame + 1}: {box}")
+            marked = group["coordinate_frame"][row]
+            assert marked[marked >= 0].tolist() == [frame] * (4 if seen else 0)
+            frames.add(frame)
+            absent += not seen
+    assert frames == {0, 1, 2} and absent > 0
+
+
+def test_glimpses_enter_the_losses(_small_worlds) -> None:
+    batch = batches(plan=replace(PLAN, frames={3: 1.0}, glimpses=True))[0]
+    network = training_model()
+    torch.manual_seed(0)
+    whole = network(**batch)
+    torch.manual_seed(0)
+    without = network(**{name: value for name, value in batch.items() if name != "glimpses_group"})
+    changed = {name for name in whole if not torch.equal(whole[name], without[name])}
+    assert {"coordinates", "expected", "attention", "presence"} <= changed
+    assert not changed & {"gate", "dense", "boxes", "words", "tokens"}
+
+
 def training_model() -> TinyTrainingModel:
     model = tiny_model()
     model.set_attn_implementation("eager")
@@ -246,6 +286,7 @@ def tiny_recipe() -> dict[str, Any]:
         "scene": scene,
         "box_jitter": 0.1,
         "wrong_histories": 0.5,
+        "glimpses": True,
         "ask": True,
         "steps": 4,
         "learning_rate": 1e-3,
