@@ -34,6 +34,7 @@ def register_auto_classes() -> None:
 
     # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
 
     from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
     from elysium.modeling_elysium.convert_elysium_weights import released_conversions
@@ -41,6 +42,7 @@ def register_auto_classes() -> None:
     from elysium.processing.image_processing_elysium import ElysiumImageProcessor
     from elysium.processing.processing_elysium import ElysiumProcessor
     from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+    from elysium.tracking.object_tracking_pipeline import ObjectTrackingPipeline
 
     AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
     AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
@@ -51,6 +53,11 @@ def register_auto_classes() -> None:
     pictures, videos = dict.fromkeys(backends, ElysiumImageProcessor), dict.fromkeys(backends, ElysiumVideoProcessor)
     AutoImageProcessor.register(ElysiumConfig, image_processor_classes=pictures, exist_ok=True)
     AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=videos, exist_ok=True)
+
+    if "object-tracking" not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(
+            "object-tracking", ObjectTrackingPipeline, pt_model=AutoModelForImageTextToText, type="multimodal"
+        )
 
     # The public release loads as it is, too.
     register_checkpoint_conversion_mapping(ElysiumConfig.model_type, released_conversions(), overwrite=True)
