@@ -1,98 +1,31 @@
 """A fresh Elysium from pretrained parts: their weights arrive, the tables grow, and what cannot work is refused."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from test_convert_elysium_weights import plain_tokenizer
+from pretrained_parts import (
+    capped_llm,
+    clip,
+    dinov2,
+    dinov3,
+    foreign_tower,
+    llama,
+    make,
+    padded_llama,
+    siglip,
+    tied_qwen,
+    whole_clip,
+)
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
-    CLIPConfig,
     CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    Dinov2Config,
-    Dinov2Model,
-    DINOv3ViTConfig,
-    DINOv3ViTModel,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-    ViTConfig,
-    ViTModel,
 )
 
 from elysium.modeling_elysium.assemble_elysium_weights import AssemblyError, assemble
-
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "pad_token_id": None,
-}
-
-
-def clip(folder: Path) -> None:
-    CLIPVisionModel(CLIPVisionConfig(**VISION)).save_pretrained(folder)
-
-
-def whole_clip(folder: Path) -> None:
-    CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT | {"vocab_size": 50})).save_pretrained(folder)
-
-
-def siglip(folder: Path) -> None:
-    SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(folder)
-
-
-def dinov2(folder: Path) -> None:
-    Dinov2Model(Dinov2Config(**VISION)).save_pretrained(folder)
-
-
-def dinov3(folder: Path) -> None:
-    DINOv3ViTModel(DINOv3ViTConfig(**VISION, num_register_tokens=2)).save_pretrained(folder)
-
-
-def llama(folder: Path) -> None:
-    rows = plain_tokenizer(folder)
-    LlamaForCausalLM(LlamaConfig(**TEXT, vocab_size=rows)).save_pretrained(folder)
-
-
-def padded_llama(folder: Path) -> None:
-    """More rows than tokens, as many releases have: the placeholders fit in."""
-    rows = plain_tokenizer(folder)
-    LlamaForCausalLM(LlamaConfig(**TEXT, vocab_size=rows + 60)).save_pretrained(folder)
-
-
-def tied_qwen(folder: Path) -> None:
-    rows = plain_tokenizer(folder)
-    Qwen3ForCausalLM(Qwen3Config(**TEXT, vocab_size=rows, tie_word_embeddings=True)).save_pretrained(folder)
-
-
-def make(path: Path, part: Any) -> Path:
-    torch.manual_seed(1)
-    part(path)
-    return path
 
 
 def answer(folder: Path) -> tuple[torch.nn.Module, torch.Tensor]:
@@ -173,15 +106,6 @@ def test_the_seed_decides_the_new_parts(tmp_path) -> None:
         assemble(tower, language, tmp_path / name, seed=seed)
         weights.append(answer(tmp_path / name)[0].model.multi_modal_projector.linear_1.weight)
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-
-
-def foreign_tower(folder: Path) -> None:
-    ViTModel(ViTConfig(**VISION)).save_pretrained(folder)
-
-
-def capped_llm(folder: Path) -> None:
-    rows = plain_tokenizer(folder)
-    Gemma2ForCausalLM(Gemma2Config(**TEXT, vocab_size=rows)).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(

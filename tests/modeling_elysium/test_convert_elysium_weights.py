@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from pretrained_parts import GOLDEN, RELEASES, plain_tokenizer
 from safetensors.torch import load_file, save_file
-from tiny import tiny_tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from elysium.modeling_elysium import ElysiumConfig, convert_elysium_weights
 from elysium.modeling_elysium.convert_elysium_weights import ConversionError, convert, rename_released
 from elysium.processing.atomic_files import OutputError
 
-GOLDEN = Path(__file__).parent.parent / "fixtures" / "golden"
-RELEASES = ["released-format-gated", "released-format-strided"]
 OLD_ROWS = 320
 
 
@@ -183,20 +181,6 @@ def small_vocabulary_release(folder: Path, rows: int) -> None:
     save_file(weights, folder / "model.safetensors")
     config = json.loads((folder / "llm" / "config.json").read_text())
     (folder / "llm" / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
-
-
-def plain_tokenizer(folder: Path) -> int:
-    """Saves a tokenizer without our placeholders, as a language model's; returns its length."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = tiny_tokenizer().get_vocab()
-    plain = sorted((word for word in words if word not in ("<image>", "<video>")), key=words.get)
-    inner = Tokenizer(models.WordLevel({word: n for n, word in enumerate(plain)}, unk_token=plain[0]))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token=plain[0], eos_token="</s>", bos_token="<s>")
-    wrapped.save_pretrained(folder)
-    return len(wrapped)
 
 
 @pytest.mark.parametrize("place", ["llm", "given"])

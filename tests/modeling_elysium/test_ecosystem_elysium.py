@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from test_modeling_elysium import ask, pictures, ragged
 from tiny import save_tiny_checkpoint, tiny_model, tiny_processor
+from tiny_prompts import ask, pictures, ragged
 from transformers import AutoModelForImageTextToText, pipeline
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
@@ -96,9 +96,9 @@ JOINT_IN_FULL = LANGUAGE_ONLY | {"modules_to_save": ["selector", "multi_modal_pr
 
 def adapted(settings: dict[str, Any], seed: int = 0) -> PeftModel:
     """The tiny model with an adapter that changes its answers."""
-    torch.manual_seed(seed)
-    model = get_peft_model(tiny_model(), LoraConfig(r=4, init_lora_weights=False, **settings))
-    return model.eval()
+    base = tiny_model()
+    torch.manual_seed(seed + 1)
+    return get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, **settings)).eval()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_tracking_pipeline_gives_the_trackers_tracks(checkpoint) -> None:
     from elysium.processing.structures import VideoClip
 
     tracker = Tracker.from_pretrained(checkpoint)
-    clip = VideoClip(pictures(9), fps=5.0, timestamps_s=np.arange(9) / 5)
+    clip = VideoClip(pictures(9), fps=5.0, timestamps_s=np.arange(9) / 5, frame_indices=np.arange(9))
     tracking = pipeline("object-tracking", model=str(checkpoint))
     wanted = tracker.track(clip, box_xyxy_px=[(2, 3, 20, 20), (5, 5, 30, 22)]).to_dict()["tracks"]
     assert tracking(clip, box_xyxy_px=[(2, 3, 20, 20), (5, 5, 30, 22)]) == wanted
