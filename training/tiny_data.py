@@ -270,7 +270,7 @@ class TinyBatches(Dataset):
         if whole.object_index < 0:
             return whole
         visible = clip.visible[:, whole.object_index]
-        frames = np.flatnonzero(~visible) if not visible.all() and rng.random() < 0.4 else np.arange(len(visible))
+        frames = np.flatnonzero(~visible) if not visible.all() and rng.random() < 0.15 else np.arange(len(visible))
         t = int(rng.choice(frames))
         text = format_box(clip.boxes_xyxy_norm[t, whole.object_index]) if visible[t] else ABSENT_TEXT
         return Question(whole.question, f"Frame {t + 1}: {text}", whole.object_index, glimpse=t + 1)

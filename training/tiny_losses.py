@@ -22,7 +22,6 @@ from elysium.training.tiny_data import IGNORE
 _BETA = 0.05
 _FINE_BETA = 0.01
 _ON_OBJECT = 0.3
-_ABSENT_WEIGHT = 4.0
 
 
 def save_heads(network: "TinyTrainingModel", path: Path) -> None:
@@ -58,10 +57,6 @@ class TinyTrainingModel(nn.Module):
         # Behind a frame's label comes a space and a bracket, or the word " none": the choice falls at that space.
         space = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(" ")[0])
         self.register_buffer("presence_ids", torch.tensor([bracket, none_id, space]), persistent=False)
-        # Objects are seldom out of sight: each such frame counts for several.
-        weights = torch.ones(len(tokenizer))
-        weights[none_id] = _ABSENT_WEIGHT
-        self.register_buffer("presence_weights", weights, persistent=False)
         table = torch.full((len(tokenizer),), -1)
         table[numbers] = torch.arange(100)
         self.register_buffer("number_of_id", table, persistent=False)
@@ -202,7 +197,7 @@ class TinyTrainingModel(nn.Module):
         template = ~is_number & ~presence
         losses = {
             "template": F.cross_entropy(logits[template], labels[template], reduction="sum") / template.sum().clamp(1),
-            "presence": F.cross_entropy(logits[presence], labels[presence], weight=self.presence_weights),
+            "presence": F.cross_entropy(logits[presence], labels[presence]),
         }
         losses |= self._coordinate_losses(logits[is_number], self.number_of_id[labels[is_number]])
         per_clip = len(group["ids"]) // len(kept_coverage)
