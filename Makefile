@@ -22,8 +22,7 @@ DEV := $(VENV)/.installed-dev
 DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
 DEMO_TEXT ?= the red cross
 DEMO_TEXT_2 ?= the yellow ring
-DEMO_REAL_VIDEO ?= tests/fixtures/media/cup.mp4
-DEMO_BOX ?= 307,124,414,383
+DEMO_BOX ?= 249,146,335,233
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test style quality tiny clean
@@ -46,11 +45,11 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(BASE)
 	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" \
 		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
-	$(BIN)/elysium track $(DEMO_REAL_VIDEO) --box $(DEMO_BOX) \
+	$(BIN)/elysium track $(DEMO_VIDEO) --box $(DEMO_BOX) \
 		--output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json --sheet $(DEMO_OUT)/box.png
 	@echo
-	@echo "By words, on generated shapes: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
-	@echo "By a box, on a real video:     $(DEMO_OUT)/box.mp4 (boxes in box.json, a contact sheet in box.png)"
+	@echo "By words: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
+	@echo "By a box: $(DEMO_OUT)/box.mp4 (boxes in box.json, a contact sheet in box.png)"
 
 test: $(DEV)
 	$(BIN)/ruff check .

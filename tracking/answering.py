@@ -22,6 +22,8 @@ Conversation = list[dict[str, Any]]
 # The longest answer of a frame: every coordinate has two digits in both ends of the picture.
 _WIDEST_BOX_NORM = (0.11, 0.22, 0.88, 0.99)
 _SPARE_TOKENS = 8
+# How far, in percent of width or height, an integer may lie from the one written and count with it.
+NEARBY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Answer:
     Args:
         text: without special tokens, blanks at the ends kept, so that the spans of a reading hold.
         token_spans: for each generated token its first and last-plus-one character in `text`.
-        token_log_probs (`np.ndarray` of shape `(L,)`): log probability of each generated token.
+        token_log_probs (`np.ndarray` of shape `(L,)`): log probability of each generated token; of an integer that is
+            one token, that of an integer at most `NEARBY` away (see `nearby_log_probs`).
     """
 
     text: str
@@ -57,6 +60,38 @@ class Answer:
         return min(1.0, math.exp(math.fsum(chosen) / len(chosen))) if chosen else math.nan
 
 
+def integer_ids(tokenizer: Any) -> torch.Tensor | None:
+    """Ids (101,) of 0..100 where each is a token of its own, else None (Llama's digits are tokens)."""
+    tokens = [tokenizer.encode(str(number), add_special_tokens=False) for number in range(101)]
+    return torch.tensor([ids[0] for ids in tokens]) if all(len(ids) == 1 for ids in tokens) else None
+
+
+def nearby_log_probs(logits: torch.Tensor, chosen: torch.Tensor, integers: torch.Tensor | None) -> torch.Tensor:
+    """Log probabilities of generated tokens, where an integer counts together with those next to it.
+
+    A model that is sure of a place to within a few percent spreads its probability over as many integers: what it is
+    sure of is their sum, not the share of the one that it wrote.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, V)`): of one step.
+        chosen (`torch.Tensor` of shape `(B,)`): the tokens that were written.
+        integers: from `integer_ids`.
+
+    Returns:
+        `(B,)`, at most 0.
+    """
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    plain = log_probs.gather(-1, chosen[:, None])[:, 0]
+    if integers is None:
+        return plain
+    integers = integers.to(chosen.device)
+    same = chosen[:, None] == integers  # (B, 101)
+    numbers = torch.arange(len(integers), device=chosen.device)
+    near = (numbers - (same * numbers).sum(-1, keepdim=True)).abs() <= NEARBY
+    summed = log_probs[:, integers].masked_fill(~near, -math.inf).logsumexp(-1)
+    return torch.where(same.any(-1), summed, plain).clamp(max=0)
+
+
 class Answerer:
     """A model and its processor as one thing that answers.
 
@@ -73,6 +108,7 @@ class Answerer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}; 1 asks one question at a time")
         self.model, self.processor, self.batch_size = model, processor, batch_size
+        self._integers = integer_ids(processor.tokenizer)
 
     def answer(self, conversations: Iterable[Conversation], *, max_new_tokens: int) -> list[Answer]:
         """Answers conversations, at most ``batch_size`` at once, in their order.
@@ -137,7 +173,7 @@ class Answerer:
         new_ids = output.sequences[:, inputs["input_ids"].shape[1] :]  # (B, L)
         log_probs = torch.stack(
             [
-                torch.log_softmax(logits.float(), dim=-1).gather(-1, chosen[:, None])[:, 0]
+                nearby_log_probs(logits, chosen, self._integers)
                 for logits, chosen in zip(output.logits, new_ids.unbind(1), strict=True)
             ],
             dim=1,

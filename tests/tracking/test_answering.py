@@ -5,11 +5,19 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 
 from elysium.processing.boxes_elysium import parse_box, parse_frames
-from elysium.tracking.answering import Answer, Answerer, build_answer
+from elysium.tracking.answering import (
+    NEARBY,
+    Answer,
+    Answerer,
+    build_answer,
+    integer_ids,
+    nearby_log_probs,
+)
 
 tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
@@ -72,7 +80,14 @@ def test_log_probabilities_are_those_of_a_forward_pass_over_the_answer():
     output = model.generate(**inputs, max_new_tokens=6, do_sample=False)
     inputs["input_ids"], inputs["attention_mask"] = output, output.new_ones(output.shape)
     log_probs = model(**inputs).logits[0, length - 1 : -1].log_softmax(-1)
-    expected = log_probs.gather(-1, output[0, length:, None])[:, 0].detach().numpy()
+    integers = integer_ids(processor.tokenizer).tolist()
+    expected = []
+    for values, token in zip(log_probs.detach(), output[0, length:].tolist(), strict=True):
+        near = [token]
+        if token in integers:
+            number = integers.index(token)
+            near = integers[max(0, number - NEARBY) : number + NEARBY + 1]
+        expected.append(math.log(sum(math.exp(values[other]) for other in near)))
     np.testing.assert_allclose(answer.token_log_probs, expected[: len(answer.token_log_probs)], atol=1e-4)
 
 
@@ -81,6 +96,31 @@ def test_the_budget_of_tokens_holds_the_longest_answer(num_frames):
     answerer = Answerer(tiny_model(), tiny_processor())
     longest = ", ".join(f"Frame {i + 1}: [88,88,99,99]" for i in range(num_frames)) + "."
     assert len(tokens(longest)) + 1 <= answerer.tracking_budget(num_frames)
+
+
+def test_an_integer_counts_with_those_next_to_it_where_integers_are_tokens():
+    integers = torch.arange(10, 111)  # 0..100
+    probabilities = torch.full((4, 120), 0.001)
+    probabilities[:, 10 + 50] = 0.3
+    probabilities[:, 10 + 52] = 0.2
+    probabilities[:, 10 + 53] = 0.1
+    probabilities[:, 10] = 0.05
+    chosen = torch.tensor([10 + 50, 10 + 53, 10, 3])  # the numbers 50, 53 and 0, and a word
+    total = probabilities[0].sum().item()
+    found = nearby_log_probs(probabilities.log(), chosen, integers).exp() * total
+    wanted = [0.3 + 0.2 + 3 * 0.001, 0.2 + 0.1 + 3 * 0.001, 0.05 + 2 * 0.001, 0.001]
+    torch.testing.assert_close(found, torch.tensor(wanted))
+    alone = nearby_log_probs(probabilities.log(), chosen, None).exp() * total
+    torch.testing.assert_close(alone, torch.tensor([0.3, 0.1, 0.05, 0.001]))
+
+
+def test_digits_that_are_tokens_of_their_own_are_no_integers():
+    class Digits:
+        def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+            return [int(digit) for digit in text]
+
+    assert integer_ids(Digits()) is None
+    assert len(integer_ids(tiny_processor().tokenizer)) == 101
 
 
 def test_a_grounding_answer_gives_a_box_with_its_score():
