@@ -133,7 +133,9 @@ def test_none_is_unreadable_where_the_config_does_not_allow_it(monkeypatch):
 def test_the_score_is_the_probability_of_the_coordinate_tokens(probability):
     frames, _ = squares(8, STARTS)
     (track,) = seeing_tracker(probability=probability).track(frames, "red", fps=10).tracks
-    np.testing.assert_allclose(track.scores, probability, rtol=1e-4)
+    # What is left is spread over all tokens; a little of it lies on the integers next to those that are said.
+    assert (track.scores >= probability).all()
+    np.testing.assert_allclose(track.scores, probability, rtol=2e-3)
 
 
 def test_windows_ask_by_words_once_and_then_by_box():
@@ -337,7 +339,7 @@ def test_ground_finds_the_box_and_its_score():
     frames, boxes = squares(1, STARTS)
     grounding = seeing_tracker().ground(frames[0], "the green square")
     assert iou(np.array(grounding.box_xyxy_px), boxes["green"][0]) > 0.7
-    assert grounding.score == pytest.approx(0.9, rel=1e-4)
+    assert grounding.score == pytest.approx(0.9, rel=1e-3)
     assert (grounding.valid, grounding.to_dict()["width"]) == (True, 64)
 
 
