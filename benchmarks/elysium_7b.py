@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -57,7 +58,7 @@ def write(out: Path) -> dict[str, int]:
     generator = torch.Generator().manual_seed(0)
     total = sum(shape.numel() for shape in shapes.values()) * 2
     with atomic_folder(out) as folder:
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, start=1):
             file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             tensors = {
@@ -118,8 +119,11 @@ def main() -> None:
     if arguments.action == "load-here":
         print(json.dumps(load_here(str(arguments.folder))))
         return
-    action = {"count": lambda _: count(), "write": write, "load": load}[arguments.action]
-    found = action(arguments.folder)
+    found: dict[str, Any]
+    if arguments.action == "count":
+        found = count()
+    else:
+        found = write(arguments.folder) if arguments.action == "write" else load(arguments.folder)
     for name, value in found.items():
         print(f"{name:<26}{value:>16,.2f}" if isinstance(value, float) else f"{name:<26}{value:>16,}")
     print(json.dumps(found | {"hardware": hardware()}))

@@ -4,8 +4,12 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .console import check_new_folder, frame_progress, stderr
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -16,7 +20,7 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _dtype(name: str | None) -> object:
+def _dtype(name: str | None) -> "torch.dtype | None":
     """The torch dtype of a name.
 
     Raises:

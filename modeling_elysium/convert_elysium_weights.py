@@ -231,12 +231,12 @@ class _ShardWriter:
 
     def write(self, shard: Path, number: int) -> dict[str, torch.Tensor]:
         """One shard of the release; returns what the report wants to know of it."""
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for name, tensor in read_shard(shard):
             ours = rename_released(name)
             if ours is not None and ours not in self.missing and self._is_unused(ours):
                 continue
-            if ours not in self.missing:
+            if ours is None or ours not in self.missing:
                 again = ours in self.weight_map
                 raise ConversionError(
                     f"every weight must be one of the release's, {'once' if again else 'by a known name'}, "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Towers that the release names by their Hub ids, so that reading its config asks no network.
-CLIP_LARGE_336 = {
+CLIP_LARGE_336: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
@@ -19,7 +19,7 @@ CLIP_LARGE_336 = {
     "patch_size": 14,
     "projection_dim": 768,
 }
-VICUNA_7B = {
+VICUNA_7B: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -29,7 +29,7 @@ VICUNA_7B = {
     "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-5,
 }
-_KNOWN_TOWERS = {
+_KNOWN_TOWERS: dict[str, dict[str, Any]] = {
     "clip-vit-large-patch14-336": {"model_type": "clip_vision_model"} | CLIP_LARGE_336,
     "vicuna-7b-v1.5": {"model_type": "llama"} | VICUNA_7B,
 }

@@ -85,7 +85,7 @@ class TinyTrainingModel(nn.Module):
         losses = self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
         groups = [name for name in ("boxes_group", "glimpses_group") if name in batch]
         parts = [self._box_answer_losses(batch[name], cache, kept_coverage, token_places) for name in groups]
-        losses |= {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        losses |= {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         return losses | self._word_answer_losses(batch["words_group"], cache)
 
     def _encode_prefix(
