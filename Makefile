@@ -2,7 +2,7 @@
 # make test     run the tests and the style check
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
-# make tiny     train elysium-tiny again, from scratch, into runs/ (more than an hour on two cores; stop and go on at will)
+# make tiny     train elysium-tiny again, from scratch, into runs/ (about three hours on two cores; stop and go on at will)
 # make clean    remove the virtual environment and what builds and tests leave behind
 #
 # Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when

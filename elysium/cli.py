@@ -8,8 +8,6 @@ are one line on stderr that says the rule, the value and the remedy; results go 
 
 import json
 import math
-import os
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -162,22 +160,15 @@ def synth(
     width, height = parse_size(size)
     check_new_folder(out)
     require("cv2", extra="train")
+    from elysium.processing.atomic_files import atomic_folder
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
     shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
 
-    unfinished = out.absolute().with_name(f".{out.absolute().name}.part")
-    unfinished.mkdir(parents=True)
-    try:
-        with frame_progress("Writing clips", count) as progress:
-            num_rows = write_dataset(
-                unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done)
-            )
-        if out.exists():
-            out.rmdir()
-        os.replace(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with atomic_folder(out) as unfinished, frame_progress("Writing clips", count) as progress:
+        num_rows = write_dataset(
+            unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done)
+        )
     print(f"Clips: {out} ({count} videos, {num_rows} rows)")
 
 

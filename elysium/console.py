@@ -181,6 +181,12 @@ def open_info(path: Path) -> "VideoInfo":
         return reader.info
 
 
+def quiet_transformers() -> None:
+    """No bars and notes of transformers' own beside ours; for before it is imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def load_tracker(model: str, device: str | None) -> "Tracker":
     """The model of a command, after the cheap checks.
 
@@ -188,8 +194,7 @@ def load_tracker(model: str, device: str | None) -> "Tracker":
         CheckpointError: no checkpoint that can be loaded.
         ValueError: no such device.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    quiet_transformers()
     with stderr.status(f"Loading {model}"):
         from transformers.utils import logging
 

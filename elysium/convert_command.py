@@ -1,23 +1,16 @@
 """What `elysium convert` and `elysium assemble` do: folders of weights in, a folder of ours out."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import check_new_folder, frame_progress, stderr
+from .console import check_new_folder, frame_progress, quiet_transformers, stderr
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-def _quiet() -> None:
-    """No bars and notes of transformers' own beside ours."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _dtype(name: str | None) -> "torch.dtype | None":
@@ -36,7 +29,7 @@ def _dtype(name: str | None) -> "torch.dtype | None":
 def run_convert(released: Path, out: Path, *, tokenizer: Path | None, dtype: str | None, as_json: bool) -> None:
     """Converts a release and says what came of it."""
     check_new_folder(out)
-    _quiet()
+    quiet_transformers()
     from elysium.modeling_elysium.convert_elysium_weights import convert
 
     with frame_progress("Converting shards", None) as progress:
@@ -59,7 +52,7 @@ def run_assemble(
 ) -> None:
     """Joins two pretrained parts and says what is new."""
     check_new_folder(out)
-    _quiet()
+    quiet_transformers()
     from transformers.utils import logging
 
     from elysium.modeling_elysium.assemble_elysium_weights import assemble

@@ -119,9 +119,10 @@ def _join(config: ElysiumConfig, tower: nn.Module, llm: nn.Module, dtype: torch.
     layers = core.vision_tower.state_dict()
     state = {name: tensor.to(dtype) for name, tensor in tower.state_dict().items() if name in layers}
     core.vision_tower.to_empty(device="cpu").load_state_dict(state, assign=True)
+    buffers = dict(core.vision_tower.named_buffers())
     for name, buffer in tower.named_buffers():  # those that are no part of the weights: places, rotary frequencies
-        if name not in layers and name in dict(core.vision_tower.named_buffers()):
-            core.vision_tower.get_buffer(name).copy_(buffer)
+        if name not in layers and name in buffers:
+            buffers[name].copy_(buffer)
     for part in (core.selector, core.multi_modal_projector):
         part.to_empty(device="cpu")
         part.apply(model._init_weights)

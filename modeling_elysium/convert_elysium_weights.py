@@ -169,8 +169,6 @@ def read_shard(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, file.get_tensor(name)
         else:
             yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
-    except ConversionError:
-        raise
     except Exception as error:
         raise ConversionError(
             f"{path.name} must be a whole file of weights, got {type(error).__name__}: {error}; download it again."

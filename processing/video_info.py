@@ -48,4 +48,3 @@ class Source(Protocol):
 
     def moments(self, warnings: list[str]) -> Generator[Moment]:
         """Decodes from the first frame on; appends to ``warnings`` what could not be decoded."""
-        ...
