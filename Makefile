@@ -1,5 +1,6 @@
 # make demo     track an object in a sample video, by words and by a box, with the shipped checkpoint
 # make test     run the tests and the style check
+# make test-bundle  a video chat with the shipped checkpoint where only torch, transformers, pillow, av are installed
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
 # make tiny     train elysium-tiny again, from scratch, into runs/ (about three hours on two cores; stop and go on at will)
@@ -25,7 +26,7 @@ DEMO_TEXT_2 ?= the yellow ring
 DEMO_BOX ?= 249,146,335,233
 DEMO_OUT ?= outputs/demo
 
-.PHONY: demo test style quality tiny clean
+.PHONY: demo test test-bundle style quality tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -55,6 +56,17 @@ test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# A saved checkpoint carries its code: it must answer where this package is not installed.
+BUNDLE := build/bundle
+test-bundle:
+	rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)
+	$(PYTHON) -m venv $(BUNDLE)/venv
+	$(BUNDLE)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		torch transformers pillow av
+	cp -r checkpoints/elysium-tiny tests/fresh_bundle/answer.py $(DEMO_VIDEO) $(BUNDLE)
+	cd $(BUNDLE) && HF_HUB_OFFLINE=1 HF_HOME=$(CURDIR)/$(BUNDLE)/hf \
+		venv/bin/python -I answer.py elysium-tiny $(notdir $(DEMO_VIDEO)) "$(DEMO_TEXT)"
 
 style: $(DEV)
 	$(BIN)/ruff check --fix .

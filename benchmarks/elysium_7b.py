@@ -3,9 +3,11 @@
     python benchmarks/elysium_7b.py count                    # on the meta device, no weights
     python benchmarks/elysium_7b.py write elysium-7b         # random bfloat16 weights, 14.1 GB in shards
     python benchmarks/elysium_7b.py load elysium-7b          # AutoModel.from_pretrained, then one frame through it
+    python benchmarks/elysium_7b.py quantize elysium-7b nf4  # or int8: writes elysium-7b-nf4; then load that
 
-`load` runs in a process of its own and compares its largest resident memory, after one frame went through (the files
-are mapped: loading alone reads next to nothing), with the size of the weights. The last line is JSON.
+`load` and `quantize` run in a process of their own. `load` compares its largest resident memory, after one frame went
+through (the files are mapped: loading alone reads next to nothing), with the size of its weights. The last line is
+JSON.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +77,32 @@ def write(out: Path) -> dict[str, int]:
     return {"num_shards": len(shards), "weight_bytes": total}
 
 
+def quantize_here(name: str, precision: str) -> dict[str, float]:
+    """Loads the language model quantized, what sees as it is, and saves that beside the folder."""
+    from transformers import AutoModel, BitsAndBytesConfig
+
+    kinds = {
+        "int8": {"load_in_8bit": True},
+        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16},
+    }
+    eyes = [rf"(model\.)?{part}" for part in ("vision_tower", "selector", "multi_modal_projector")]
+    config = BitsAndBytesConfig(**kinds[precision], llm_int8_skip_modules=eyes)
+    start = time.perf_counter()
+    model = AutoModel.from_pretrained(name, dtype=torch.bfloat16, quantization_config=config, device_map="cpu")
+    loaded = time.perf_counter()
+    with atomic_folder(f"{name}-{precision}") as folder:
+        model.save_pretrained(folder)
+        disk = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"disk_bytes": disk, "peak_bytes": peak, "quantize_s": loaded - start}
+
+
 def load_here(name: str) -> dict[str, float]:
     """What a user types, and one frame; for a process of its own."""
     from transformers import AutoModel
 
     start = time.perf_counter()
-    model = AutoModel.from_pretrained(name, dtype=torch.bfloat16)
+    model = AutoModel.from_pretrained(name, dtype=torch.bfloat16, device_map="cpu")
     loaded = time.perf_counter()
     peak_loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     config = model.config
@@ -99,31 +122,41 @@ def load_here(name: str) -> dict[str, float]:
     }
 
 
-def load(folder: Path) -> dict[str, float]:
-    """`load_here` in a fresh process, from the folder's parent, so that the name is all that is typed."""
-    command = [sys.executable, str(Path(__file__).resolve()), "load-here", folder.name]
+def in_a_fresh_process(action: str, folder: Path, *options: str) -> dict[str, float]:
+    """From the folder's parent, so that the name is all that is typed."""
+    command = [sys.executable, str(Path(__file__).resolve()), action, folder.name, *options]
     done = subprocess.run(
         command, cwd=folder.resolve().parent, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def load(folder: Path) -> dict[str, float]:
+    """`load_here` in a fresh process."""
+    found = in_a_fresh_process("load-here", folder)
     return found | {"peak_over_weights": found["peak_with_forward_bytes"] / found["weight_bytes"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("count", "write", "load", "load-here"))
+    parser.add_argument("action", choices=("count", "write", "load", "load-here", "quantize", "quantize-here"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("elysium-7b"))
+    parser.add_argument("precision", nargs="?", choices=("int8", "nf4"), default="nf4", help="of quantize")
     arguments = parser.parse_args()
-    if arguments.action == "load-here":
-        print(json.dumps(load_here(str(arguments.folder))))
+    action, folder = arguments.action, arguments.folder
+    if action.endswith("-here"):
+        loading = action == "load-here"
+        print(json.dumps(load_here(str(folder)) if loading else quantize_here(str(folder), arguments.precision)))
         return
-    found: dict[str, Any]
-    if arguments.action == "count":
-        found = count()
-    else:
-        found = write(arguments.folder) if arguments.action == "write" else load(arguments.folder)
+    actions: dict[str, Callable[[], dict[str, Any]]] = {
+        "count": count,
+        "write": lambda: write(folder),
+        "load": lambda: load(folder),
+        "quantize": lambda: in_a_fresh_process("quantize-here", folder, arguments.precision),
+    }
+    found = actions[action]()
     for name, value in found.items():
         print(f"{name:<26}{value:>16,.2f}" if isinstance(value, float) else f"{name:<26}{value:>16,}")
     print(json.dumps(found | {"hardware": hardware()}))

@@ -1,4 +1,5 @@
-"""The command line: ``elysium track | ground | describe | ask | synth | convert | assemble``.
+"""The command line: ``elysium track | ground | describe | ask | serve | synth | convert | assemble |
+publish``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -30,6 +31,8 @@ from .console import (
     say,
 )
 from .convert_command import run_assemble, run_convert
+from .publish_command import run_publish
+from .serve_command import run_serve
 from .track_command import Outputs, run_track
 
 app = typer.Typer(
@@ -148,6 +151,21 @@ def ask(
 
 
 @app.command()
+def serve(
+    model: ModelOption = "elysium-tiny",
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    num_frames: Annotated[
+        int, typer.Option(min=1, metavar="T", help="Frames seen of a video, spread evenly; a request may differ.")
+    ] = 16,
+    cors: Annotated[bool, typer.Option("--cors", help="Let web pages of other origins ask.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Answer chat requests with pictures and videos over HTTP, as OpenAI's API does (transformers' own server)."""
+    run_serve(model, host=host, port=port, device=device, num_frames=num_frames, cors=cors)
+
+
+@app.command()
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
@@ -204,6 +222,18 @@ def assemble(
 ) -> None:
     """Join a pretrained vision tower and language model to a fresh Elysium, ready to be trained."""
     run_assemble(vision, llm, out, kept=kept, projector=projector, dtype=dtype, seed=seed)
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Checkpoint, as save_pretrained wrote it.")],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model repository on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="A new repository that only you can see.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go; no network.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a checkpoint folder is complete and upload it to the Hub."""
+    run_publish(folder, repo_id, private=private, dry_run=dry_run, as_json=as_json)
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:

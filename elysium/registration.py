@@ -22,6 +22,7 @@ def register_auto_classes() -> None:
     From then on `save_pretrained` also writes the code (the `_elysium.py` files) and `auto_map` beside the weights, so
     that the folder loads with ``trust_remote_code=True`` where this package is not installed.
     """
+    import transformers
     from transformers import (
         AutoConfig,
         AutoImageProcessor,
@@ -31,6 +32,7 @@ def register_auto_classes() -> None:
         AutoProcessor,
     )
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
@@ -58,6 +60,10 @@ def register_auto_classes() -> None:
         PIPELINE_REGISTRY.register_pipeline(
             "object-tracking", ObjectTrackingPipeline, pt_model=AutoModelForImageTextToText, type="multimodal"
         )
+
+    # transformers' server and TRL look classes up by these names.
+    transformers.ElysiumForConditionalGeneration = ElysiumForConditionalGeneration
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[ElysiumConfig.model_type] = ElysiumForConditionalGeneration.__name__
 
     # The public release loads as it is, too.
     register_checkpoint_conversion_mapping(ElysiumConfig.model_type, released_conversions(), overwrite=True)

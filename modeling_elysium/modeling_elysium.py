@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -23,6 +24,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
 from .configuration_elysium import ElysiumConfig
+from .model_card_elysium import model_card
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 
 
@@ -133,9 +135,21 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         """As `PreTrainedModel.save_pretrained`, under our names of weights also where a release was loaded.
 
         Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
+        A folder without a card gets one.
         """
         self._name_auto_classes()
         super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+        if kwargs.get("is_main_process", True) and os.path.isdir(save_directory):
+            self._write_card(save_directory)
+
+    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> str:
+        """As `PreTrainedModel.push_to_hub`; a repository without a card gets ours, not transformers' empty one."""
+        api = HfApi(token=kwargs.get("token"))
+        repo_id = api.create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
+        if not api.file_exists(repo_id, "README.md"):
+            card = model_card(self.config).encode()
+            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
+        return super().push_to_hub(repo_id, *args, **kwargs)
 
     def save_code_and_config(self, folder: str | os.PathLike) -> None:
         """What `save_pretrained` writes beside the weights: code, configuration and generation configuration."""
@@ -145,6 +159,13 @@ class ElysiumPreTrainedModel(PreTrainedModel):
             custom_object_save(self, folder, config=self.config)
         self.config.save_pretrained(folder)
         self.generation_config.save_pretrained(folder)
+        self._write_card(folder)
+
+    def _write_card(self, folder: str | os.PathLike) -> None:
+        path = os.path.join(folder, "README.md")
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as card:
+                card.write(model_card(self.config))
 
     def _name_auto_classes(self) -> None:
         if self.is_remote_code():

@@ -1,7 +1,11 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Video processor: frames (T, H, W, 3) of each video to one flat batch (sum T, 3, S, S), without torchvision."""
 
+import base64
+import binascii
+import os
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,10 @@ from transformers.video_utils import (
     load_video,
     make_batched_metadata,
     make_batched_videos,
+    read_video_pyav,
 )
+
+_ALL_FRAMES = 2**40
 
 
 def _frames_to_rgb(videos: Any) -> Any:
@@ -25,6 +32,39 @@ def _frames_to_rgb(videos: Any) -> Any:
     if isinstance(videos, (list, tuple)):
         return [_frames_to_rgb(item) for item in videos]
     return videos.convert("RGB") if isinstance(videos, Image.Image) else videos
+
+
+def _decode(video: Any, sample_indices_fn: Callable) -> tuple[np.ndarray, VideoMetadata]:
+    """Sampled frames (T, H, W, 3) of a video. Some files (WebM, MPEG-TS) do not say how many frames they hold; these
+    are decoded whole, then sampled."""
+
+    def sample(metadata: VideoMetadata, **kwargs: Any) -> Any:
+        return sample_indices_fn(metadata=metadata, **kwargs) if metadata.total_num_frames else range(_ALL_FRAMES)
+
+    if isinstance(video, str) and video.startswith("data:"):
+        frames, metadata = read_video_pyav(_bytes_of(video), sample)
+    elif isinstance(video, str) and not video.startswith(("http://", "https://")) and not os.path.isfile(video):
+        raise FileNotFoundError(f"a video must be a file, an http or a data: URL, got {video[:200]!r}; check the path")
+    else:
+        frames, metadata = load_video(video, backend="pyav", sample_indices_fn=sample)
+    if isinstance(metadata, VideoMetadata) and not metadata.total_num_frames:
+        metadata.total_num_frames = len(frames)
+        metadata.duration = len(frames) / metadata.fps if metadata.fps else None
+        metadata.frames_indices = sample_indices_fn(metadata=metadata)
+        frames = frames[metadata.frames_indices]
+    return frames, metadata
+
+
+def _bytes_of(data_url: str) -> BytesIO:
+    """The file in a `data:video/mp4;base64,…` URL, which is how a client sends a video that the server cannot open."""
+    head, _, payload = data_url.partition(",")
+    try:
+        return BytesIO(base64.b64decode(payload, validate=True))
+    except binascii.Error as error:
+        raise ValueError(
+            f"a video in a data: URL must be base64 after the comma, got {head[:40]!r} and {len(payload)} characters "
+            f"({error}); encode the file with base64"
+        ) from error
 
 
 class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
@@ -56,11 +96,11 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         return default_sample_indices_fn(metadata=metadata, num_frames=num_frames, fps=fps, **kwargs)
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn: Callable | None = None) -> Any:
-        """Decodes paths (nested lists allowed) through PyAV, which carries its own FFmpeg."""
+        """Decodes paths, URLs and `data:` URLs (nested lists allowed) through PyAV, which carries its own FFmpeg."""
         if isinstance(video_url_or_urls, list):
             fetched = [self.fetch_videos(one, sample_indices_fn=sample_indices_fn) for one in video_url_or_urls]
             return list(zip(*fetched, strict=True))
-        return load_video(video_url_or_urls, backend="pyav", sample_indices_fn=sample_indices_fn)
+        return _decode(video_url_or_urls, sample_indices_fn or default_sample_indices_fn)
 
     def _decode_and_sample_videos(
         self,

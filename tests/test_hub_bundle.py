@@ -17,6 +17,7 @@ from elysium.tracking.loading import load_checkpoint
 CODE = {
     "boxes_elysium.py",
     "configuration_elysium.py",
+    "model_card_elysium.py",
     "image_processing_elysium.py",
     "modeling_elysium.py",
     "processing_elysium.py",

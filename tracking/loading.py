@@ -25,7 +25,11 @@ class CheckpointError(ValueError):
 
 
 def load_checkpoint(
-    name: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    quantization_config: Any = None,
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Model and processor of a folder or Hub repository, ready for inference.
 
@@ -34,6 +38,7 @@ def load_checkpoint(
             with the package, as "elysium-tiny"; or a Hub id `owner/name`. They are looked for in this order.
         device: by default the first GPU where there is one, else the CPU.
         dtype: by default that of the checkpoint.
+        quantization_config: of transformers, such as `BitsAndBytesConfig`; weights are quantized while loading.
 
     Raises:
         CheckpointError: unknown name, a folder that is no checkpoint, another kind of model, pickled weights, weights
@@ -45,7 +50,10 @@ def load_checkpoint(
     _check_config(name)
     if Path(name).is_dir():
         _check_weights(Path(name))
-    model = _load_model(name, {} if dtype is None else {"dtype": dtype})
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    if quantization_config is not None:
+        options |= {"quantization_config": quantization_config, "device_map": {"": place}}
+    model = _load_model(name, options)
     try:
         processor = ElysiumProcessor.from_pretrained(name)
     except _LOADING_ERRORS as error:
@@ -53,7 +61,8 @@ def load_checkpoint(
             f"a checkpoint must hold its processor (tokenizer, chat template, preprocessor configs), got {name} "
             f"({_first_line(error)}); save it beside the weights with processor.save_pretrained"
         ) from error
-    return model.to(place).eval(), processor
+    # Quantized weights are in their place already, and some kinds may not be moved.
+    return (model if quantization_config is not None else model.to(place)).eval(), processor
 
 
 def resolve_checkpoint(name: str | Path) -> str | Path:

@@ -107,6 +107,7 @@ class Tracker:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        quantization_config: Any = None,
         batch_size: int = 8,
     ) -> "Tracker":
         """Loads a checkpoint from a folder or the Hub.
@@ -115,12 +116,13 @@ class Tracker:
             model: folder; name of a checkpoint that comes with the package; or Hub id `owner/name`.
             device: by default the first GPU where there is one, else the CPU.
             dtype: by default that of the checkpoint.
+            quantization_config: of transformers, such as `BitsAndBytesConfig`.
             batch_size: as in the constructor.
 
         Raises:
             CheckpointError: what is there is no Elysium checkpoint with safetensors; the message says why.
         """
-        loaded, processor = load_checkpoint(model, device=device, dtype=dtype)
+        loaded, processor = load_checkpoint(model, device=device, dtype=dtype, quantization_config=quantization_config)
         return cls(loaded, processor, name=str(model), batch_size=batch_size)
 
     @property

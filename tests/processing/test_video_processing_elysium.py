@@ -1,7 +1,9 @@
 """The video processor: every way of giving a video, the size of what comes out, and how frames are sampled."""
 
+import base64
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -119,3 +121,55 @@ def test_saving_and_loading_keeps_the_size(processor, tmp_path) -> None:
     loaded = ElysiumVideoProcessor.from_pretrained(tmp_path)
     assert loaded.size == processor.size
     torch.testing.assert_close(pixels(loaded, VIDEO), pixels(processor, VIDEO))
+
+
+def write_frames(path: Path, codec: str, num_frames: int) -> Path:
+    """A small video whose frames get lighter."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"lossless": "1"} if "vp9" in codec else {})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 20, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "h264"), ("webm", "libvpx-vp9"), ("ts", "mpeg2video")])
+@pytest.mark.parametrize(
+    ("options", "indices"),
+    [
+        ({}, range(12)),
+        ({"num_frames": 3}, (0, 4, 8)),
+        ({"num_frames": 32}, range(12)),
+        ({"fps": 5}, range(0, 12, 2)),
+    ],
+    ids=["all", "three", "more than there are", "by rate"],
+)
+def test_frames_are_sampled_whether_or_not_the_file_tells_its_length(
+    processor, tmp_path, suffix, codec, options, indices
+) -> None:
+    path = write_frames(tmp_path / f"video.{suffix}", codec, 12)
+    result = pixels(processor, str(path), do_sample_frames=True, **options)
+    brightness = result.mean(dim=(1, 2, 3))
+    every = pixels(processor, str(path)).mean(dim=(1, 2, 3))
+    assert len(every) == 12 and (every.diff() > 0).all()
+    torch.testing.assert_close(brightness, every[list(indices)])
+
+
+def test_a_video_in_a_data_url_is_the_file(processor) -> None:
+    url = "data:video/mp4;base64," + base64.b64encode(CUP.read_bytes()).decode()
+    options = {"do_sample_frames": True, "num_frames": 2}
+    torch.testing.assert_close(pixels(processor, url, **options), pixels(processor, str(CUP), **options))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere.mp4", "a video must be a file, an http or a data: URL, got 'nowhere.mp4'"),
+        ("data:video/mp4;base64,#", "a video in a data: URL must be base64 after the comma"),
+    ],
+)
+def test_a_video_that_cannot_be_read_is_said(processor, given, message) -> None:
+    with pytest.raises((OSError, ValueError), match=message):
+        pixels(processor, given)
