@@ -86,8 +86,8 @@ def change_config(**values) -> Callable[[Path], None]:
         (lambda folder: (folder / "boxes_elysium.py").unlink(), "no boxes_elysium.py, which the code needs"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "a damaged model.safetensors"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json (processor.save_pretrained writes it)"),
-        (lambda folder: (folder / "README.md").unlink(), "no README.md (model.save_pretrained writes it)"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json (processor.save"),
+        (lambda folder: (folder / "README.md").unlink(), "no README.md (model.save"),
     ],
 )
 def test_an_incomplete_checkpoint_is_refused(damage, message, checkpoint) -> None:

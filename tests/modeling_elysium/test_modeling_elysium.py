@@ -1,6 +1,5 @@
 """The model: every compressor and projector, and equal results by every way of computing, saving and generating."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -73,48 +72,6 @@ def test_the_penultimate_layer_is_the_hidden_state_before_the_last_layer() -> No
     states = whole.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     expected = part.model.vision_feature_norm(states[-2][:, 1:])
     torch.testing.assert_close(part.get_image_features(pixels).last_hidden_state, expected)
-
-
-@torch.no_grad()
-def test_cache_equals_no_cache(model, processor) -> None:
-    inputs = ask(processor, *ragged(processor)[:2])
-    cut = inputs["input_ids"].shape[1] - 4
-    head = {"input_ids": inputs["input_ids"][:, :cut], "attention_mask": inputs["attention_mask"][:, :cut]}
-    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-    whole = model(**inputs, position_ids=positions, use_cache=False).logits
-    first = model(
-        **head,
-        pixel_values_videos=inputs["pixel_values_videos"],
-        position_ids=positions[:, :cut],
-        use_cache=True,
-    )
-    rest = model(
-        input_ids=inputs["input_ids"][:, cut:],
-        attention_mask=inputs["attention_mask"],
-        position_ids=positions[:, cut:],
-        past_key_values=first.past_key_values,
-    )
-    torch.testing.assert_close(rest.logits, whole[:, cut:], atol=1e-5, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_a_left_padded_ragged_batch_answers_like_each_conversation_alone(model, processor, batch) -> None:
-    options = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
-    together = model.generate(**batch, **options)
-    for row, conversation in enumerate(ragged(processor)):
-        alone = model.generate(**ask(processor, conversation), **options)
-        for step, logits in enumerate(alone.logits):
-            torch.testing.assert_close(logits[0], together.logits[step][row], atol=1e-4, rtol=1e-3)
-
-
-@torch.no_grad()
-def test_sdpa_equals_eager(model, batch) -> None:
-    eager = copy.deepcopy(model)
-    eager.set_attn_implementation("eager")
-    assert (model.config._attn_implementation, eager.config._attn_implementation) == ("sdpa", "eager")
-    real = batch["attention_mask"].bool()
-    difference = model(**batch).logits[real] - eager(**batch).logits[real]
-    assert difference.abs().max() < 1e-5
 
 
 def test_gradient_checkpointing_gives_the_same_loss_and_gradients(batch) -> None:
