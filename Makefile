@@ -1,6 +1,7 @@
 # make demo     track an object in a sample video, by words and by a box, with the shipped checkpoint
 # make test     run the tests and the style check
-# make test-bundle  a video chat with the shipped checkpoint where only torch, transformers, pillow, av are installed
+# make test-bundle        a video chat with the checkpoint where only torch, transformers, pillow and av are installed
+# make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
 # make tiny     train elysium-tiny again, from scratch, into runs/ (about three hours on two cores; stop and go on at will)
@@ -26,7 +27,7 @@ DEMO_TEXT_2 ?= the yellow ring
 DEMO_BOX ?= 249,146,335,233
 DEMO_OUT ?= outputs/demo
 
-.PHONY: demo test test-bundle style quality tiny clean
+.PHONY: demo test test-bundle test-transformers style quality tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -56,6 +57,12 @@ test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# transformers' own shared tests, from the source distribution of the installed version, on our classes.
+test-transformers: $(DEV)
+	$(BIN)/python tests/shared_transformers/fetch.py build/transformers-tests
+	ELYSIUM_SHARED_TESTS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \
+		--override-ini addopts= tests/shared_transformers
 
 # A saved checkpoint carries its code: it must answer where this package is not installed.
 BUNDLE := build/bundle

@@ -5,7 +5,6 @@ Shapes: B samples, L tokens, ``sum T`` frames (``sum I`` images) of the whole ba
 K kept tokens, C vision width, D text width. A ragged batch of videos is its frames, flattened.
 """
 
-import copy
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +33,7 @@ class ElysiumVisionOutput(BaseModelOutputWithPooling):
 
     last_hidden_state (`torch.FloatTensor` of shape `(sum T, N, C)`): patch features before compression.
     pooler_output (`torch.FloatTensor` of shape `(sum T, K, D)`): tokens as the language model takes them.
+    hidden_states, attentions (`tuple`, *optional*): of the vision tower, where asked for.
     selector_scores (`torch.FloatTensor` of shape `(sum T, N)`, *optional*): selection scores before the softmax.
     selector_indices (`torch.LongTensor` of shape `(sum T, K)`, *optional*): the patches that were kept.
     """
@@ -104,13 +104,15 @@ class ElysiumProjector(nn.Module):
 
 def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
     """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
-    vision_config = copy.deepcopy(config.vision_config)
-    vision_config.num_hidden_layers += config.vision_feature_layer + 1
-    if hasattr(vision_config, "vision_use_head"):
-        vision_config.vision_use_head = False  # SigLIP's pooling
-    tower = AutoModel.from_config(vision_config)
+    tower = AutoModel.from_config(config.vision_config)
+    count = config.vision_config.num_hidden_layers
+    layers = next(part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
+    del layers[count + config.vision_feature_layer + 1 :]
+    if getattr(tower, "use_head", False):  # SigLIP's pooling
+        tower.use_head = False
+        del tower.head
     # CLIP's last norm sees the class token alone; SigLIP's and DINO's sees what the last layer gives.
-    if config.vision_feature_layer < -1 or vision_config.model_type == "clip_vision_model":
+    if config.vision_feature_layer < -1 or config.vision_config.model_type == "clip_vision_model":
         for name in ("post_layernorm", "layernorm", "norm"):
             if hasattr(tower, name):
                 setattr(tower, name, nn.Identity())
@@ -228,7 +230,6 @@ class ElysiumModel(ElysiumPreTrainedModel):
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised pictures.
         """
         kwargs.pop("return_dict", None)
-        kwargs.pop("output_hidden_states", None)
         vision = self.vision_tower(pixel_values.to(self.vision_tower.dtype), return_dict=True, **kwargs)
         patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
         patches = self.vision_feature_norm(patches)
@@ -239,6 +240,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         return ElysiumVisionOutput(
             last_hidden_state=patches,
             pooler_output=tokens,
+            hidden_states=vision.hidden_states,
+            attentions=vision.attentions,
             selector_scores=kept.scores,
             selector_indices=kept.indices,
         )

@@ -119,6 +119,11 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
                     sampled.append(video[metadata.frames_indices])
                 videos = sampled
         elif isinstance(videos[0], list):
+            if do_sample_frames:  # in the words of transformers' own video processors, which callers look for
+                raise ValueError(
+                    "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`; "
+                    f"got {len(videos[0])} images for the first video."
+                )
             videos = [
                 np.stack([self.process_image(image, do_convert_rgb=True) for image in frames])
                 for frames in self.fetch_images(videos)
