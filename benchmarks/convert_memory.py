@@ -75,7 +75,7 @@ def write_release(folder: Path, kind: str) -> list[int]:
         shards[-1][released_name(name)] = shape
         size += shape.numel() * 2
     stem, suffix = ("model", "safetensors") if kind == "safetensors" else ("pytorch_model", "bin")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shapes in enumerate(shards, start=1):
         file = f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}"
         tensors = {name: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02) for name, shape in shapes.items()}

@@ -81,7 +81,7 @@ def quantize_here(name: str, precision: str) -> dict[str, float]:
     """Loads the language model quantized, what sees as it is, and saves that beside the folder."""
     from transformers import AutoModel, BitsAndBytesConfig
 
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "int8": {"load_in_8bit": True},
         "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16},
     }

@@ -68,7 +68,7 @@ def build_app(tracker: "Tracker", name: str, *, num_frames: int, cors: bool = Fa
     class OneModel(ModelManager):
         """Holds the model for good, instead of loading what requests name."""
 
-        def get_gen_models(self, cache_dir: str | None = None) -> list[dict]:  # type: ignore[override]
+        def get_gen_models(self, cache_dir: str | None = None) -> list[dict]:
             return [{"id": name, "object": "model", "owned_by": "elysium", "created": started}]
 
     started = int(time.time())

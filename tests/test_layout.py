@@ -143,13 +143,13 @@ def test_the_code_beside_a_shipped_checkpoint_is_that_of_the_tree() -> None:
 
 def test_base_names_are_unique_across_folders() -> None:
     for names in (code_files(), [n for n in repository_files() if n.startswith("tests/") and n.endswith(".py")]):
-        counts = Counter(Path(name).name for name in names if not name.endswith("__init__.py"))
+        counts = Counter(Path(name).name for name in names if not name.endswith(("__init__.py", "conftest.py")))
         assert not [name for name, count in counts.items() if count > 1]
 
 
 def test_tests_stand_in_folders_that_mirror_the_code() -> None:
     folders = {name.split("/")[1] for name in repository_files() if re.match(r"tests/.+/test_.*\.py$", name)}
-    assert folders <= set(FLOORS)
+    assert folders - {"shared_transformers"} <= set(FLOORS)  # transformers' own tests have no folder of ours to mirror
 
 
 def test_every_direct_dependency_has_a_tested_version() -> None:

@@ -32,7 +32,8 @@ def listed_skips() -> dict[str, str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for mark in ("flash_attn_test", "flash_attn_3_test", "flash_attn_4_test", "generate", "torch_compile_test"):
+    flash = ("flash_attn_test", "flash_attn_3_test", "flash_attn_4_test")
+    for mark in (*flash, "accelerate_tests", "slow", "torch_compile_test"):
         config.addinivalue_line("markers", f"{mark}: transformers' own")
 
 
