@@ -1,16 +1,18 @@
 """A saved checkpoint carries its code: it answers in a Python that has transformers and not this package."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import save_tiny_checkpoint, tiny_processor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 
@@ -37,8 +39,14 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 folder, again = sys.argv[1:]
 import numpy as np
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+)
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # a placeholder without torchvision else
 
+for auto in (AutoConfig, AutoImageProcessor, AutoVideoProcessor):
+    name = type(auto.from_pretrained(folder, trust_remote_code=True)).__name__
+    assert name == auto.__name__.replace("Auto", "Elysium"), name
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
 for auto in (AutoModelForCausalLM, AutoModel):
@@ -102,6 +110,32 @@ def test_a_process_without_the_package_answers_a_video_chat(bundle: Path, tmp_pa
     local = _answer(model, processor)
     assert done.stdout.strip() == f"answer: {local}"
     assert {file.name for file in again.glob("*.py")} == CODE  # saved from remote code, it is remote code again
+
+
+def test_a_hub_id_is_answered_for_from_the_cache(bundle: Path, tmp_path: Path) -> None:
+    """As `from_pretrained("owner/elysium-tiny")` leaves it in the cache, and finds it there without a network."""
+    repository = tmp_path / "hf" / "hub" / "models--owner--elysium-tiny"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    shutil.copytree(bundle, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", SCRIPT, "owner/elysium-tiny", str(tmp_path / "again")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == f"answer: {_answer(*load_checkpoint(bundle))}"
+
+
+def test_a_folder_in_the_working_directory_is_found_by_its_name(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(bundle, tmp_path / "elysium-7b")
+    monkeypatch.chdir(tmp_path)
+    model = AutoModel.from_pretrained("elysium-7b", dtype=torch.bfloat16)
+    assert (type(model), model.dtype) == (ElysiumModel, torch.bfloat16)
 
 
 def _answer(model, processor) -> list[list[int]]:

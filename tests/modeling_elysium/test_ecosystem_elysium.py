@@ -79,6 +79,13 @@ def test_a_compiled_forward_gives_the_same_logits(batch) -> None:
         torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_a_compiled_model_generates_the_same_answer(batch, answer) -> None:
+    model = tiny_model()
+    model.forward = torch.compile(model.forward, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        assert torch.equal(model.generate(**batch, **GREEDY, cache_implementation="static"), answer)
+
+
 def test_a_smaller_elysium_may_assist(answer) -> None:
     processor = tiny_processor()
     inputs = ask(processor, ragged(processor)[0])
