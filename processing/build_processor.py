@@ -4,7 +4,7 @@ from typing import Any
 
 from .image_processing_elysium import ElysiumImageProcessor
 from .processing_elysium import ElysiumProcessor
-from .prompts.chat_template import read_chat_template
+from .prompts.chat_template import read_chat_template, space_after_bos
 from .video_processing_elysium import ElysiumVideoProcessor
 
 
@@ -22,7 +22,7 @@ def build_processor(config: Any, tokenizer: Any, **pictures: Any) -> ElysiumProc
         image_processor=ElysiumImageProcessor(**pictures),
         video_processor=ElysiumVideoProcessor(**pictures),
         tokenizer=tokenizer,
-        chat_template=read_chat_template(),
+        chat_template=read_chat_template(after_bos=space_after_bos(tokenizer)),
         num_kept_tokens=config.num_kept_tokens,
         box_rounding=config.box_rounding,
         allow_absent=config.allow_absent,

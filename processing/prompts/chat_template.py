@@ -1,6 +1,7 @@
 """The chat template that is saved with a processor: Vicuna's form, with marks for the assistant's tokens."""
 
 from importlib import resources
+from typing import Any
 
 SYSTEM_SENTENCE = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -8,7 +9,29 @@ SYSTEM_SENTENCE = (
 )
 
 
-def read_chat_template(system_sentence: str = SYSTEM_SENTENCE) -> str:
-    """The Jinja text, with the sentence that stands before every conversation that has no system message."""
+def read_chat_template(system_sentence: str = SYSTEM_SENTENCE, *, after_bos: str = "") -> str:
+    """The Jinja text.
+
+    Args:
+        system_sentence: stands before every conversation that has no system message.
+        after_bos: what follows the token that begins a text; see `space_after_bos`.
+    """
     template = resources.files(__package__).joinpath("chat_template.jinja").read_text(encoding="utf-8")
-    return template.replace("'@SYSTEM@'", repr(system_sentence))
+    template = template.replace("'@SYSTEM@'", repr(system_sentence))
+    return template.replace("{{- bos_token -}}", f"{{{{- bos_token + {after_bos!r} -}}}}") if after_bos else template
+
+
+def space_after_bos(tokenizer: Any) -> str:
+    """What has to stand after the written token that begins a text, so that its first word is tokenized as ever.
+
+    Llama's tokenizer reads the first word of a text with a space before it. Where the text begins with ``<s>`` in
+    letters, as a template writes it, that word is no longer the first, and the space has to be written.
+    """
+    begin, word = tokenizer.bos_token, SYSTEM_SENTENCE.split()[0]
+    if not begin:
+        return ""
+    expected = [tokenizer.bos_token_id, *tokenizer(word, add_special_tokens=False)["input_ids"]]
+    spaces = ("", " ")
+    return next(
+        (s for s in spaces if tokenizer(begin + s + word, add_special_tokens=False)["input_ids"] == expected), ""
+    )

@@ -1,8 +1,11 @@
 """The phrasings of the questions: what the file holds, and what the check refuses."""
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from elysium.processing.boxes_elysium import format_box
+from elysium.processing.prompts.chat_template import SYSTEM_SENTENCE, read_chat_template, space_after_bos
 from elysium.processing.prompts.phrasings import MIN_PHRASINGS, PLACEHOLDERS, check_phrasings, load_phrasings
 
 TASKS = ["rec", "reg", "sot", "rsot", "video_reg", "video_qa"]
@@ -107,3 +110,30 @@ def test_the_tasks_must_be_exactly_the_known_ones(phrasings):
 def test_too_few_phrasings_are_refused():
     with pytest.raises(ValueError, match="reg must have at least 8"):
         check_phrasings(sound_phrasings() | {"reg": ["What is {box}?"]})
+
+
+def metaspace_tokenizer(prepend_scheme: str) -> PreTrainedTokenizerFast:
+    """Words as Llama's tokenizer has them, with the space before them."""
+    words = SYSTEM_SENTENCE.split()
+    pieces = ["<unk>", "<s>", "</s>", *dict.fromkeys([f"▁{word}" for word in words] + words), "▁"]
+    inner = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate(pieces)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(("prepend_scheme", "space"), [("first", " "), ("always", ""), ("never", "")])
+def test_the_first_word_is_tokenized_as_if_no_token_stood_before_it(prepend_scheme: str, space: str) -> None:
+    tokenizer = metaspace_tokenizer(prepend_scheme)
+    assert space_after_bos(tokenizer) == space
+    tokenizer.chat_template = read_chat_template(after_bos=space)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    alone = tokenizer(SYSTEM_SENTENCE, add_special_tokens=False)["input_ids"]
+    assert ids[: len(alone) + 1] == [tokenizer.bos_token_id, *alone]
+    assert tokenizer.unk_token_id not in alone
+
+
+def test_a_tokenizer_that_begins_texts_with_nothing_needs_no_space() -> None:
+    tokenizer = metaspace_tokenizer("first")
+    tokenizer.bos_token = None
+    assert space_after_bos(tokenizer) == ""
