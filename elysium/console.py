@@ -223,9 +223,9 @@ class FrameProgress:
     def __init__(self, progress: Progress, task: object) -> None:
         self._progress, self._task = progress, task
 
-    def __call__(self, done: int) -> None:
-        """So many are done."""
-        self._progress.update(self._task, completed=done)  # type: ignore[arg-type]
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """So many are done, of a total that is only known now."""
+        self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
 
 
 def summary(result: "TrackingResult") -> list[str]:

@@ -33,9 +33,7 @@ def run_convert(released: Path, out: Path, *, tokenizer: Path | None, dtype: str
     from elysium.modeling_elysium.convert_elysium_weights import convert
 
     with frame_progress("Converting shards", None) as progress:
-        report = convert(
-            released, out, tokenizer=tokenizer, dtype=_dtype(dtype), progress=lambda done, _: progress(done)
-        )
+        report = convert(released, out, tokenizer=tokenizer, dtype=_dtype(dtype), progress=progress)
     if as_json:
         print(json.dumps(asdict(report) | {"folder": str(report.folder)}))
         return

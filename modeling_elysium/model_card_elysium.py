@@ -40,8 +40,7 @@ inputs = processor.apply_chat_template(
 )
 tokens = model.generate(**inputs, max_new_tokens=200, do_sample=False)
 answer = processor.decode(tokens[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
-boxes = processor.post_process_boxes(answer, num_frames=int((inputs["input_ids"] == model.config.video_token_id).sum())
-                                     // model.config.num_kept_tokens)
+boxes = processor.post_process_boxes(answer, num_frames=8)[0]  # x1,y1,x2,y2 in 0..1, and a reason where there is none
 ```
 
 Long videos, several objects, annotated output: the package `elysium-vlm`, which holds the command line too.
