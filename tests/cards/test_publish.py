@@ -1,6 +1,7 @@
 """`elysium publish`: what would go, what is missing, and what is sent."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +191,20 @@ def test_pushing_gives_a_repository_without_a_card_ours(checkpoint, monkeypatch)
     assert model.push_to_hub("has-one") == "pushed owner/has-one" and not sent
     assert model.push_to_hub("new") == "pushed owner/new"
     assert sent == [("owner/new", "README.md", model_card(model.config))]
+
+
+def test_the_code_on_the_card_runs() -> None:
+    (code,) = re.findall(
+        r"```python\n(.*?)```", ModelCard.load(SHIPPED / "elysium-tiny" / "README.md").text, re.DOTALL
+    )
+    shapes = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
+    for said, meant in {
+        "FOLDER_OR_HUB_ID": SHIPPED / "elysium-tiny",
+        "video.mp4": shapes,
+        "red car": "red cross",
+    }.items():
+        assert said in code
+        code = code.replace(said, str(meant))
+    names: dict = {}
+    exec(code, names)
+    assert len(names["boxes"]) == 8 and all(box["box_xyxy_norm"] for box in names["boxes"])
