@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from elysium.benchmarks.eval_v1_csrt import csrt_boxes, make_csrt
 from elysium.benchmarks.eval_v1_metrics import AbsenceTally, GateTally, OverlapTally, ScoreTally, patch_coverage
 from elysium.benchmarks.eval_v1_report import check_targets, print_report, save_score_plot, versions
 from elysium.benchmarks.eval_v1_scenes import (
@@ -45,6 +44,7 @@ from elysium.benchmarks.eval_v1_scenes import (
     eval_clips,
 )
 from elysium.benchmarks.parser_fuzz import hardware
+from elysium.evaluation.opencv_trackers import make_opencv_tracker, opencv_boxes
 from elysium.processing.atomic_files import atomic_path
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Evaluation:
         if self.pool is None:
             return []
         arguments = [(clip.frames[: self.plan.csrt_frames_of(clip)], clip.first_box_xyxy_px) for clip in clips]
-        return [self.pool.apply_async(csrt_boxes, pair) for pair in arguments]
+        return [self.pool.apply_async(opencv_boxes, ("csrt", *pair)) for pair in arguments]
 
     def _add_baseline(self, who: str, clip: EvalClip, boxes_xyxy_px: NDArray[np.float64]) -> None:
         for length in {SHORT_FRAMES, len(boxes_xyxy_px)}:
@@ -302,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     output = arguments.output or (PARTIAL_RESULTS if plan.partial else RESULTS)
     tracker = Tracker.from_pretrained(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
     if with_csrt:
-        make_csrt()  # fails now rather than after the first clips
+        make_opencv_tracker("csrt")  # fails now rather than after the first clips
     cv2.setNumThreads(1)
     processes = multiprocessing.get_context("spawn").Pool(arguments.jobs) if with_csrt else nullcontext()
     with processes as pool:

@@ -7,27 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.evaluation.overlap import paired_iou
+
 IOU_THRESHOLD = 0.5
 ON_OBJECT = 0.25
-
-
-def paired_iou(boxes_xyxy: NDArray[np.float64], others_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of each box with the box in the same row; 0 where either is NaN or without area.
-
-    Args:
-        boxes_xyxy (`np.ndarray` of shape `(T, 4)`): in any unit.
-        others_xyxy (`np.ndarray` of shape `(T, 4)`): in the same unit.
-
-    >>> paired_iou(np.array([[0, 0, 2, 2.0]]), np.array([[1, 0, 3, 2.0]])).round(3)
-    array([0.333])
-    """
-    low = np.maximum(boxes_xyxy[:, :2], others_xyxy[:, :2])
-    high = np.minimum(boxes_xyxy[:, 2:], others_xyxy[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (boxes_xyxy, others_xyxy)]
-    union = areas[0] + areas[1] - shared
-    known = np.isfinite(union) & (union > 0)
-    return np.divide(shared, union, out=np.zeros(len(union)), where=known)
 
 
 @dataclass

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track as progress_bar
 
-from elysium.benchmarks.eval_v1_metrics import paired_iou
+from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import VideoClip
 from elysium.training.synthetic import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from elysium.benchmarks.eval_v1_csrt import csrt_boxes
-from elysium.benchmarks.eval_v1_metrics import paired_iou
+from elysium.evaluation.opencv_trackers import opencv_boxes
+from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import Track
 from elysium.processing.video_io import read_video
@@ -61,7 +61,10 @@ def measure(tracker: Tracker, media: Path, sheets: Path | None) -> dict[str, dic
                 contact_sheet(clip, result, sheets / f"{Path(name).stem}_{kind}.png")
         if name == "cup.mp4":
             repeated = np.repeat(truth[:1], len(clip), axis=0)
-            for baseline, boxes in (("first box repeated", repeated), ("CSRT", csrt_boxes(clip.frames, first_box))):
+            for baseline, boxes in (
+                ("first box repeated", repeated),
+                ("CSRT", opencv_boxes("csrt", clip.frames, first_box)),
+            ):
                 figures[f"cup.mp4, {baseline}"] = {
                     "mean_iou": round(float(paired_iou(boxes, truth[: len(clip)])[1:].mean()), 4)
                 }

@@ -1,4 +1,4 @@
-"""The command line: ``elysium track | ground | describe | ask | serve | synth | convert | assemble |
+"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | synth | convert | assemble |
 publish``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
@@ -31,6 +31,7 @@ from .console import (
     say,
 )
 from .convert_command import run_assemble, run_convert
+from .evaluate_command import EvaluateOptions, run_evaluate
 from .publish_command import run_publish
 from .serve_command import run_serve
 from .track_command import Outputs, run_track
@@ -148,6 +149,61 @@ def ask(
     answer = load_tracker(model, device).ask(video, question)
     record = {"video": str(video), "model": model, "question": question, "answer": answer}
     print(json.dumps(record, ensure_ascii=False) if as_json else answer)
+
+
+@app.command()
+def evaluate(
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK", help="lasot, got10k, refcoco …: docs/evaluation.md")
+    ],
+    data: Annotated[str, typer.Option(metavar="DIR", help="The data set in its official layout, or a Hub id.")],
+    output: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report; a run goes on in it.")],
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Of the data set; each has its default.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="DIR_OR_ID", help="Checkpoint; once for each. By default elysium-tiny.")
+    ] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="csrt, kcf, mil … of OpenCV, or first-box; once for each.")
+    ] = None,
+    results: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="Another tracker's result files; once for each.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="standard, or public-script for that code's figures beside it.")
+    ] = "standard",
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
+    window_frames: Annotated[int, typer.Option(min=2, metavar="T", help="Frames that the model sees at once.")] = 8,
+    reground: Annotated[bool, typer.Option("--reground", help="Ask by words in every window.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="B", help="Questions that go through at once.")] = 8,
+    wordnet: Annotated[Path | None, typer.Option(metavar="DIR", help="WordNet's files, for METEOR.")] = None,
+    judge_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible judge of answers.")] = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="The judge's model.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model, OpenCV's trackers and others' results on a benchmark, in one report with plots.
+
+    Share the work out with: accelerate launch --num_processes N -m elysium.cli evaluate …
+    """
+    asked = EvaluateOptions(
+        data=data,
+        output=output,
+        split=split,
+        models=model or [],
+        trackers=tracker or [],
+        results=results or [],
+        protocol=protocol,
+        device=device,
+        window_frames=window_frames,
+        reground=reground,
+        limit=limit,
+        batch_size=batch_size,
+        wordnet=wordnet,
+        judge_url=judge_url,
+        judge_model=judge_model,
+        as_json=as_json,
+    )
+    run_evaluate(benchmark, asked)
 
 
 @app.command()

@@ -9,8 +9,6 @@ from PIL import Image
 from tiny import save_tiny_checkpoint
 
 from elysium.benchmarks import eval_v1
-from elysium.benchmarks.eval_v1_csrt import csrt_boxes
-from elysium.benchmarks.eval_v1_metrics import paired_iou
 from elysium.benchmarks.eval_v1_report import TARGETS, check_targets, decile_table, figure_at, save_score_plot
 from elysium.benchmarks.eval_v1_scenes import (
     FINGERPRINTS,
@@ -20,6 +18,8 @@ from elysium.benchmarks.eval_v1_scenes import (
     find_target,
     fingerprint_lines,
 )
+from elysium.evaluation.opencv_trackers import opencv_boxes
+from elysium.evaluation.overlap import paired_iou
 from elysium.training.synthetic import Scene, World, render_clip
 
 
@@ -84,7 +84,7 @@ def test_csrt_follows_a_slow_square_and_starts_from_the_given_box() -> None:
     frames = np.stack([ground] * 4).astype(np.uint8)
     for frame, (x1, y1, x2, y2) in zip(frames, true, strict=True):
         frame[y1:y2, x1:x2] = texture
-    boxes = csrt_boxes(frames, true[0])
+    boxes = opencv_boxes("csrt", frames, true[0])
     assert boxes[0].tolist() == true[0].tolist()
     assert paired_iou(boxes, true.astype(float)).min() > 0.6
 

@@ -8,9 +8,9 @@ from elysium.benchmarks.eval_v1_metrics import (
     GateTally,
     OverlapTally,
     ScoreTally,
-    paired_iou,
     patch_coverage,
 )
+from elysium.evaluation.overlap import paired_iou
 
 NONE = [np.nan] * 4
 

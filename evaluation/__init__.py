@@ -1,0 +1,1 @@
+"""Benchmarks: protocols, what trackers answered on them, and the report."""

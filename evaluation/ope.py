@@ -1,0 +1,221 @@
+"""One-pass evaluation: curves of success and precision of a sequence, and of many, by the rules of a `Protocol`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .overlap import centre_offsets, paired_iou_xywh
+from .protocols import Protocol, ProtocolError
+
+Curve = NDArray[np.float64]
+
+OVERLAP_THRESHOLDS = np.linspace(0, 1, 21)
+CENTRE_THRESHOLDS_PX = np.arange(51.0)
+CENTRE_THRESHOLDS_NORM = np.arange(51) / 100
+PRECISION_AT_PX = 20
+NORM_PRECISION_AT = 20  # the index of 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceScore:
+    """What a tracker reached in one sequence; every number is a share of frames, 0..1.
+
+    Args:
+        success (`np.ndarray` of shape `(21,)`): frames whose IoU is above 0, 0.05 … 1.
+        precision (`np.ndarray` of shape `(51,)`): frames whose centre error is at most 0, 1 … 50 pixels.
+        norm_precision (`np.ndarray` of shape `(51,)`): the same at 0, 0.01 … 0.5 of the true width and height.
+        average_overlap: mean IoU.
+        success_50, success_75: frames whose IoU is above 0.5 and 0.75.
+        num_frames: frames that were counted.
+        num_visible: frames among them in which the object can be seen.
+    """
+
+    success: Curve
+    precision: Curve
+    norm_precision: Curve
+    average_overlap: float
+    success_50: float
+    success_75: float
+    num_frames: int
+    num_visible: int
+
+
+def score_sequence(
+    predicted_xywh_px: NDArray[np.float64],
+    true_xywh_px: NDArray[np.float64],
+    protocol: Protocol,
+    *,
+    visible: NDArray[np.bool_] | None = None,
+    size: tuple[int, int] | None = None,
+    name: str = "the sequence",
+) -> SequenceScore | None:
+    """Scores one track.
+
+    Args:
+        predicted_xywh_px (`np.ndarray` of shape `(T, 4)`): left, top, width, height in the annotation's pixels.
+        true_xywh_px (`np.ndarray` of shape `(T, 4)`): the annotation.
+        protocol: the rules.
+        visible (`np.ndarray` of shape `(T,)`): where the annotation says that the object can be seen; all by default.
+        size: width and height of the picture, where the protocol cuts boxes to it.
+        name: for errors.
+
+    Returns:
+        None where the protocol leaves no frame to count.
+
+    Raises:
+        ProtocolError: NaN, or fewer boxes than frames where that is an error, or no size where one is needed.
+    """
+    predicted = _prepare(predicted_xywh_px, true_xywh_px, protocol, name)
+    truth = np.array(true_xywh_px, dtype=np.float64)
+    seen = np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1)
+    seen &= True if visible is None else visible
+    if protocol.clip_to_picture:
+        if size is None:
+            raise ProtocolError(f"{protocol.name} cuts boxes to the picture, so its size must be known, in {name}")
+        predicted, truth = _clip(predicted, size), _clip(truth, size)
+    iou = np.where(seen, paired_iou_xywh(predicted, truth), -1.0)
+    offsets = np.where(seen[:, None], centre_offsets(predicted, truth), np.inf)
+    centre = np.hypot(*offsets.T)
+    norm = np.hypot(*np.divide(offsets, truth[:, 2:], out=offsets, where=seen[:, None]).T)
+    counted = seen if protocol.absent == "left_out" else np.ones(len(truth), dtype=bool)
+    if protocol.first_frame == "left_out":
+        counted = counted & (np.arange(len(truth)) > 0)
+    return _share(iou[counted], centre[counted], norm[counted], int((seen & counted).sum()))
+
+
+def _prepare(
+    predicted_xywh_px: NDArray[np.float64], true_xywh_px: NDArray[np.float64], protocol: Protocol, name: str
+) -> NDArray[np.float64]:
+    """The predicted boxes, one for each frame, after the rules about length, NaN, frame 1 and area."""
+    boxes = np.array(predicted_xywh_px, dtype=np.float64)
+    length = len(true_xywh_px)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ProtocolError(f"a result must be x,y,w,h for every frame, got shape {boxes.shape} for {name}")
+    if len(boxes) < length and protocol.short == "error":
+        raise ProtocolError(
+            f"a result must have a box for each of {length} frames, got {len(boxes)} for {name}; finish the run, or "
+            "write 0,0,0,0 where there is none"
+        )
+    boxes = np.concatenate([boxes[:length], np.zeros((max(0, length - len(boxes)), 4))])
+    if not np.isfinite(boxes).all():
+        frame = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
+        raise ProtocolError(
+            f"a result must hold finite numbers, got {boxes[frame].tolist()} in frame {frame + 1} of {name}; write "
+            "0,0,0,0 where there is no box"
+        )
+    if protocol.without_area == "from_before":
+        boxes = _carried(boxes, true_xywh_px)
+    if protocol.first_frame == "truth":
+        boxes[0] = true_xywh_px[0]
+    return boxes
+
+
+def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes without area replaced by the last one before that has one; as in the toolkit, not where the truth is NaN,
+    and before frame 1 is set to the truth."""
+    replaced = ~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1)
+    replaced[0] = False
+    source = np.maximum.accumulate(np.where(replaced, 0, np.arange(len(boxes))))
+    return boxes[source]
+
+
+def _clip(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Cut as GOT-10k's toolkit cuts: the corner is moved into the picture, and the sides end at its border. A box that
+    sticks out at the left or top keeps its width and height there."""
+    corner = np.clip(boxes[:, :2], 0, size)
+    return np.concatenate([corner, np.clip(boxes[:, 2:], 0, size - corner)], axis=1)
+
+
+def _share(
+    iou: NDArray[np.float64], centre: NDArray[np.float64], norm: NDArray[np.float64], num_visible: int
+) -> SequenceScore | None:
+    length = len(iou)
+    if not length:
+        return None
+    return SequenceScore(
+        success=_share_above(iou),
+        precision=_share_within(centre, CENTRE_THRESHOLDS_PX),
+        norm_precision=_share_within(norm, CENTRE_THRESHOLDS_NORM),
+        average_overlap=float(np.clip(iou, 0, 1).mean()),
+        success_50=float((iou > 0.5).mean()),
+        success_75=float((iou > 0.75).mean()),
+        num_frames=length,
+        num_visible=num_visible,
+    )
+
+
+def _share_above(iou: NDArray[np.float64]) -> Curve:
+    """Share of values above each threshold, by one sort instead of a comparison with each."""
+    return 1 - np.searchsorted(np.sort(iou), OVERLAP_THRESHOLDS, side="right") / len(iou)
+
+
+def _share_within(errors: NDArray[np.float64], thresholds: Curve) -> Curve:
+    return np.searchsorted(np.sort(errors), thresholds, side="right") / len(errors)
+
+
+def headline(score: SequenceScore, protocol: Protocol) -> dict[str, float]:
+    """The figures of a score in percent."""
+    norm = score.norm_precision
+    return {
+        "success_auc": 100 * float(score.success.mean()),
+        "precision": 100 * float(score.precision[PRECISION_AT_PX]),
+        "norm_precision": 100 * float(norm[NORM_PRECISION_AT] if protocol.norm_precision == "at_0.2" else norm.mean()),
+        "ao": 100 * score.average_overlap,
+        "sr50": 100 * score.success_50,
+        "sr75": 100 * score.success_75,
+    }
+
+
+def overall(scores: Sequence[SequenceScore], protocol: Protocol) -> SequenceScore:
+    """The mean of sequences, each counted once or by its frames, as the protocol says.
+
+    Raises:
+        ProtocolError: there is no sequence.
+    """
+    if not scores:
+        raise ProtocolError("a benchmark must have at least one sequence with a frame to count, got none")
+    by_frames = protocol.average == "frames"
+    weights = np.array([score.num_frames if by_frames else 1 for score in scores], dtype=np.float64)
+    weights /= weights.sum()
+
+    def mean(name: str) -> Any:
+        return np.tensordot(weights, np.array([getattr(score, name) for score in scores]), axes=1)
+
+    return SequenceScore(
+        success=mean("success"),
+        precision=mean("precision"),
+        norm_precision=mean("norm_precision"),
+        average_overlap=float(mean("average_overlap")),
+        success_50=float(mean("success_50")),
+        success_75=float(mean("success_75")),
+        num_frames=sum(score.num_frames for score in scores),
+        num_visible=sum(score.num_visible for score in scores),
+    )
+
+
+def class_means(scores: Mapping[str, SequenceScore], classes: Mapping[str, str | None]) -> dict[str, float]:
+    """GOT-10k's mAO and mSR in percent: the mean over classes of the mean over a class's sequences.
+
+    Args:
+        scores: of each sequence.
+        classes: the class of each sequence; those without one are left out.
+
+    Returns:
+        `mao`, `msr50` and `msr75`; nothing where no sequence has a class.
+    """
+    of_class: dict[str, list[SequenceScore]] = {}
+    for name, score in scores.items():
+        kind = classes.get(name)
+        if kind is not None:
+            of_class.setdefault(kind, []).append(score)
+    if not of_class:
+        return {}
+    fields = {"mao": "average_overlap", "msr50": "success_50", "msr75": "success_75"}
+    return {
+        figure: 100
+        * float(np.mean([np.mean([getattr(score, field) for score in group]) for group in of_class.values()]))
+        for figure, field in fields.items()
+    }

@@ -1,0 +1,72 @@
+"""OpenCV's trackers, which need no weights, as peers."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# As it is typed: OpenCV's own spelling.
+OPENCV_TRACKERS = {
+    "boosting": "Boosting",
+    "csrt": "CSRT",
+    "kcf": "KCF",
+    "medianflow": "MedianFlow",
+    "mil": "MIL",
+    "mosse": "MOSSE",
+    "tld": "TLD",
+}
+
+
+def make_opencv_tracker(name: str) -> Any:
+    """A fresh tracker with OpenCV's default parameters.
+
+    Args:
+        name: a key of `OPENCV_TRACKERS`.
+
+    Raises:
+        RuntimeError: OpenCV was built without its contributed modules.
+    """
+    spelling = OPENCV_TRACKERS[name]
+    for home in (cv2, getattr(cv2, "legacy", None)):
+        make = getattr(home, f"Tracker{spelling}_create", None)
+        if make is not None:
+            return make()
+    raise RuntimeError(
+        f"{spelling} needs OpenCV's contributed modules, got OpenCV {cv2.__version__} without them; "
+        "pip install opencv-contrib-python-headless"
+    )
+
+
+def opencv_boxes(
+    name: str, frames: Iterable[NDArray[np.uint8]], first_box_xyxy_px: Sequence[float]
+) -> NDArray[np.float64]:
+    """Follows one object on one thread.
+
+    Args:
+        name: a key of `OPENCV_TRACKERS`.
+        frames: uint8 RGB `(H, W, 3)`, in order; taken one at a time.
+        first_box_xyxy_px: the object's box in frame 1; rounded to whole pixels, at least one wide and high.
+
+    Returns:
+        `np.ndarray` of shape `(T, 4)`: x1, y1, x2, y2 cut to the picture, NaN where the tracker says that it lost the
+        object.
+    """
+    cv2.setNumThreads(1)
+    cv2.setRNGSeed(0)  # MIL, Boosting and TLD draw samples
+    x1, y1, x2, y2 = (round(value) for value in first_box_xyxy_px)
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
+    tracker = make_opencv_tracker(name)
+    boxes: list[NDArray[np.float64]] = []
+    for frame in frames:
+        height, width = frame.shape[:2]
+        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        if not boxes:
+            tracker.init(picture, (x1, y1, x2 - x1, y2 - y1))
+            boxes.append(np.array([x1, y1, x2, y2], dtype=np.float64))
+            continue
+        found, (x, y, box_width, box_height) = tracker.update(picture)
+        box = np.clip([x, y, x + box_width, y + box_height], 0, [width, height, width, height])
+        boxes.append(box if found else np.full(4, np.nan))
+    return np.array(boxes)

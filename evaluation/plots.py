@@ -1,0 +1,322 @@
+"""Success, precision and normalised-precision plots, and histograms of IoUs, as PNG and SVG.
+
+Figures are made with matplotlib's object interface, so nothing of pyplot's state is touched, and the same input gives
+the same bytes of SVG. Curves are 0..1 as protocols give them; scores are percent.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from elysium.processing.atomic_files import atomic_path
+
+# On a white and on a dark page: at least 3:1 against it, and at least 21 apart in CIELAB from one another, also as
+# seen with protanopia, deuteranopia and tritanopia (Machado et al. 2009).
+SERIES_COLORS = (
+    ("#1256A2", "#4C93F0"),
+    ("#A3200D", "#E0402F"),
+    ("#26A264", "#8CFD9A"),
+    ("#1B1F24", "#E6E9ED"),
+    ("#8B5478", "#C0608A"),
+    ("#899610", "#FDC021"),
+)
+# Lengths of dashes and gaps in line widths.
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.2, 1.2), (6, 1.5, 1.2, 1.5))
+INK, FAINT_INK, GRID, PAPER = "#22272E", "#5B6470", "#D8DDE3", "#FFFFFF"
+
+WIDTH_IN, AXES_HEIGHT_IN, LEGEND_LINE_IN = 4.9, 3.3, 0.2
+PNG_DPI = 220
+LEGEND_LETTERS = 44
+HISTOGRAM_BINS = 20
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """One of the three plots of tracking, and where the numbers for it stand in a report.
+
+    Attributes:
+        key: of the curve in a tracker's `curves`, and name of the file.
+        thresholds: key of the x values in a report's `thresholds`.
+        score: key of the number that ranks the trackers.
+        title: of the plot.
+        x_label: with its unit.
+        y_label: with its unit.
+        score_label: what the number in the legend is.
+    """
+
+    key: str
+    thresholds: str
+    score: str
+    title: str
+    x_label: str
+    y_label: str
+    score_label: str
+
+
+CURVE_PLOTS = (
+    CurvePlot(
+        "success", "overlap", "success_auc", "Success", "overlap threshold (IoU)", "success rate (%)", "success AUC"
+    ),
+    CurvePlot(
+        "precision",
+        "centre_px",
+        "precision",
+        "Precision",
+        "centre error threshold (px)",
+        "precision (%)",
+        "precision",
+    ),
+    CurvePlot(
+        "norm_precision",
+        "centre_norm",
+        "norm_precision",
+        "Normalised precision",
+        "normalised centre error threshold",
+        "normalised precision (%)",
+        "normalised precision",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        name: of the tracker.
+        values: 0..1, one for every threshold.
+        score: percent, shown in the legend.
+        position: of the tracker in its report, from 0: gives colour and dashes, the same in all plots.
+    """
+
+    name: str
+    values: Sequence[float]
+    score: float
+    position: int
+
+
+def series_style(position: int) -> tuple[int, tuple[float, ...]]:
+    """Index of the colour and lengths of the dashes of the series at a position; 24 differ, neighbours in both.
+
+    >>> len({series_style(position) for position in range(24)})
+    24
+    """
+    lap, color = divmod(position, len(SERIES_COLORS))
+    return color, DASHES[(color + 3 * lap) % len(DASHES)]
+
+
+def curve_figure(plot: CurvePlot, thresholds: Sequence[float], curves: Sequence[Curve], *, title: str = "") -> Figure:
+    """A plot of several trackers; its legend stands below the axes, best score first.
+
+    Args:
+        plot: which of the three.
+        thresholds: x values, rising.
+        curves: one for every tracker.
+        title: by default that of ``plot``.
+
+    Raises:
+        ValueError: no curve, or one of another length than the thresholds.
+    """
+    if not curves:
+        raise ValueError("a plot must have at least one curve, got none; evaluate a tracker first")
+    for curve in curves:
+        if len(curve.values) != len(thresholds):
+            raise ValueError(
+                f"a curve must have one value for every threshold, got {len(curve.values)} values of {curve.name!r} "
+                f"and {len(thresholds)} thresholds; write both from the same protocol"
+            )
+    ranked = sorted(curves, key=lambda curve: -curve.score)
+    with _looks():
+        figure, axes = _empty_figure(title or plot.title, plot.x_label, plot.y_label, lines=len(curves))
+        for rank, curve in enumerate(ranked):
+            percent = 100 * np.asarray(curve.values, dtype=float)
+            axes.plot(thresholds, percent, zorder=3 - rank / len(ranked), **_line_looks(curve.position))
+        axes.set_xlim(thresholds[0], thresholds[-1])
+        axes.set_ylim(0, 100)
+        entries = [(f"{curve.score:.1f}", curve.name, curve.position) for curve in ranked]
+        _add_legend(figure, f"{plot.score_label} (%)", entries)
+    return figure
+
+
+def iou_histogram(ious: ArrayLike) -> dict[str, list]:
+    """Counts of IoUs in 20 equal bins of 0..1, as a report keeps them: `{"edges": [21], "counts": [20]}`.
+
+    >>> iou_histogram([0.0, 0.02, 1.0])["counts"]
+    [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+    Raises:
+        ValueError: an IoU is not a number of 0..1.
+    """
+    values = np.asarray(ious, dtype=float).ravel()
+    wrong = ~((values >= 0) & (values <= 1))
+    if wrong.any():
+        raise ValueError(
+            f"an IoU must be a number of 0..1, got {values[wrong][0]} at {int(wrong.argmax())}; "
+            "count a missing box as IoU 0"
+        )
+    # Divided, not multiplied up in steps: the edges read 0.15 in a report, not 0.15000000000000002.
+    edges = np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
+    counts, _ = np.histogram(values, bins=edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
+
+
+def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:
+    """A histogram of IoUs, one outline for every model, in percent of its answers.
+
+    Args:
+        histograms: by name of the model, `edges` (one more than counts) and `counts`.
+        title: by default "IoU with the reference box".
+
+    Raises:
+        ValueError: no histogram, one without a single answer, or edges that do not fit the counts.
+    """
+    if not histograms:
+        raise ValueError("a plot must have at least one histogram, got none; evaluate a model first")
+    with _looks():
+        figure, axes = _empty_figure(
+            title or "IoU with the reference box", "IoU", "share of answers (%)", lines=len(histograms)
+        )
+        entries = []
+        for position, (name, histogram) in enumerate(histograms.items()):
+            edges, counts = histogram["edges"], np.asarray(histogram["counts"], dtype=float)
+            if len(edges) != len(counts) + 1 or not counts.sum() > 0:
+                raise ValueError(
+                    "a histogram must have one edge more than counts and at least one answer, "
+                    f"got {len(edges)} edges and {len(counts)} counts, {counts.sum():.0f} answers, of {name!r}; "
+                    "make it with iou_histogram"
+                )
+            percent = 100 * counts / counts.sum()
+            looks = _line_looks(position)
+            if len(histograms) == 1:
+                axes.stairs(percent, edges, fill=True, color=looks["color"], alpha=0.25)
+            axes.stairs(percent, edges, **looks)
+            entries.append((f"{counts.sum():,.0f}", name, position))
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        _add_legend(figure, "answers", entries)
+    return figure
+
+
+def plot_iou_histogram(ious: ArrayLike, path: str | Path, *, name: str = "all answers") -> None:
+    """Writes the histogram of the IoUs of one model as .png or .svg; the file is whole or not there.
+
+    Raises:
+        ValueError: no IoU, one outside 0..1, or another suffix.
+        OutputError: the file cannot be written.
+    """
+    save_figure(iou_histogram_figure({name: iou_histogram(ious)}), path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as .png or .svg; the file is whole or not there.
+
+    Raises:
+        ValueError: another suffix.
+        OutputError: the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".svg"):
+        raise ValueError(f"a plot must be saved as .png or .svg, got {str(path)!r}; change the suffix")
+    with atomic_path(path) as temporary:
+        if suffix == ".svg":
+            temporary.write_text(svg_text(figure), encoding="utf-8")
+        else:
+            with _looks():
+                figure.savefig(temporary, format="png", dpi=PNG_DPI, metadata={"Software": None})
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG; letters are outlines, so it looks the same where the font is missing."""
+    target = io.BytesIO()
+    with _looks():
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return target.getvalue().decode("utf-8")
+
+
+@contextmanager
+def _looks() -> Iterator[None]:
+    """Settings for drawing and saving; a matplotlibrc of the user changes nothing, and gets its own settings back."""
+    settings = {
+        "svg.hashsalt": "elysium",
+        "svg.fonttype": "path",
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+        "text.color": INK,
+        "text.parse_math": False,  # names of trackers are no formulas
+        "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT_INK,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "figure.constrained_layout.w_pad": 0.08,
+        "figure.constrained_layout.h_pad": 0.08,
+        "xtick.color": FAINT_INK,
+        "ytick.color": FAINT_INK,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with style.context(settings, after_reset=True):
+        yield
+
+
+def _empty_figure(title: str, x_label: str, y_label: str, *, lines: int) -> tuple[Figure, Axes]:
+    """A figure with room for a legend of so many lines and its heading below the axes."""
+    height = AXES_HEIGHT_IN + LEGEND_LINE_IN * (lines + 1)
+    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot(facecolor=PAPER)
+    axes.set_title(shorten(title))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color=GRID, linewidth=0.7)
+    return figure, axes
+
+
+def _line_looks(position: int) -> dict:
+    """Keyword arguments of a line of matplotlib."""
+    color, dashes = series_style(position)
+    return {
+        "color": SERIES_COLORS[color][0],
+        "linestyle": (0, dashes) if dashes else "-",
+        "linewidth": 1.8,
+    }
+
+
+def _add_legend(figure: Figure, heading: str, entries: Sequence[tuple[str, str, int]]) -> None:
+    """A legend below the axes, each entry a number, a name and the position that gives its line. Fixes the layout."""
+    width = max(len(number) for number, _, _ in entries)
+    handles = [Line2D([], [], **_line_looks(position)) for _, _, position in entries]
+    # A digit is as wide as a figure space (U+2007), so the numbers stand right-aligned.
+    labels = [f"{number.rjust(width, chr(0x2007))}  {shorten(name)}" for number, name, _ in entries]
+    legend = figure.legend(
+        handles, labels, loc="outside lower left", title=heading, frameon=False, handlelength=3.4, labelspacing=0.35
+    )
+    legend.set_alignment("left")
+    # Every drawing moves a constrained layout a little: it is done once, so that all files show the same.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def shorten(name: str, letters: int = LEGEND_LETTERS) -> str:
+    """The name in one line; a long one loses its middle, since paths and runs differ at their ends.
+
+    >>> shorten("runs/tracker/checkpoint-1200", 15)
+    'runs/tr…nt-1200'
+    """
+    line = " ".join(name.split())
+    if len(line) <= letters:
+        return line
+    kept = letters - 1
+    return line[: math.ceil(kept / 2)] + "…" + line[-(kept // 2) :]

@@ -1,0 +1,99 @@
+"""The rules by which benchmarks score a track: what counts as a hit, and what is averaged over what."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class ProtocolError(ValueError):
+    """A result breaks a rule of the protocol; the message says which, where, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One-pass evaluation as one benchmark does it.
+
+    Args:
+        name: as reports show it.
+        source: where the rules are from.
+        first_frame: the frame that a tracker starts from is "truth" (replaced by the true box), "left_out" (not
+            counted), or "predicted" (counted as it is: for tracking by words, which gets no box).
+        absent: frames in which the object cannot be seen are a "miss" (never a hit, but counted), or "left_out".
+        without_area: a predicted box without area is taken "from_before" (the box of the frame before), or counts
+            "as_given", which has no overlap with anything.
+        short: a result with fewer boxes than frames is an "error", or the missing frames are a "miss".
+        clip_to_picture: both boxes are cut to the picture first, as GOT-10k's toolkit cuts them.
+        norm_precision: the share of frames with a normalised error of at most 0.2 ("at_0.2"), or the mean over the
+            thresholds 0, 0.01 … 0.5 ("area").
+        average: over "sequences", each of which counts the same, or over "frames" of all sequences together.
+    """
+
+    name: str
+    source: str
+    first_frame: Literal["truth", "left_out", "predicted"] = "truth"
+    absent: Literal["miss", "left_out"] = "miss"
+    without_area: Literal["from_before", "as_given"] = "as_given"
+    short: Literal["error", "miss"] = "error"
+    clip_to_picture: bool = False
+    norm_precision: Literal["at_0.2", "area"] = "at_0.2"
+    average: Literal["sequences", "frames"] = "sequences"
+
+    @property
+    def rules(self) -> list[str]:
+        """The rules in words, for the report."""
+        said = {
+            "truth": "Frame 1 is set to the true box.",
+            "left_out": "Frame 1 is left out.",
+            "predicted": "Frame 1 is scored like every frame: tracking by words gets no box.",
+        }
+        return [
+            "Success: mean over the thresholds 0, 0.05 … 1 of the share of frames with IoU above the threshold "
+            "(strictly).",
+            "Precision: share of frames with a centre error of at most 20 pixels.",
+            "Normalised precision: centre error divided by the true width and height per axis; "
+            + ("share of frames at 0.2." if self.norm_precision == "at_0.2" else "mean over 0, 0.01 … 0.5."),
+            said[self.first_frame],
+            "Frames in which the object cannot be seen are "
+            + ("no hits and stay in the denominator." if self.absent == "miss" else "left out."),
+            "A predicted box without area "
+            + ("takes the box of the frame before." if self.without_area == "from_before" else "overlaps nothing."),
+            "A result with fewer boxes than frames is "
+            + ("an error" if self.short == "error" else "a miss in the missing ones")
+            + "; more boxes are cut; NaN is an error.",
+            *(["Both boxes are cut to the picture."] if self.clip_to_picture else []),
+            f"Averaged over {self.average}.",
+        ]
+
+
+LASOT = Protocol(
+    name="LaSOT one-pass evaluation",
+    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), calc_seq_err_robust",
+    without_area="from_before",
+)
+LASOT_WORDS = Protocol(
+    name="LaSOT one-pass evaluation, by words",
+    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is not given away",
+    first_frame="predicted",
+    without_area="from_before",
+)
+OTB = Protocol(
+    name="OTB one-pass evaluation",
+    source="OTB (Wu et al., TPAMI 2015), as the got10k toolkit computes it",
+)
+UAV123 = Protocol(
+    name="UAV123 one-pass evaluation",
+    source="UAV123 (Mueller et al., ECCV 2016), as the got10k toolkit computes it: frames without truth are left out",
+    absent="left_out",
+)
+GOT10K = Protocol(
+    name="GOT-10k",
+    source="got10k toolkit (Huang et al., TPAMI 2021)",
+    first_frame="left_out",
+    absent="left_out",
+    clip_to_picture=True,
+    average="frames",
+)
+TRACKINGNET = Protocol(
+    name="TrackingNet one-pass evaluation",
+    source="TrackingNet (Mueller et al., ECCV 2018)",
+    norm_precision="area",
+)

@@ -1,0 +1,263 @@
+"""`elysium evaluate` on miniatures of the tracking benchmarks, end to end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniatures import (
+    LENGTH,
+    build_elysium_track,
+    build_got10k,
+    build_lasot,
+    build_nfs,
+    build_otb,
+    build_tnl2k,
+    build_trackingnet,
+    build_uav123,
+    pictures_and_boxes,
+)
+from seeing_model import SeeingModel
+from tiny import tiny_model, tiny_processor
+
+import elysium.cli as cli
+import elysium.evaluate_command as evaluate_command
+from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
+from elysium.evaluation.overlap import paired_iou
+from elysium.tracking.tracker import Tracker
+
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "elysium-tiny"
+BUILDERS = {
+    "lasot": build_lasot,
+    "lasot-language": build_lasot,
+    "got10k": build_got10k,
+    "otb": build_otb,
+    "uav123": build_uav123,
+    "nfs": build_nfs,
+    "tnl2k": build_tnl2k,
+    "elysium-track-sot": build_elysium_track,
+    "elysium-track-rsot": build_elysium_track,
+}
+
+
+def evaluate(*arguments) -> int:
+    return cli.run(["evaluate", *map(str, arguments)])
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def seeing(monkeypatch):
+    """Lets `--model` load a model that sees squares of colour; the sequences that it tracked are in the list."""
+    tracked = []
+    model, processor = tiny_model(), tiny_processor()
+
+    class Listening(Tracker):
+        def track(self, video, text=None, **options):
+            tracked.append(text or options["box_xyxy_px"])
+            return super().track(video, text, **options)
+
+    def load(name, device):
+        return Listening(SeeingModel(model, processor), processor, name=name)
+
+    monkeypatch.setattr(evaluate_command, "load_tracker", load)
+    return tracked
+
+
+@pytest.mark.parametrize("benchmark", BUILDERS)
+def test_a_model_that_sees_is_scored_high_on_every_benchmark_and_beside_peers(benchmark, seeing, tmp_path):
+    data = BUILDERS[benchmark](tmp_path / "data")
+    by_words = "language" in benchmark or "rsot" in benchmark or benchmark == "tnl2k"
+    peers = [] if by_words else ["--tracker", "first-box"]
+    out = tmp_path / "out"
+    assert evaluate(benchmark, "--data", data, "--output", out, "--model", "seeing", *peers) == 0
+    report = report_of(out)
+    found = report["trackers"]["seeing"]
+    assert found["ao"] > 75
+    assert found["success_auc"] == pytest.approx(100 * np.mean(found["curves"]["success"]))
+    assert set(found["sequences"]) and len(found["sequences"]) == report["data"]["sequences"]
+    assert all(isinstance(prompt, str) == by_words for prompt in seeing)
+    if not by_words:
+        assert found["ao"] > report["trackers"]["first-box"]["ao"]
+    assert {"report.html", "report.json", "success.png", "success.svg", "model_index.yaml"} <= set(os.listdir(out))
+
+
+def test_got10k_has_figures_by_class_and_its_own_files(seeing, tmp_path):
+    data = build_got10k(tmp_path / "data")
+    assert evaluate("got10k", "--data", data, "--output", tmp_path / "out", "--model", "seeing") == 0
+    found = report_of(tmp_path / "out")["trackers"]["seeing"]
+    assert {"ao", "sr50", "sr75", "mao", "msr50", "msr75"} <= set(found)
+    place = tmp_path / "out" / "results" / "seeing" / "GOT-10k_Val_000002"
+    boxes = np.loadtxt(place / "GOT-10k_Val_000002_001.txt", delimiter=",")
+    assert boxes.shape == (LENGTH, 4)
+    assert boxes[5].tolist() == [0, 0, 0, 0]  # the square was hidden, and the model said so
+    assert np.loadtxt(place / "GOT-10k_Val_000002_time.txt").shape == (LENGTH,)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "build", "inside"),
+    [
+        ("got10k", lambda root: build_got10k(root, "test", ("GOT-10k_Test_000001",)), "GOT-10k_Test_000001_001.txt"),
+        ("trackingnet", build_trackingnet, "xyz_1.txt"),
+    ],
+)
+def test_a_split_whose_truth_is_withheld_gives_an_archive_for_the_server(
+    benchmark, build, inside, seeing, tmp_path, capsys
+):
+    arguments = ["--data", build(tmp_path / "data"), "--output", tmp_path / "out", "--model", "seeing"]
+    assert evaluate(benchmark, *arguments, "--split", "test") == 0
+    names = zipfile.ZipFile(tmp_path / "out" / "seeing.zip").namelist()
+    assert any(name.endswith(inside) for name in names)
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert "send the archive" in capsys.readouterr().err
+
+
+def write_results(folder: Path, names, offset: float) -> Path:
+    """Results of a tracker that is off to the right by so many pixels."""
+    folder.mkdir()
+    for number, name in enumerate(names):
+        boxes = np.nan_to_num(pictures_and_boxes(colour="red" if number % 2 == 0 else "blue")[1]) + [offset, 0, 0, 0]
+        np.savetxt(folder / f"{name}.txt", boxes, delimiter="\t", fmt="%.2f")
+    return folder
+
+
+def test_folders_of_results_are_scored_without_a_model_and_without_pictures(tmp_path, capsys):
+    data = build_lasot(tmp_path / "data")
+    names = ["airplane-1", "airplane-2", "cup-7"]
+    for picture in data.rglob("*.jpg"):
+        picture.unlink()
+    near = write_results(tmp_path / "near", names, 6)  # 24 px squares, 6 px off: IoU 18/30 = 0.6
+    far = write_results(tmp_path / "far", names, 60)
+    arguments = ["--results", f"near={near}", "--results", f"far={far}", "--output", tmp_path / "out"]
+    assert evaluate("lasot", "--data", data, *arguments) == 0
+    trackers = report_of(tmp_path / "out")["trackers"]
+    # Frame 1 is the truth (20 of 21 thresholds); in the other nine IoU 0.6 is above 12 of 21 (0 … 0.55).
+    expected = 100 * (20 + 9 * 12) / 21 / 10
+    assert trackers["near"]["sequences"]["cup-7"]["success_auc"] == pytest.approx(expected)
+    assert trackers["near"]["precision"] > trackers["far"]["precision"]
+    # In airplane-2 two of ten frames are out of view: no hits, and in the denominator.
+    assert trackers["near"]["sequences"]["airplane-2"]["precision"] == 80
+    assert trackers["near"]["sequences"]["airplane-2"]["visible_frames"] == 8
+    assert "near: success_auc" in capsys.readouterr().out
+
+
+def test_the_public_script_s_figures_stand_beside_ours_under_their_name(tmp_path, capsys):
+    data = build_lasot(tmp_path / "data")
+    far = write_results(tmp_path / "far", ["airplane-1", "airplane-2", "cup-7"], 60)
+    arguments = ["--results", f"far={far}", "--output", tmp_path / "out", "--protocol", "public-script"]
+    assert evaluate("lasot", "--data", data, *arguments) == 0
+    found = report_of(tmp_path / "out")["trackers"]["far"]
+    assert found["public_script"]["success_auc"] != found["success_auc"]
+    assert "public script (not the standard)" in capsys.readouterr().out
+    assert "public script" in (tmp_path / "out" / "report.html").read_text("utf-8").lower()
+
+
+def test_a_finished_sequence_is_not_tracked_again_and_other_settings_are_refused(seeing, tmp_path, capsys):
+    arguments = ["lasot", "--data", build_lasot(tmp_path / "data"), "--output", tmp_path / "out", "--model", "seeing"]
+    assert evaluate(*arguments) == 0
+    assert len(seeing) == 3
+    before = report_of(tmp_path / "out")
+    (tmp_path / "out" / "results" / "seeing" / "cup-7.txt").unlink()
+    assert evaluate(*arguments) == 0
+    assert len(seeing) == 4
+    assert without_speed(report_of(tmp_path / "out")) == without_speed(before)
+    assert evaluate(*arguments, "--window-frames", 4) == 1
+    assert "window_frames: 8 before, 4 now); choose another --output" in capsys.readouterr().err.replace("\n", " ")
+
+
+def without_speed(report: dict) -> dict:
+    """What must not depend on how a run was made."""
+    trackers = {
+        name: {key: value for key, value in found.items() if key != "frames_per_s"}
+        for name, found in report["trackers"].items()
+    }
+    return {key: value for key, value in report.items() if key != "command"} | {"trackers": trackers}
+
+
+def start(out: Path, data: Path, *before: str) -> subprocess.Popen:
+    """A run in a process of its own: the shipped checkpoint and CSRT on LaSOT."""
+    arguments = ["evaluate", "lasot", "--data", data, "--output", out, "--model", SHIPPED, "--tracker", "csrt"]
+    command = [sys.executable, *before, "-m", "elysium.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def test_a_killed_run_goes_on_two_processes_agree_with_one_and_nothing_is_tracked_twice(tmp_path):
+    data = build_lasot(tmp_path / "data", [f"cup-{number}" for number in range(1, 7)])
+    finish(start(tmp_path / "whole", data))
+    whole = without_speed(report_of(tmp_path / "whole"))
+    assert set(whole["trackers"]) == {"elysium-tiny", "csrt"}
+
+    killed = start(tmp_path / "killed", data)
+    results = tmp_path / "killed" / "results" / "elysium-tiny"
+    deadline = time.monotonic() + 120
+    while len(list(results.glob("*.txt"))) < 2 and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    written = {path: path.stat().st_mtime_ns for path in results.glob("*.txt")}
+    assert 2 <= len(written) < 6
+    assert not (tmp_path / "killed" / "report.json").exists()
+    finish(start(tmp_path / "killed", data))
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert without_speed(report_of(tmp_path / "killed")) == whole
+
+    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "-m")
+    arguments = ["evaluate", "lasot", "--data", data, "--output", tmp_path / "two", "--model", SHIPPED]
+    command = [sys.executable, *launch, "elysium.cli", *map(str, arguments), "--tracker", "csrt"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert without_speed(report_of(tmp_path / "two")) == whole
+
+
+@pytest.mark.parametrize("name", OPENCV_TRACKERS)
+def test_every_opencv_tracker_starts_from_the_box_and_answers_for_every_frame(name):
+    frames, truth = pictures_and_boxes(num_frames=4)
+    corners = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
+    boxes = opencv_boxes(name, iter(frames), corners[0])
+    assert boxes.shape == (4, 4)
+    assert paired_iou(boxes[:1], corners[:1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["losat"], 2, "must be one of lasot, .*got 'losat'"),
+        (["lasot", "--protocol", "old"], 2, "standard or public-script, got 'old'"),
+        (["lasot", "--results", "DIR"], 2, "must be NAME=DIR, got 'DIR'"),
+        (["lasot", "--results", "a=DIR", "--results", "a=DIR"], 2, "different names, got a twice"),
+        (["lasot", "--results", "../a=DIR"], 2, "must not hold slashes"),
+        (["lasot", "--results", "a=no"], 1, "results must be an existing folder, got no"),
+        (["lasot", "--results", "a=empty"], 1, "SEQUENCE.txt or SEQUENCE/SEQUENCE_001.txt, got neither"),
+        (["lasot", "--results", "a=part"], 1, "must hold every sequence, got none for airplane-2"),
+        (["lasot", "--tracker", "siam"], 2, "a tracker must be one of first-box, .*got 'siam'"),
+        (["lasot-language", "--tracker", "csrt"], 2, "asks by words, which csrt does not understand"),
+        (["lasot", "--split", "val"], 1, r"one of its own \(all, test, train\), got 'val'"),
+        (["otb"], 1, "laid out as DIR/SEQUENCE/groundtruth_rect.txt"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line_and_leaves_no_report(
+    arguments, code, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    build_lasot(tmp_path / "data")
+    write_results(tmp_path / "part", ["airplane-1"], 0)
+    (tmp_path / "empty").mkdir()
+    assert evaluate(*arguments, "--data", "data", "--output", "out") == code
+    said = capsys.readouterr().err.strip()
+    assert re.search(message, said) and len(said.splitlines()) == 1
+    assert not (tmp_path / "out" / "report.json").exists()

@@ -1,0 +1,124 @@
+"""Text files of boxes and flags, whatever stands between the numbers."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from .frame_sources import DatasetError
+
+_SEPARATORS = str.maketrans(",;\t\r", "    ")
+
+
+def read_boxes(path: Path, *, columns: int = 4) -> NDArray[np.float64]:
+    """A box a line, numbers apart by commas, tabs, semicolons or spaces; NaN is read as such.
+
+    Returns:
+        `np.ndarray` of shape `(T, columns)`.
+
+    Raises:
+        DatasetError: no such file, nothing in it, or a line with other than so many numbers.
+    """
+    values = _read_csv(path, columns)
+    return _read_line_by_line(path, read_text(path), columns) if values is None else values
+
+
+def _read_csv(path: Path, columns: int) -> NDArray[np.float64] | None:
+    """By Arrow's reader, three times as fast as NumPy's; None where the file is not plain enough for it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    first = data[:200].split(b"\n", 1)[0]
+    delimiter = next((mark for mark in (",", "\t", ";") if mark.encode() in first), " ")
+    try:
+        table = csv.read_csv(
+            pyarrow.BufferReader(data),
+            read_options=csv.ReadOptions(column_names=[str(n) for n in range(columns)], use_threads=False),
+            parse_options=csv.ParseOptions(delimiter=delimiter),
+            convert_options=csv.ConvertOptions(
+                column_types={str(n): pyarrow.float64() for n in range(columns)}, null_values=[]
+            ),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    if not table.num_rows:
+        return None
+    return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+
+def _read_line_by_line(path: Path, text: str, columns: int) -> NDArray[np.float64]:
+    """The slow way, for other separators and to say which line is wrong."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.translate(_SEPARATORS).split()
+        if not fields:
+            continue
+        try:
+            row = [float(field) for field in fields]
+        except ValueError:
+            row = []
+        if len(row) != columns:
+            raise DatasetError(f"a line must hold {columns} numbers, got {line!r} in line {number} of {path}")
+        rows.append(row)
+    if not rows:
+        raise DatasetError(f"a file of boxes must hold a line for each frame, got none in {path}; get it again")
+    return np.array(rows)
+
+
+def read_flags(path: Path) -> NDArray[np.float64]:
+    """Numbers in one line or in many, such as LaSOT's `full_occlusion.txt` or GOT-10k's `cover.label`.
+
+    Returns:
+        `np.ndarray` of shape `(T,)`.
+
+    Raises:
+        DatasetError: no such file, or something that is no number.
+    """
+    try:
+        with warnings.catch_warnings(action="error"):  # what is no number
+            return np.fromstring(read_text(path).translate(_SEPARATORS), dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise DatasetError(f"a file of labels must hold numbers, got {error} in {path}; get it again") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").strip("\ufeff")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DatasetError(f"an annotation must be a text file that can be read, got {path} ({reason})") from error
+
+
+def check_root(root: str | Path, layout: str) -> Path:
+    """The folder of a data set.
+
+    Raises:
+        DatasetError: it is not there; ``layout`` says what is looked for.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DatasetError(f"a data set must be an existing folder ({layout}), got {folder}; check the path")
+    return folder
+
+
+def check_some(found: list[Path], root: Path, layout: str) -> list[Path]:
+    """What was found, if anything was.
+
+    Raises:
+        DatasetError: nothing; ``layout`` says what is looked for.
+    """
+    if not found:
+        raise DatasetError(
+            f"a data set must be laid out as {layout}, got nothing like it in {root}; extract its archives there, or "
+            "give the folder that holds them"
+        )
+    return found

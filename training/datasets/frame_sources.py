@@ -1,0 +1,199 @@
+"""Where the pictures of a sequence come from: files, bytes or a video; looked at only when they are asked for."""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from elysium.processing.picture_source import IMAGE_SUFFIXES, natural_key
+from elysium.processing.video_io import VideoReader, read_video
+
+PictureLike = str | Path | bytes
+Picture = NDArray[np.uint8]
+
+
+class DatasetError(ValueError):
+    """A data set is not as its official layout has it; the message says what, where, and what to do."""
+
+
+class Frames(Protocol):
+    """Pictures in order, all of one size, uint8 RGB `(H, W, 3)`."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __iter__(self) -> Iterator[Picture]:
+        """One after the other, none kept."""
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Those with the 0-based `indices`, which rise strictly: `(n, H, W, 3)`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+
+
+class PictureFrames:
+    """A frame in each file.
+
+    Args:
+        files: paths or encoded pictures in order, or what lists them when they are first needed.
+    """
+
+    def __init__(self, files: Sequence[PictureLike] | Callable[[], Sequence[PictureLike]]) -> None:
+        self._files = files
+
+    @cached_property
+    def files(self) -> Sequence[PictureLike]:
+        """Paths or encoded pictures."""
+        return self._files() if callable(self._files) else self._files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (_decode(file) for file in self.files)
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Those frames, `(n, H, W, 3)`.
+
+        Raises:
+            DatasetError: a picture is missing, does not decode, or has another size than the first.
+        """
+        pictures = [_decode(self.files[index]) for index in indices]
+        if len({picture.shape for picture in pictures}) > 1:
+            sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
+            raise DatasetError(f"frames of a sequence must have one size, got {', '.join(sizes)}; get them again")
+        return np.stack(pictures)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, of the first picture."""
+        with _open(self.files[0]) as image:
+            return image.size
+
+
+class VideoFrames:
+    """The frames of a video, by its path or its bytes."""
+
+    def __init__(self, video: PictureLike, *, num_frames: int | None = None) -> None:
+        self.video = video
+        self._num_frames = num_frames
+
+    @cached_property
+    def _info(self) -> Any:
+        with self._path() as path, VideoReader(path) as reader:
+            count = self._num_frames or reader.info.num_frames or reader.count()
+            return reader.info.width, reader.info.height, count
+
+    @contextmanager
+    def _path(self) -> Iterator[Path]:
+        """The video as a file; bytes are written to a temporary one, since decoders seek."""
+        if not isinstance(self.video, bytes):
+            yield Path(self.video)
+            return
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+            file.write(self.video)
+            file.flush()
+            yield Path(file.name)
+
+    def __len__(self) -> int:
+        return self._info[2]
+
+    def __iter__(self) -> Iterator[Picture]:
+        with self._path() as path, VideoReader(path) as reader:
+            for frame in reader:
+                yield frame.image
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Those frames, `(n, H, W, 3)`.
+
+        Raises:
+            VideoError: the video cannot be read.
+            ValueError: it has no such frame.
+        """
+        with self._path() as path:
+            return read_video(path, frame_indices=list(indices)).frames
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._info[:2]
+
+
+def picture_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> PictureFrames:
+    """The pictures of a folder in natural order, from the ``first`` (0-based) up to ``stop``; listed when needed."""
+
+    def listing() -> list[Path]:
+        try:
+            names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
+        except OSError as error:
+            raise DatasetError(
+                f"the frames of a sequence must be in {folder}, got {error.strerror}; extract the data set's archives"
+            ) from error
+        if not names:
+            raise DatasetError(
+                f"a folder of frames must hold pictures, got none in {folder}; extract the data set's archives"
+            )
+        return sorted(names, key=lambda path: natural_key(path.name))[first:stop]
+
+    return PictureFrames(listing)
+
+
+def row_frames(row: dict[str, Any], root: Path | None) -> Frames:
+    """The frames of a row: `frames` (paths, or undecoded pictures ``{"bytes", "path"}``) or `video` (the same).
+
+    Args:
+        row: of a JSONL file or a streamed data set.
+        root: what relative paths are relative to; None where a row must bring bytes or absolute paths.
+
+    Raises:
+        DatasetError: the row has neither.
+    """
+    if row.get("frames"):
+        return PictureFrames([_place(item, root) for item in row["frames"]])
+    if row.get("video"):
+        return VideoFrames(_place(row["video"], root))
+    raise DatasetError(
+        f"a row must have frames or video, got {', '.join(sorted(row)) or 'an empty row'}; see docs/evaluation.md"
+    )
+
+
+def _place(item: Any, root: Path | None) -> PictureLike:
+    """What a row's path or ``{"bytes", "path"}`` stands for."""
+    if isinstance(item, dict):
+        if item.get("bytes"):
+            return bytes(item["bytes"])
+        item = item.get("path")
+    if not isinstance(item, str):
+        raise DatasetError(
+            f"a frame or video must be a path or {{'bytes', 'path'}}, got {type(item).__name__}; load the data set "
+            "with decode=False"
+        )
+    return Path(item) if root is None else root / item
+
+
+def _open(file: PictureLike) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (OSError, UnidentifiedImageError) as error:
+        shown = f"{len(file)} bytes" if isinstance(file, bytes) else file
+        reason = getattr(error, "strerror", None) or "it is no picture"
+        raise DatasetError(f"a frame must be a picture that opens, got {shown} ({reason}); get it again") from error
+
+
+def _decode(file: PictureLike) -> Picture:
+    """The picture as it is stored: annotations count stored pixels, so EXIF does not turn it."""
+    with _open(file) as image:
+        try:
+            return np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            shown = f"{len(file)} bytes" if isinstance(file, bytes) else file
+            raise DatasetError(f"a frame must decode whole, got {shown} ({error}); get it again") from error

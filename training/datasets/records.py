@@ -1,0 +1,88 @@
+"""`TrackingSequence`, one object in one video with its true boxes: what every reader of a tracking data set gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .frame_sources import DatasetError, Frames
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrackingSequence:
+    """One object in one video.
+
+    Args:
+        name: unique in its data set; also the name of its result file.
+        frames: the pictures, opened only when they are asked for; scoring results needs none.
+        boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): left, top, width, height in pixels just as the annotation
+            gives them; NaN or without area where there is none. `(1, 4)` where the truth of a test set is withheld.
+        visible (`np.ndarray` of shape `(T,)`): bool, False where the annotation says that the object cannot be seen.
+        text: words for the object, or None.
+        object_class: name of its class, or None.
+        size: width and height of the frames in pixels where the annotation says so, else None.
+        group: a part of the data set that figures are also given for, or None.
+
+    Raises:
+        DatasetError: the shapes do not fit.
+    """
+
+    name: str
+    frames: Frames
+    boxes_xywh_px: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+    text: str | None = None
+    object_class: str | None = None
+    size: tuple[int, int] | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes_xywh_px.ndim != 2 or self.boxes_xywh_px.shape[1] != 4 or not len(self.boxes_xywh_px):
+            raise DatasetError(
+                f"a sequence must have four numbers for each frame, got {self.boxes_xywh_px.shape} for {self.name}; "
+                "check its annotation"
+            )
+        if self.visible.shape != (len(self.boxes_xywh_px),):
+            raise DatasetError(
+                f"a sequence must have a flag for each of its {len(self.boxes_xywh_px)} boxes, got "
+                f"{self.visible.shape[0]} for {self.name}; check its labels of occlusion and absence"
+            )
+
+    @property
+    def truth_is_withheld(self) -> bool:
+        """Whether only the first box is given, as of test sets that a server scores."""
+        return len(self.boxes_xywh_px) == 1
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height in pixels: as annotated, else of the first frame."""
+        return self.size or self.frames.size
+
+    def first_box_xyxy_px(self) -> tuple[float, float, float, float]:
+        """The box that a tracker starts from, cut to the picture.
+
+        Raises:
+            DatasetError: frame 1 has no box.
+        """
+        x, y, width, height = self.boxes_xywh_px[0]
+        right, bottom = self.picture_size
+        corners = np.clip([x, y, x + width, y + height], 0, [right, bottom, right, bottom])
+        box = (float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3]))
+        if not (box[0] < box[2] and box[1] < box[3]):  # NaN as well
+            raise DatasetError(
+                f"frame 1 must have a box inside the {right}x{bottom} picture to track by box, got "
+                f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or ask by words"
+            )
+        return box
+
+    def check_length(self) -> None:
+        """There are as many frames as boxes.
+
+        Raises:
+            DatasetError: there are not.
+        """
+        if len(self.boxes_xywh_px) not in (1, len(self.frames)):
+            raise DatasetError(
+                f"a sequence must have a box for each frame, got {len(self.boxes_xywh_px)} boxes and "
+                f"{len(self.frames)} frames for {self.name}; extract its archive again"
+            )
