@@ -20,6 +20,7 @@ from .ope import (
     overall,
     score_sequence,
 )
+from .peers import FIRST_BOX
 from .protocols import Protocol
 from .public_script import score_public_script
 from .result_files import ResultFolder
@@ -79,7 +80,8 @@ class _Tally:
             "origin": self.contender.origin,
             **headline(total, self.protocol),
             **(class_means(self.scores, classes) if self.protocol.average == "frames" else {}),
-            "frames_per_s": self.contender.results.frames_per_s(),
+            # Repeating a box takes no time that would say anything.
+            "frames_per_s": None if self.contender.kind == FIRST_BOX else self.contender.results.frames_per_s(),
             "curves": {
                 "success": total.success.tolist(),
                 "precision": total.precision.tolist(),

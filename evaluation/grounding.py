@@ -1,0 +1,127 @@
+"""Referring expression comprehension: how well boxes agree with those that the expressions mean.
+
+An answer is right where its IoU with the true box is 0.5 or more (>=). That is how the evaluation scripts of recent
+multimodal models count RefCOCO and its siblings, and TransVG's before them; one-pass evaluation of trackers is strict
+(>). Every expression counts: one without a box has IoU 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .overlap import paired_iou
+
+ACCURACY_IOU = 0.5
+# COCO's limits between small, medium and large in square pixels; of the box, where COCO takes the mask's area.
+SMALL_BELOW_PX2, LARGE_FROM_PX2 = 32.0**2, 96.0**2
+SIZES = ("small", "medium", "large")
+HISTOGRAM_BINS = 20
+REASONS = ("absent", "unreadable")
+
+PROTOCOL: dict[str, Any] = {
+    "name": "RefCOCO accuracy at IoU 0.5",
+    "source": "Yu et al. 2016 and Mao et al. 2016, as the scripts of recent multimodal models count",
+    "rules": [
+        "each sentence about an object is one sample",
+        "right where IoU >= 0.5 (not >), boxes in continuous pixels of the stored picture",
+        "an answer without a box has IoU 0 and stays in the denominator: absent where the model says that there is no "
+        "such object, unreadable where its answer holds no box",
+        "sizes by the area of the true box: small below 32x32 pixels, large from 96x96",
+    ],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GroundingAnswers:
+    """The answers to N expressions.
+
+    Args:
+        predicted_xyxy_px (`np.ndarray` of shape `(N, 4)`): NaN where there is no box.
+        true_xyxy_px (`np.ndarray` of shape `(N, 4)`): each with an area.
+        reasons: for each None where there is a box, else one of `REASONS`.
+        splits: the split of each.
+
+    Raises:
+        ValueError: no answers, lengths that differ, or an answer with neither box nor reason.
+    """
+
+    predicted_xyxy_px: NDArray[np.float64]
+    true_xyxy_px: NDArray[np.float64]
+    reasons: Sequence[str | None]
+    splits: Sequence[str]
+
+    def __post_init__(self) -> None:
+        count = len(self.splits)
+        if not count or {len(self.predicted_xyxy_px), len(self.true_xyxy_px), len(self.reasons)} != {count}:
+            raise ValueError(
+                "there must be one box, true box, reason and split for each of one or more expressions, got "
+                f"{len(self.predicted_xyxy_px)}, {len(self.true_xyxy_px)}, {len(self.reasons)} and {count}"
+            )
+        without = [bool(np.isnan(box).any()) for box in self.predicted_xyxy_px]
+        for number, (missing, reason) in enumerate(zip(without, self.reasons, strict=True)):
+            if missing != (reason in REASONS):
+                raise ValueError(
+                    f"an answer must have a box or one of the reasons {REASONS}, got "
+                    f"{self.predicted_xyxy_px[number].tolist()} and {reason!r} for answer {number}"
+                )
+
+    @property
+    def ious(self) -> NDArray[np.float64]:
+        """IoU of each answer `(N,)`, 0 where there is no box."""
+        return paired_iou(self.predicted_xyxy_px, self.true_xyxy_px)
+
+    @property
+    def sizes(self) -> list[str]:
+        """The size of each true box, one of `SIZES`."""
+        corners = self.true_xyxy_px
+        areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+        return [SIZES[int(area >= SMALL_BELOW_PX2) + int(area >= LARGE_FROM_PX2)] for area in areas]
+
+    def part(self, chosen: NDArray[np.bool_]) -> "GroundingAnswers":
+        """Some of the answers."""
+        rows: list[int] = np.flatnonzero(chosen).tolist()
+        return GroundingAnswers(
+            self.predicted_xyxy_px[rows],
+            self.true_xyxy_px[rows],
+            [self.reasons[row] for row in rows],
+            [self.splits[row] for row in rows],
+        )
+
+
+def grounding_figures(answers: GroundingAnswers) -> dict[str, float]:
+    """Accuracy at IoU 0.5, mean IoU, and the shares without a box by reason, all in percent."""
+    ious = answers.ious
+    figures = {"accuracy_at_0.5": float((ious >= ACCURACY_IOU).mean()), "mean_iou": float(ious.mean())}
+    figures |= {reason: sum(said == reason for said in answers.reasons) / len(ious) for reason in REASONS}
+    return {name: 100 * value for name, value in figures.items()}
+
+
+def score_grounding(answers: GroundingAnswers) -> dict[str, Any]:
+    """A model's part of a report.
+
+    Returns:
+        `metrics` in percent; `groups`, the same figures with counts for each split and size that occurs; `histogram`
+        of IoUs in 20 bins, the last with its right edge.
+    """
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1).round(2)
+    counts, _ = np.histogram(np.clip(answers.ious, 0, 1), bins=edges)
+    return {
+        "metrics": grounding_figures(answers),
+        "groups": _grouped(answers, {"split": answers.splits, "size": answers.sizes}),
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def _grouped(answers: GroundingAnswers, labels: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Figures of each part, as `split testA`; a part's counts tell how many are in it and how many have no box."""
+    groups: dict[str, dict[str, float]] = {}
+    for kind, values in labels.items():
+        present = sorted(set(values), key=SIZES.index if kind == "size" else str)
+        for value in present:
+            part = answers.part(np.array([label == value for label in values]))
+            counts = {f"{reason}_answers": sum(said == reason for said in part.reasons) for reason in REASONS}
+            groups[f"{kind} {value}"] = {"samples": len(part.splits)} | grounding_figures(part) | counts
+    return groups

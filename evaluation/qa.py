@@ -1,0 +1,83 @@
+"""Answers to open questions against the one true answer: the same text, or the same once both are normalised.
+
+A model that answers in whole sentences is right in neither way; for such a model there is the judge (`judge`).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+PROTOCOL: dict[str, Any] = {
+    "name": "open-ended video question answering",
+    "source": "Xu et al. 2017 (exact match); normalisation after VQA (Antol et al. 2015)",
+    "rules": [
+        "exact: the same text but for blanks at the ends",
+        "normalised: lower case; a, an, the and punctuation left out; zero to twenty and the tens in digits",
+        "every question counts, by its type as the data set has it",
+    ],
+}
+
+_SMALL_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+_TENS = "thirty forty fifty sixty seventy eighty ninety".split()
+_DIGITS = {word: str(number) for number, word in enumerate(_SMALL_NUMBERS)}
+_DIGITS |= {word: str(number) for number, word in zip(range(30, 100, 10), _TENS, strict=True)}
+_ARTICLES = frozenset({"a", "an", "the"})
+_APOSTROPHE = re.compile(r"['\u2018\u2019]")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[.,:](?=\d)")
+_PUNCTUATION = re.compile(r"[^\w\s.,:]|_|(?<!\d)[.,:]|[.,:](?!\d)")
+
+
+def normalised_answer(text: str) -> str:
+    """An answer without what two right answers may differ in.
+
+    In this order: lower case; apostrophes dropped; all other punctuation becomes a blank, but for a point, comma or
+    colon between two digits, of which the comma is dropped; zero to twenty and the tens to ninety become digits; a, an
+    and the are left out; one blank between words.
+
+    >>> normalised_answer(" The Red-cup. "), normalised_answer("Three dogs"), normalised_answer("1,500.5")
+    ('red cup', '3 dogs', '1500.5')
+    """
+    plain = _APOSTROPHE.sub("", text.lower())
+    plain = _PUNCTUATION.sub(" ", plain)
+    plain = _BETWEEN_DIGITS.sub(lambda match: "" if match.group() == "," else match.group(), plain)
+    words = [_DIGITS.get(word, word) for word in plain.split()]
+    return " ".join(word for word in words if word not in _ARTICLES)
+
+
+def qa_figures(said: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+    """Shares of right answers in percent.
+
+    Args:
+        said: what the model answered to N questions.
+        true: the answer of each.
+
+    Raises:
+        ValueError: no questions, or other lengths.
+    """
+    if not said or len(said) != len(true):
+        raise ValueError(f"there must be as many answers as true ones, one or more, got {len(said)} and {len(true)}")
+    pairs = list(zip(said, true, strict=True))
+    return {
+        "normalised_match": 100 * sum(_same_normalised(told, truth) for told, truth in pairs) / len(pairs),
+        "exact_match": 100 * sum(told.strip() == truth.strip() for told, truth in pairs) / len(pairs),
+    }
+
+
+def score_answers(said: Sequence[str], true: Sequence[str], types: Sequence[str]) -> dict[str, Any]:
+    """A model's part of a report: `metrics` in percent, and `groups`, the same for each type of question."""
+    groups: dict[str, dict[str, float]] = {}
+    for kind in sorted(set(types)):
+        rows = [row for row, other in enumerate(types) if other == kind]
+        groups[f"type {kind}"] = {"samples": len(rows)} | qa_figures(
+            [said[row] for row in rows], [true[row] for row in rows]
+        )
+    return {"metrics": qa_figures(said, true), "groups": groups}
+
+
+def _same_normalised(told: str, truth: str) -> bool:
+    """Whether two answers are the same once normalised; an answer of which nothing is left is compared as it is."""
+    left, right = normalised_answer(told), normalised_answer(truth)
+    return left == right if right else told.strip().lower() == truth.strip().lower()

@@ -1,0 +1,114 @@
+"""WordNet for METEOR's synonyms, from a folder or from nltk's data; nothing is ever downloaded here."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+# Files of WordNet's database that nltk's reader opens; `lexnames` is written here where a folder lacks it.
+_FILES = tuple(f"{kind}.{part}" for kind in ("index", "data") for part in ("noun", "verb", "adj", "adv")) + tuple(
+    f"{part}.exc" for part in ("noun", "verb", "adj", "adv")
+)
+# The 45 lexicographer files of WordNet 3.0 with their numbers, by syntactic category (lexnames(5WN)).
+_LEXICOGRAPHER_FILES = (
+    (3, "adj.all adj.pert"),
+    (4, "adv.all"),
+    (
+        1,
+        "noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition noun.communication "
+        "noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person "
+        "noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state "
+        "noun.substance noun.time",
+    ),
+    (
+        2,
+        "verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact "
+        "verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative "
+        "verb.weather",
+    ),
+    (3, "adj.ppl"),
+)
+_REMEDY = (
+    "give the folder of a WordNet 3 dictionary (Debian: apt install wordnet-base, then /usr/share/wordnet), or run "
+    "python -m nltk.downloader wordnet"
+)
+
+
+class DictionaryError(ValueError):
+    """There is no WordNet that can be read; the message says what to do."""
+
+
+def load_wordnet(folder: str | Path | None = None) -> Any:
+    """A WordNet that nltk's METEOR can ask for synonyms.
+
+    Args:
+        folder: with the files of WordNet's database (`index.noun`, `data.noun`, …, `noun.exc`, …), such as Debian's
+            package `wordnet-base` installs; it need not hold `lexnames` nor `index.sense`. None takes what
+            nltk's downloader has installed.
+
+    Returns:
+        nltk's `WordNetCorpusReader`.
+
+    Raises:
+        DictionaryError: nltk or the dictionary is missing, or the folder is no such dictionary.
+    """
+    try:
+        import nltk
+    except ImportError as error:
+        raise DictionaryError("METEOR needs nltk, got no such package; pip install 'elysium-vlm[eval]'") from error
+    if folder is None:
+        return _installed()
+    place = Path(folder).resolve()
+    missing = [name for name in _FILES if not (place / name).is_file()]
+    if missing:
+        raise DictionaryError(
+            f"WordNet must be a folder with {_FILES[0]} and the like, got {folder} without {missing[0]}; {_REMEDY}"
+        )
+    if str(place) not in nltk.data.path:
+        nltk.data.path.append(str(place))  # nltk reads only below the folders that it is told of
+    from nltk.corpus.reader.wordnet import WordNetError
+
+    try:
+        return _folder_reader(place)
+    except (OSError, ValueError, AssertionError, LookupError, StopIteration, WordNetError) as error:
+        raise DictionaryError(f"WordNet must be whole, got {folder} ({error}); {_REMEDY}") from error
+
+
+def lexnames() -> str:
+    """The text of WordNet's file `lexnames`: number, name and syntactic category of each lexicographer file.
+
+    >>> lexnames().splitlines()[6].split()
+    ['06', 'noun.artifact', '1']
+    """
+    named = [(name, category) for category, names in _LEXICOGRAPHER_FILES for name in names.split()]
+    return "".join(f"{number:02d}\t{name}\t{category}\n" for number, (name, category) in enumerate(named))
+
+
+def _installed() -> Any:
+    """The WordNet of nltk's downloader."""
+    from nltk.corpus import wordnet
+
+    try:
+        wordnet.ensure_loaded()
+    except LookupError as error:
+        raise DictionaryError(f"METEOR needs WordNet for synonyms, got none in nltk's folders; {_REMEDY}") from error
+    return wordnet
+
+
+def _folder_reader(place: Path) -> Any:
+    """nltk's reader over a folder as it is."""
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    class FolderWordNet(WordNetCorpusReader):
+        """Differs in two things: it knows `lexnames` by heart, and maps no offsets of other languages' WordNets."""
+
+        def open(self, file: str) -> Any:
+            if file == "lexnames" and not (place / file).is_file():
+                return io.StringIO(lexnames())
+            return super().open(file)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            return None
+
+    with warnings.catch_warnings(action="ignore"):  # that there are no other languages
+        return FolderWordNet(str(place), None)

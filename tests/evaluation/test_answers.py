@@ -1,0 +1,177 @@
+"""The loop over questions: killed and gone on with, shared out, and never asked twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from elysium.evaluation.answers import AnswerFolder, AnswersError, Item, answer_items
+from elysium.evaluation.json_log import JsonLog, LogError
+from elysium.evaluation.result_files import ResultError
+
+SETTINGS = {"benchmark": "b", "model": "m", "data": "d", "split": "s"}
+ITEMS = [Item(f"k{number}", number, {"true": number}) for number in range(11)]
+
+
+class Model:
+    """Answers with the square of the question, and remembers what it was asked."""
+
+    def __init__(self, stop_after=None):
+        self.asked, self.stop_after = [], stop_after
+
+    def __call__(self, batch):
+        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked += [item.key for item in batch]
+        return [{"square": item.question**2} for item in batch]
+
+
+def run(folder, model, items=ITEMS, **options):
+    answers = AnswerFolder(folder, SETTINGS)
+    return answers, answer_items(iter(items), model, answers, **{"batch_size": 2, **options})
+
+
+def squares(answers, keys):
+    return [row["answer"]["square"] for row in answers.collect(keys)]
+
+
+def test_every_item_is_answered_once_and_kept_with_its_truth(tmp_path):
+    model = Model()
+    answers, keys = run(tmp_path, model)
+    assert model.asked == keys == [item.key for item in ITEMS]
+    assert squares(answers, keys) == [number**2 for number in range(11)]
+    first = json.loads((tmp_path / "predictions" / "part-0.jsonl").read_text().splitlines()[0])
+    assert first == {"key": "k0", "truth": {"true": 0}, "answer": {"square": 0}}
+
+
+def test_a_run_that_was_interrupted_goes_on_and_asks_nothing_twice(tmp_path):
+    first, second = Model(stop_after=4), Model()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, first)
+    answers, keys = run(tmp_path, second)
+    assert first.asked + second.asked == keys
+    assert squares(answers, keys) == [number**2 for number in range(11)]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 25])
+def test_a_last_line_that_is_torn_is_cut_and_its_item_asked_again(cut, tmp_path):
+    run(tmp_path, Model())
+    part = tmp_path / "predictions" / "part-0.jsonl"
+    part.write_bytes(part.read_bytes()[:-cut])
+    model = Model()
+    answers, keys = run(tmp_path, model)
+    assert model.asked == ["k10"]
+    assert squares(answers, keys) == [number**2 for number in range(11)]
+    assert len(part.read_text().splitlines()) == 11
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from elysium.evaluation.answers import AnswerFolder, Item, answer_items
+
+def slow(batch):
+    time.sleep(0.1)
+    return [{"square": item.question**2} for item in batch]
+
+folder = AnswerFolder(Path(sys.argv[1]), {"benchmark": "b", "model": "m", "data": "d", "split": "s"})
+items = (Item(f"k{number}", number, {"true": number}) for number in range(200))
+answer_items(items, slow, folder, batch_size=2)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_a_process_that_is_killed_loses_no_batch_that_was_finished(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", SLOW_RUN, str(tmp_path)])
+    part = tmp_path / "predictions" / "part-0.jsonl"
+    deadline_s = time.monotonic() + 120
+    while not (part.exists() and part.read_bytes().count(b"\n") >= 6):
+        assert process.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = [row["key"] for row in JsonLog(part).read()]
+    items = [Item(f"k{number}", number, {"true": number}) for number in range(200)]
+    assert 6 <= len(before) < len(items)
+    model = Model()
+    answers, keys = run(tmp_path, model, items)
+    assert before + model.asked == keys
+    assert squares(answers, keys) == [number**2 for number in range(200)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_several_processes_share_the_items_and_give_what_one_gives(order, tmp_path):
+    asked = {}
+    for rank in order:
+        model = asked[rank] = Model()
+        answers, keys = run(tmp_path / "three", model, process_index=rank, num_processes=3)
+    assert asked[1].asked == ["k1", "k4", "k7", "k10"]
+    assert sorted(key for model in asked.values() for key in model.asked) == sorted(keys)
+    alone, same_keys = run(tmp_path / "one", Model())
+    assert keys == same_keys
+    assert answers.collect(keys) == alone.collect(keys)
+
+
+def test_a_run_of_three_processes_is_finished_by_one(tmp_path):
+    for rank in (0, 2):
+        run(tmp_path, Model(), process_index=rank, num_processes=3)
+    answers, model = AnswerFolder(tmp_path, SETTINGS), Model()
+    with pytest.raises(
+        AnswersError, match="all 11 items must be answered to be scored, got 4 without an answer, first k1"
+    ):
+        answers.collect([item.key for item in ITEMS])
+    answers, keys = run(tmp_path, model)
+    assert model.asked == ["k1", "k4", "k7", "k10"]
+    assert squares(answers, keys) == [number**2 for number in range(11)]
+
+
+def test_a_folder_of_other_settings_is_refused_and_both_are_named(tmp_path):
+    run(tmp_path, Model())
+    with pytest.raises(ResultError, match="model: 'm' before, 'other' now"):
+        AnswerFolder(tmp_path, SETTINGS | {"model": "other"})
+
+
+def test_items_with_one_key_are_refused(tmp_path):
+    with pytest.raises(AnswersError, match="different keys, got k0 twice"):
+        run(tmp_path, Model(), [*ITEMS[:3], ITEMS[0]])
+
+
+def test_an_item_that_two_parts_answer_is_refused(tmp_path):
+    run(tmp_path, Model())
+    part = tmp_path / "predictions" / "part-0.jsonl"
+    part.with_name("part-1.jsonl").write_text(part.read_text().splitlines()[0] + "\n")
+    with pytest.raises(AnswersError, match="answered once, got k0 twice"):
+        run(tmp_path, Model())
+
+
+def test_progress_counts_the_items_that_are_due_to_this_process(tmp_path):
+    seen = []
+    run(tmp_path, Model(), process_index=1, num_processes=3, total=11, progress=lambda *args: seen.append(args))
+    assert seen == [(2, 4), (4, 4)]
+
+
+def test_another_number_of_answers_than_questions_is_refused(tmp_path):
+    with pytest.raises(AnswersError, match="got 1 for 2"):
+        run(tmp_path, lambda batch: [{}])
+
+
+# --- the log ---
+def test_a_line_that_is_damaged_in_the_middle_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
+    with pytest.raises(LogError, match=r"line 2 of \S+a\.jsonl"):
+        JsonLog(tmp_path / "a.jsonl").read()
+
+
+@pytest.mark.parametrize("tail", [b"\x00\x00\x00", b'{"a": {"b": 2}', b'{"a": "\xc3', b"[1]\n"])
+def test_whatever_is_torn_at_the_end_is_left_out_and_replaced(tail, tmp_path):
+    log = JsonLog(tmp_path / "a.jsonl")
+    log.append([{"a": 1}])
+    with log.path.open("ab") as file:
+        file.write(tail)
+    assert log.read() == [{"a": 1}]
+    log.append([{"a": "ü"}, {"a": 3}])
+    assert log.read() == [{"a": 1}, {"a": "ü"}, {"a": 3}]

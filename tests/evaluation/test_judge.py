@@ -1,0 +1,154 @@
+"""The judge against a server on this machine that stands in for OpenAI's API."""
+
+import json
+
+import pytest
+from judge_stand_in import GOOD, StandIn
+
+from elysium.evaluation.judge import Exchange, Judge, JudgeError, JudgeSession, parse_verdict, verdict_figures
+
+EXCHANGES = [Exchange("what moves?", f"thing {number}", f"a thing {number}") for number in range(6)]
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    running = []
+
+    def start(*replies):
+        running.append(StandIn(replies))
+        return running[-1]
+
+    yield start
+    for stand_in in running:
+        stand_in.stop()
+
+
+def session(stand_in, tmp_path, *, waits=None, **options):
+    asked = Judge(stand_in.url, "judge-1", **options)
+    return JudgeSession(asked, tmp_path / "judge.jsonl", sleep=[].append if waits is None else waits.append)
+
+
+def test_the_request_is_a_chat_completion_at_temperature_0_with_the_key_of_the_environment(
+    serve, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MY_KEY", "secret")
+    stand_in = serve(GOOD)
+    (verdict,) = session(stand_in, tmp_path, api_key_env="MY_KEY").judge(EXCHANGES[:1])
+    assert (verdict.correct, verdict.score) == (True, 4)
+    ((path, headers, body),) = stand_in.requests
+    assert (path, body["model"], body["temperature"]) == ("/v1/chat/completions", "judge-1", 0)
+    assert headers["Authorization"] == "Bearer secret"
+    asked = json.loads(body["messages"][1]["content"])
+    assert asked == {"question": "what moves?", "reference answer": "thing 0", "candidate answer": "a thing 0"}
+    assert "secret" not in (tmp_path / "judge.jsonl").read_text()
+
+
+def test_without_a_key_in_the_environment_none_is_sent(serve, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    stand_in = serve(GOOD)
+    session(stand_in, tmp_path).judge(EXCHANGES[:1])
+    assert "Authorization" not in stand_in.requests[0][1]
+
+
+def test_a_busy_server_is_asked_again_later_each_time_and_as_late_as_it_says(serve, tmp_path):
+    stand_in, waits = serve(500, 503, 429, 500, GOOD), []
+    (verdict,) = session(stand_in, tmp_path, waits=waits, first_wait_s=1).judge(EXCHANGES[:1])
+    assert verdict.correct
+    assert waits == [1, 2, 7, 8]  # twice as long each time, but for the 429, which says 7 seconds
+
+
+def test_after_all_attempts_what_was_said_so_far_is_kept_and_a_later_run_asks_only_for_the_rest(serve, tmp_path):
+    stand_in = serve(GOOD, GOOD, GOOD, 500)
+    with pytest.raises(JudgeError, match="within 3 attempts, got HTTP 500"):
+        session(stand_in, tmp_path, attempts=3, at_once=1).judge(EXCHANGES)
+    assert len((tmp_path / "judge.jsonl").read_text().splitlines()) == 3
+    stand_in.replies = [GOOD]
+    before = len(stand_in.requests)
+    verdicts = session(stand_in, tmp_path).judge(EXCHANGES)
+    assert len(stand_in.requests) - before == 3
+    assert [verdict.score for verdict in verdicts] == [4] * 6
+
+
+def test_a_torn_reply_at_the_end_of_the_kept_ones_is_asked_for_again(serve, tmp_path):
+    stand_in = serve(GOOD)
+    session(stand_in, tmp_path, at_once=1).judge(EXCHANGES[:2])
+    path = tmp_path / "judge.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert len(session(stand_in, tmp_path).judge(EXCHANGES[:2])) == 2
+    assert len(stand_in.requests) == 3
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 2
+
+
+def test_another_judge_or_another_answer_is_not_taken_from_the_kept_replies(serve, tmp_path):
+    stand_in = serve(GOOD)
+    session(stand_in, tmp_path).judge(EXCHANGES[:1])
+    JudgeSession(Judge(stand_in.url, "judge-2"), tmp_path / "judge.jsonl").judge(EXCHANGES[:1])
+    session(stand_in, tmp_path).judge([Exchange("what moves?", "thing 0", "another")])
+    assert len(stand_in.requests) == 3
+
+
+def test_a_refusal_is_not_repeated_and_says_what_to_do(serve, tmp_path):
+    stand_in = serve(401)
+    with pytest.raises(JudgeError, match=r"HTTP 401 .* environment variable OPENAI_API_KEY"):
+        session(stand_in, tmp_path).judge(EXCHANGES[:1])
+    assert len(stand_in.requests) == 1
+
+
+def test_a_server_that_is_not_there_is_an_error_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    gone = JudgeSession(Judge("http://127.0.0.1:9/v1", "m", attempts=2), tmp_path / "j.jsonl", sleep=lambda _: None)
+    with pytest.raises(JudgeError, match=r"within 2 attempts, got .* from http://127.0.0.1:9/v1"):
+        gone.judge(EXCHANGES[:1])
+
+
+def test_equal_exchanges_are_asked_once(serve, tmp_path):
+    stand_in = serve(GOOD)
+    assert len(session(stand_in, tmp_path).judge([EXCHANGES[0]] * 3)) == 3
+    assert len(stand_in.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct", "score"),
+    [
+        ('{"correct": "yes", "score": 4}', True, 4),
+        ('```json\n{"correct": "no", "score": 0}\n```', False, 0),
+        ("{'pred': 'yes', 'score': 4.5}", True, 4.5),
+        ("{'correct': True, 'score': 5}", True, 5),
+        ('{"score": "3", "correct": "No"}', False, 3),
+        ("Yes. Score: 4/5", True, 4),
+        ("The answer is wrong, so no, with a score of 1.", False, 1),
+    ],
+)
+def test_replies_are_read_in_many_forms(reply, correct, score):
+    verdict = parse_verdict(reply)
+    assert (verdict.correct, verdict.score) == (correct, score)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["", "I cannot say.", "yes", "score: 3", '{"correct": "yes", "score": 9}', "yes or no? score 2", "yes, score -1"],
+)
+def test_a_reply_without_a_clear_verdict_cannot_be_read(reply):
+    assert not parse_verdict(reply).readable
+
+
+def test_a_reply_that_cannot_be_read_counts_as_no_and_0_and_is_counted():
+    verdicts = [parse_verdict(GOOD), parse_verdict('{"correct": "no", "score": 1}'), parse_verdict("hm")]
+    # correct 1 of 3, score (4 + 1 + 0) / 3, unreadable 1 of 3
+    assert verdict_figures(verdicts) == pytest.approx(
+        {"judged_correct": 100 / 3, "judge_score": 5 / 3, "judge_unreadable": 100 / 3}
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": "localhost", "model": "m"}, "http://"),
+        ({"base_url": "http://x", "model": " "}, "name it"),
+        ({"base_url": "http://x", "model": "m", "attempts": 0}, "attempts must be 1 or more, got 0"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_asked(options, message):
+    with pytest.raises(ValueError, match=message):
+        Judge(**options)

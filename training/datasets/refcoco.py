@@ -1,0 +1,129 @@
+"""RefCOCO, RefCOCO+ (Kazemzadeh et al. 2014, Yu et al. 2016) and RefCOCOg (Mao et al. 2016), on COCO train2014.
+
+The official layout, as https://github.com/lichengunc/refer lays it out:
+
+    DIR/refcoco/{instances.json, refs(unc).p}    DIR/refcoco+/…    DIR/refcocog/{instances.json, refs(umd).p}
+    DIR/images/train2014/COCO_train2014_000000000009.jpg     (or DIR/images/mscoco/images/train2014/…)
+
+or a parquet form of it (`refcoco_parquet`). Boxes of `instances.json` are x,y,w,h in pixels.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .frame_sources import DatasetError
+from .media_files import check_present, fields_of, read_json
+from .plain_pickle import load_plain_pickle
+from .refcoco_parquet import is_parquet_source, read_parquet_objects
+from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken
+
+# The partition into splits that papers report; another one is named before the split, as in "google:val".
+PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+PICTURE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014")
+
+
+def read_refcoco(
+    source: str | Path, dataset: str = "refcoco", split: str = "val", *, limit: int | None = None
+) -> Iterator[ReferringExpression]:
+    """Each sentence of a split as a sample, in the order of the data set. Arguments as of `read_referred_objects`;
+    ``limit`` counts sentences."""
+    targets = read_referred_objects(source, dataset, split, limit=limit)
+    yield from islice((expression for target in targets for expression in expressions_of(target)), limit)
+
+
+def read_referred_objects(
+    source: str | Path, dataset: str = "refcoco", split: str = "val", *, limit: int | None = None
+) -> Iterator[ReferredObject]:
+    """The objects of a split with all their sentences, in the order of the data set.
+
+    Args:
+        source: the folder of the official layout; a parquet file or a folder of them; or a Hub id.
+        dataset: "refcoco", "refcoco+" or "refcocog".
+        split: "train", "val", "test", "testA" or "testB", or several with commas. "test" takes in testA and testB, as
+            the official code does. "google:val" means Google's partition instead of that in `PARTITIONS`.
+        limit: so many objects at most; pictures of the others need not be there.
+
+    Raises:
+        DatasetError: another layout, an unknown split, or pictures that are missing.
+    """
+    if dataset not in PARTITIONS:
+        raise DatasetError(f"the data set must be one of {', '.join(PARTITIONS)}, got {dataset!r}")
+    if is_parquet_source(source):
+        found = (row for name in split.split(",") for row in read_parquet_objects(source, name.strip()))
+        yield from islice(found, limit)
+        return
+    folder = Path(source)
+    if not (folder / dataset).is_dir():
+        raise DatasetError(
+            f"RefCOCO must be a folder with {dataset}/instances.json, parquet files, or a Hub id owner/name, got "
+            f"{source}; give the folder that holds {dataset}/ and images/"
+        )
+    targets = [target for name in split.split(",") for target in _official(folder, dataset, name.strip())][:limit]
+    pictures = [target.picture for target in targets if isinstance(target.picture, Path)]
+    missing = [str(picture) for picture in dict.fromkeys(pictures) if not picture.is_file()]
+    remedy = f"extract COCO's train2014.zip into {folder / PICTURE_FOLDERS[0]}"
+    check_present(missing, len(set(pictures)), "pictures", remedy)
+    yield from targets
+
+
+def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
+    """The objects of one split of the official layout."""
+    partition, colon, name = split.rpartition(":")
+    references = _references(root / dataset, partition if colon else PARTITIONS[dataset])
+    chosen = [row for row in references if row["split"] == name or (name == "test" and row["split"].startswith(name))]
+    if not chosen:
+        known = ", ".join(sorted({row["split"] for row in references}))
+        raise DatasetError(f"the split must be one of {known} in {root / dataset}, got {split!r}")
+    images, annotations = _instances(root / dataset / "instances.json")
+    folder = next((root / place for place in PICTURE_FOLDERS if (root / place).is_dir()), root / PICTURE_FOLDERS[0])
+    return [_target(row, f"{dataset}/{split}", images, annotations, folder) for row in chosen]
+
+
+def _references(folder: Path, partition: str) -> list[dict[str, Any]]:
+    """The rows of `refs(PARTITION).p`, each checked for the fields that are used."""
+    path = folder / f"refs({partition}).p"
+    if not path.is_file():
+        there = sorted(file.name for file in folder.glob("refs(*).p"))
+        raise DatasetError(
+            f"{folder} must hold {path.name}, got {', '.join(there) or 'no refs(…).p'}; get it, or name the partition "
+            'that is there before the split, as in "google:val"'
+        )
+    rows = load_plain_pickle(path)
+    if not isinstance(rows, list) or not rows:
+        raise DatasetError(f"{path} must hold a list of references, got {type(rows).__name__}; get it again")
+    for number, row in enumerate(rows):
+        fields_of(row, ("ref_id", "ann_id", "image_id", "split", "sentences"), f"reference {number} of {path}")
+    return rows
+
+
+def _instances(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, dict[str, Any]]]:
+    """Pictures and boxes of `instances.json`, by their ids."""
+    content = read_json(path)
+    images, annotations = fields_of(content, ("images", "annotations"), str(path))
+    return {row["id"]: row for row in images}, {row["id"]: row for row in annotations}
+
+
+def _target(
+    row: dict[str, Any], place: str, images: dict[Any, Any], annotations: dict[Any, Any], folder: Path
+) -> ReferredObject:
+    """One reference, its picture and its box put together."""
+    key = f"{place}/{row['ref_id']}"
+    if row["image_id"] not in images or row["ann_id"] not in annotations:
+        raise DatasetError(
+            f"instances.json must hold picture {row['image_id']} and annotation {row['ann_id']} of {key}, got no such "
+            "ids; take both files from one archive"
+        )
+    # A reference's own file_name ends in the annotation's number; the picture's name stands in instances.json.
+    file_name, width, height = fields_of(images[row["image_id"]], ("file_name", "width", "height"), key)
+    (box,) = fields_of(annotations[row["ann_id"]], ("bbox",), key)
+    texts = [(sentence.get("sent") or "").strip() or sentence.get("raw") or "" for sentence in row["sentences"]]
+    return ReferredObject(
+        key=key,
+        split=row["split"],
+        picture=folder / file_name,
+        sentences=spoken(texts),
+        box_xyxy_px=checked_box(box, key, corners=False),
+        size=(int(width), int(height)),
+    )

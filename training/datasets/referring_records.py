@@ -1,0 +1,124 @@
+"""Objects in pictures and the words that point at them: what every reader of a referring data set gives."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .frame_sources import DatasetError, PictureFrames
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferredObject:
+    """One object in one picture, and everything that was said to point at it.
+
+    Args:
+        key: unique in its data set, and the same whenever it is read.
+        split: the split that it belongs to, such as "testA".
+        picture: path, or the bytes of a JPEG or PNG file.
+        sentences: one or more, none of them blank.
+        box_xyxy_px: pixels of the picture as it is stored, as annotated: it may reach past the edge by a rounding.
+        size: width and height in pixels where the annotation says so, else None.
+    """
+
+    key: str
+    split: str
+    picture: Path | bytes
+    sentences: tuple[str, ...]
+    box_xyxy_px: Box
+    size: tuple[int, int] | None = None
+
+    def load_picture(self) -> NDArray[np.uint8]:
+        """The picture as it is stored, uint8 RGB `(H, W, 3)`: boxes count stored pixels, so EXIF does not turn it.
+
+        Raises:
+            DatasetError: it is missing, does not decode, or has not the annotated size.
+        """
+        picture = PictureFrames([self.picture]).read([0])[0]
+        height, width = picture.shape[:2]
+        if self.size is not None and self.size != (width, height):
+            raise DatasetError(
+                f"a picture must have the annotated size {self.size[0]}x{self.size[1]}, got {width}x{height} in "
+                f"{'its bytes' if isinstance(self.picture, bytes) else self.picture} for {self.key}; "
+                "get the pictures in their original size"
+            )
+        return picture
+
+    def box_inside(self, width: int, height: int) -> Box:
+        """`box_xyxy_px` cut to a picture of this size, to be asked about.
+
+        Raises:
+            DatasetError: nothing of it is inside.
+        """
+        x1, y1, x2, y2 = self.box_xyxy_px
+        box = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise DatasetError(
+                f"a box must be inside its {width}x{height} picture, got {self.box_xyxy_px} for {self.key}; "
+                "check that pictures and annotations belong together"
+            )
+        return box
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferringExpression:
+    """One sentence about one object: a sample of referring expression comprehension.
+
+    Args:
+        key: unique in its data set, and the same whenever it is read.
+        text: the sentence.
+        target: the object that it points at.
+    """
+
+    key: str
+    text: str
+    target: ReferredObject
+
+
+def expressions_of(target: ReferredObject) -> Iterator[ReferringExpression]:
+    """Each sentence of an object as a sample."""
+    for number, text in enumerate(target.sentences):
+        yield ReferringExpression(key=f"{target.key}/{number}", text=text, target=target)
+
+
+def checked_box(values: Any, where: str, *, corners: bool) -> Box:
+    """Four numbers of an annotation as x1, y1, x2, y2.
+
+    Args:
+        values: x, y, width, height; with ``corners`` x1, y1, x2, y2. Pixels.
+        where: what the box belongs to, for the message.
+        corners: how the values are to be read; it is never guessed from them.
+
+    Raises:
+        DatasetError: not four finite numbers, or no area.
+
+    >>> checked_box([10, 20, 30, 40], "row 1", corners=False)
+    (10.0, 20.0, 40.0, 60.0)
+    """
+    form = "x1,y1,x2,y2" if corners else "x,y,w,h"
+    try:
+        x, y, third, fourth = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"a box must be four numbers {form}, got {values!r} for {where}; get it again") from error
+    box = (x, y, third, fourth) if corners else (x, y, x + third, y + fourth)
+    if not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
+        raise DatasetError(
+            f"a box {form} must be finite and have an area, got {list(values)} for {where}; "
+            f"is it {'x,y,w,h' if corners else 'x1,y1,x2,y2'}?"
+        )
+    return box
+
+
+def spoken(sentences: Sequence[str | None]) -> tuple[str, ...]:
+    """The sentences without blanks at their ends; one without any words is left out, since it points at nothing.
+
+    >>> spoken([" red cup ", ""])
+    ('red cup',)
+    """
+    return tuple(text.strip() for text in sentences if text and text.strip())

@@ -1,0 +1,189 @@
+"""`Row`, what every reader gives to training, and where rows come from: lists, JSONL files, tracking sequences."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .elysium_track import sequence_of_row
+from .frame_sources import DatasetError, Frames, row_frames
+from .records import TrackingSequence
+
+Turn = tuple[str, str]
+BOX_TASKS = ("rec", "reg", "sot", "rsot", "video_reg")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Row:
+    """One picture or video and what is known of it; every task that it can teach is drawn from it.
+
+    Args:
+        source: name of the data set.
+        key: unique in its source.
+        frames: the pictures, opened when they are drawn; one for an image.
+        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): of one object in 0..1, NaN where it cannot be seen; None
+            where the row is about no object.
+        text: words that single the object out, such as "the red car"; None where there are none.
+        description: words to describe it by; None where there are none.
+        turns: pairs of a question and its answer, in order, as one conversation.
+
+    Raises:
+        DatasetError: boxes of another shape or outside 0..1, or nothing to learn.
+    """
+
+    source: str
+    key: str
+    frames: Frames
+    boxes_xyxy_norm: NDArray[np.float64] | None = None
+    text: str | None = None
+    description: str | None = None
+    turns: tuple[Turn, ...] = ()
+
+    def __post_init__(self) -> None:
+        boxes = self.boxes_xyxy_norm
+        if boxes is None and not self.turns:
+            raise DatasetError(f"a row must have boxes or turns to learn from, got neither in {self.where}")
+        if boxes is None:
+            return
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise DatasetError(f"boxes must have shape (T, 4), got {boxes.shape} in {self.where}")
+        seen = boxes[np.isfinite(boxes).all(axis=1)]
+        if len(seen) and (seen.min() < 0 or seen.max() > 1 or (seen[:, :2] >= seen[:, 2:]).any()):
+            wrong = seen[(seen < 0).any(axis=1) | (seen > 1).any(axis=1) | (seen[:, :2] >= seen[:, 2:]).any(axis=1)][0]
+            raise DatasetError(
+                f"a box must be x1,y1,x2,y2 in 0..1 with x1 < x2 and y1 < y2, got {wrong.round(4).tolist()} in "
+                f"{self.where}; divide pixels by the picture's size"
+            )
+
+    @property
+    def where(self) -> str:
+        """The row's name in messages."""
+        return f"{self.source}/{self.key}"
+
+    @cached_property
+    def visible(self) -> NDArray[np.bool_]:
+        """Where the object has a box `(T,)`; empty for a row about no object."""
+        return np.zeros(0, bool) if self.boxes_xyxy_norm is None else np.isfinite(self.boxes_xyxy_norm).all(axis=1)
+
+
+class RowSource(Protocol):
+    """Rows by index; reading one opens no picture."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, index: int) -> Row:
+        """The row at a 0-based index."""
+
+
+class ListRows:
+    """Rows made from the entries of a list when they are asked for.
+
+    Args:
+        name: of the source.
+        entries: small records, such as what a JSON file holds.
+        make: turns an entry into a `Row`.
+    """
+
+    def __init__(self, name: str, entries: Sequence[Any], make: Callable[[Any], Row]) -> None:
+        self.name, self._entries, self._make = name, entries, make
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._make(self._entries[index])
+
+
+class JsonLines:
+    """The objects of a JSONL file by index; only where the lines begin is held in memory.
+
+    Raises:
+        DatasetError: the file cannot be read, or (on access) a line is no JSON object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        starts = [0]
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    starts.append(starts[-1] + len(line))
+        except OSError as error:
+            raise DatasetError(f"rows must be a JSONL file that can be read, got {path} ({error.strerror})") from error
+        self._bounds = np.array(starts, dtype=np.int64)
+        if len(self._bounds) == 1:
+            raise DatasetError(f"a JSONL file must hold at least one row, got none in {path}; get it again")
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start, stop = self._bounds[index], self._bounds[index + 1]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            line = file.read(stop - start)
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DatasetError(f"a row must be JSON, got {error} in line {index + 1} of {self.path}") from error
+        if not isinstance(row, dict):
+            raise DatasetError(f"a row must be a JSON object, got another in line {index + 1} of {self.path}")
+        return row
+
+
+def tracking_row(sequence: TrackingSequence, source: str, *, description: str | None = None) -> Row:
+    """A tracking sequence as a row: its boxes cut to the picture, none where the object cannot be seen.
+
+    Raises:
+        DatasetError: its pictures' size cannot be found out.
+    """
+    width, height = sequence.picture_size
+    boxes = sequence.boxes_xywh_px
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    norm = np.clip(corners / [width, height, width, height], 0, 1)
+    norm[~(sequence.visible & (norm[:, 2:] > norm[:, :2]).all(axis=1))] = np.nan
+    return Row(
+        source=source,
+        key=sequence.name,
+        frames=sequence.frames,
+        boxes_xyxy_norm=norm,
+        text=sequence.text,
+        description=description or sequence.text or sequence.object_class,
+    )
+
+
+def tracking_rows(name: str, sequences: Iterable[TrackingSequence]) -> ListRows:
+    """The sequences of a benchmark's training split as rows; their annotations are read now, their pictures later."""
+    return ListRows(name, list(sequences), lambda sequence: tracking_row(sequence, name))
+
+
+def elysium_track_rows(name: str, path: Path) -> ListRows:
+    """The rows of an ElysiumTrack-1M JSONL file, also of one that `elysium synth` wrote."""
+    return ListRows(name, JsonLines(path), lambda row: row_of_record(row, name, path.parent))
+
+
+def row_of_record(record: dict[str, Any], source: str, root: Path | None = None) -> Row:
+    """A row of a JSONL file or of a streamed data set: ElysiumTrack's columns, or `frames`/`video` with `turns`.
+
+    Args:
+        record: with `box` and `frame_size`, or with `turns` (a list of ``{"question", "answer"}``).
+        source: name of the data set.
+        root: what relative paths are relative to.
+
+    Raises:
+        DatasetError: the record is neither.
+    """
+    if record.get("turns"):
+        turns = tuple((turn["question"], turn["answer"]) for turn in record["turns"])
+        return Row(source=source, key=str(record.get("id")), frames=row_frames(record, root), turns=turns)
+    metadata = record.get("metadata") or {}
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return tracking_row(sequence_of_row(record, root), source, description=name)

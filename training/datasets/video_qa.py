@@ -1,0 +1,219 @@
+"""Questions about videos with one short answer each, in the official layouts of four data sets and as plain JSONL.
+
+    msvd-qa         DIR/test_qa.json, DIR/youtube_mapping.txt    Xu et al. 2017: [{question, answer, video_id, id}]
+    msrvtt-qa       DIR/test_qa.json                             Xu et al. 2017: the same; video 7010 is video7010
+    tgif-qa         DIR/Test_frameqa_question.csv                Jang et al. 2017: columns apart by tabs, FrameQA only:
+                                                                 gif_name, question, answer, type, vid_id, key
+    activitynet-qa  DIR/test_q.json, DIR/test_a.json             Yu et al. 2019: joined by question_id; video v_NAME
+    video-qa        FILE.jsonl, or DIR/test.jsonl                {video, question, answer}, and type where it is known
+
+"test" stands for the split. Annotations may also lie in DIR/annotations or DIR/dataset. Videos lie in DIR or in a
+folder in it and are found by their names, with any suffix of `VIDEO_SUFFIXES`; a JSONL file names them by path, from
+its own folder.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .annotation_files import read_text
+from .frame_sources import DatasetError
+from .media_files import check_present, fields_of, first_file, index_videos, read_json, read_json_lines
+
+_FOLDERS = ("", "annotations", "dataset")
+_REMEDY = "put the videos into a folder beside the annotations, or ask for fewer questions"
+# The types of MSVD-QA and MSRVTT-QA are the first words of their questions.
+FIRST_WORDS = ("what", "who", "how", "when", "where")
+# FrameQA was made with COCO-QA's question generator and keeps its numbers.
+FRAME_QA_TYPES = {"0": "object", "1": "number", "2": "colour", "3": "location"}
+ACTIVITYNET_TYPES = {
+    "0": "motion",
+    "1": "spatial relationship",
+    "2": "temporal relationship",
+    "3": "yes/no",
+    "4": "colour",
+    "5": "object",
+    "6": "location",
+    "7": "number",
+    "8": "other",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoQuestion:
+    """One question about one video.
+
+    Args:
+        key: unique in its data set, and the same whenever it is read.
+        video: path of the video.
+        question: in words.
+        answer: the true one.
+        question_type: as the data set has it, else the question's first word, or "other".
+    """
+
+    key: str
+    video: Path
+    question: str
+    answer: str
+    question_type: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A question whose video is still a name; of several names the first that is there counts."""
+
+    names: tuple[str, ...]
+    question: str
+    answer: str
+    question_type: str
+
+
+def read_video_questions(
+    dataset: str, source: str | Path, split: str = "test", *, limit: int | None = None
+) -> Iterator[VideoQuestion]:
+    """The questions of a split, in the order of their file.
+
+    Args:
+        dataset: one of `DATASETS`.
+        source: folder in the data set's official layout; for "video-qa" a JSONL file, or a folder with SPLIT.jsonl.
+        split: "test", "val" or "train".
+        limit: so many questions at most; the videos of the others need not be there.
+
+    Raises:
+        DatasetError: another layout, a row without a field that it must have, or videos that are missing.
+    """
+    if dataset not in DATASETS:
+        raise DatasetError(f"the data set must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    place = Path(source)
+    if not place.exists():
+        raise DatasetError(f"{dataset} must be in an existing folder or file, got {source}; check the path")
+    entries = list(islice(DATASETS[dataset](place, split), limit))
+    if dataset == "video-qa":
+        root = place if place.is_dir() else place.parent
+        videos = [root / entry.names[0] for entry in entries]
+        missing = [str(video) for video in videos if not video.exists()]
+        check_present(missing, len(set(videos)), "videos", _REMEDY)
+    else:
+        videos = _found_videos(place, entries)
+    for number, (entry, video) in enumerate(zip(entries, videos, strict=True)):
+        yield VideoQuestion(
+            key=f"{split}/{number}",
+            video=video,
+            question=entry.question,
+            answer=entry.answer,
+            question_type=entry.question_type,
+        )
+
+
+def first_word_type(question: str) -> str:
+    """The type of a question by its first word.
+
+    >>> first_word_type("What is a man doing?"), first_word_type("is it red?")
+    ('what', 'other')
+    """
+    words = question.lower().split()
+    return words[0] if words and words[0] in FIRST_WORDS else "other"
+
+
+def _found_videos(root: Path, entries: list[_Entry]) -> list[Path]:
+    """The video of each entry, found by its name."""
+    index = index_videos(root)
+    found = [next((index[name] for name in entry.names if name in index), None) for entry in entries]
+    missing = [entry.names[0] for entry, video in zip(entries, found, strict=True) if video is None]
+    check_present(missing, len({entry.names for entry in entries}), f"videos below {root}", _REMEDY)
+    return [video for video in found if video is not None]
+
+
+def _msvd(root: Path, split: str) -> Iterator[_Entry]:
+    """MSVD-QA numbers its videos; `youtube_mapping.txt` has the file's name and `vidNUMBER` in each line."""
+    mapping = root / "youtube_mapping.txt"
+    pairs = [line.split() for line in read_text(mapping).splitlines() if line.strip()] if mapping.exists() else []
+    if any(len(pair) != 2 for pair in pairs):
+        raise DatasetError(f"a line of youtube_mapping.txt must be NAME vidNUMBER, got another one in {mapping}")
+    names = {number: name for name, number in pairs}
+    for row, where in _question_list(root, split):
+        number = _video_name(row, "vid", where)
+        yield _entry(row, where, (names.get(number, number), number))
+
+
+def _msrvtt(root: Path, split: str) -> Iterator[_Entry]:
+    for row, where in _question_list(root, split):
+        yield _entry(row, where, (_video_name(row, "video", where),))
+
+
+def _question_list(root: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of `SPLIT_qa.json`."""
+    path = first_file(root, (f"{split}_qa.json",), _FOLDERS)
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise DatasetError(f"{path} must hold a list of questions, got {type(rows).__name__}; get it again")
+    for number, row in enumerate(rows):
+        where = f"row {number} of {path}"
+        fields_of(row, ("question", "answer"), where)
+        yield row, where
+
+
+def _video_name(row: dict[str, Any], prefix: str, where: str) -> str:
+    """The name of a row's video without suffix: of the file in `video`, else PREFIX and `video_id`."""
+    if row.get("video") is not None:
+        return Path(str(row["video"])).stem
+    (number,) = fields_of(row, ("video_id",), where)
+    return f"{prefix}{number}" if str(number).isdigit() else str(number)
+
+
+def _tgif(root: Path, split: str) -> Iterator[_Entry]:
+    path = first_file(root, (f"{split.capitalize()}_frameqa_question.csv",), _FOLDERS)
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path)), delimiter="\t")):
+        where = f"row {number} of {path}"
+        (name,) = fields_of(row, ("gif_name",), where)
+        kind = str(row.get("type") or "other")
+        yield _entry(row, where, (name,), FRAME_QA_TYPES.get(kind, kind))
+
+
+def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
+    questions = first_file(root, (f"{split}_q.json",), _FOLDERS)
+    answers = first_file(root, (f"{split}_a.json",), _FOLDERS)
+    told = {row["question_id"]: row for row in read_json(answers) if "question_id" in row}
+    for number, row in enumerate(read_json(questions)):
+        where = f"row {number} of {questions}"
+        question_id, name = fields_of(row, ("question_id", "video_name"), where)
+        if question_id not in told:
+            raise DatasetError(f"{answers} must answer every question, got none for {question_id}; get both again")
+        joined = told[question_id] | row
+        yield _entry(joined, where, (f"v_{name}", name), _activitynet_type(joined, where))
+
+
+def _activitynet_type(row: dict[str, Any], where: str) -> str:
+    """The name of the number in `type`."""
+    number = str(row.get("type"))
+    if number not in ACTIVITYNET_TYPES:
+        raise DatasetError(f"a type must be a number from 0 to 8, got {row.get('type')!r} in {where}; get it again")
+    return ACTIVITYNET_TYPES[number]
+
+
+def _json_lines(place: Path, split: str) -> Iterator[_Entry]:
+    path = first_file(place, (f"{split}.jsonl",), _FOLDERS[:1]) if place.is_dir() else place
+    for where, row in read_json_lines(path):
+        (video,) = fields_of(row, ("video",), where)
+        yield _entry(row, where, (str(video),), row.get("type"))
+
+
+def _entry(row: dict[str, Any], where: str, names: tuple[str, ...], question_type: str | None = None) -> _Entry:
+    """A row's question and answer, checked."""
+    question, answer = (str(value).strip() for value in fields_of(row, ("question", "answer"), where))
+    if not question or not answer:
+        raise DatasetError(f"a question and its answer must be words, got {question!r} and {answer!r} in {where}")
+    return _Entry(names, question, answer, question_type or first_word_type(question))
+
+
+DATASETS: dict[str, Callable[[Path, str], Iterator[_Entry]]] = {
+    "msvd-qa": _msvd,
+    "msrvtt-qa": _msrvtt,
+    "tgif-qa": _tgif,
+    "activitynet-qa": _activitynet,
+    "video-qa": _json_lines,
+}
