@@ -4,9 +4,9 @@
 
 1,400 sequences of 2,500 boxes are written in LaSOT's layout, truth and results. "Ours" is what `elysium evaluate lasot
 --results` does: reads both files of each sequence and its flags of absence, scores and gathers the report. The
-baseline is `ExperimentOTB.report` on the same files, without its plots: it reads both files and has success and precision, but
-no normalised precision and no absence. The memory is that of the whole process after ours has run, before the toolkit
-is loaded. The last line is JSON.
+baseline is `ExperimentOTB.report` on the same files, without its plots: it reads both files and has success and
+precision, but no normalised precision and no absence. The memory is that of the whole process after ours has run,
+before the toolkit is loaded. The last line is JSON.
 """
 
 import argparse

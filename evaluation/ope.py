@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .overlap import centre_offsets, paired_iou_xywh
+from .overlap import centre_offsets, has_area, paired_iou_xywh
 from .protocols import Protocol, ProtocolError
 
 Curve = NDArray[np.float64]
@@ -70,8 +70,7 @@ def score_sequence(
     """
     predicted = _prepare(predicted_xywh_px, true_xywh_px, protocol, name)
     truth = np.array(true_xywh_px, dtype=np.float64)
-    seen = np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1)
-    seen &= True if visible is None else visible
+    seen = has_area(truth) if visible is None else has_area(truth) & visible
     if protocol.clip_to_picture:
         if size is None:
             raise ProtocolError(f"{protocol.name} cuts boxes to the picture, so its size must be known, in {name}")
@@ -116,8 +115,8 @@ def _prepare(
 def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Boxes without area replaced by the last one before that has one; as in the toolkit, not where the truth is NaN,
     and before frame 1 is set to the truth."""
-    replaced = ~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1)
-    replaced[0] = False
+    without = np.asarray(~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1))
+    replaced = without & (np.arange(len(boxes)) > 0)
     source = np.maximum.accumulate(np.where(replaced, 0, np.arange(len(boxes))))
     return boxes[source]
 

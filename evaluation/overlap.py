@@ -25,6 +25,11 @@ def paired_iou(boxes_xyxy: Boxes, others_xyxy: Boxes) -> NDArray[np.float64]:
     return np.divide(shared, union, out=np.zeros(len(union)), where=known)
 
 
+def has_area(boxes_xywh: Boxes) -> NDArray[np.bool_]:
+    """Which boxes `(T, 4)` are finite with a width and height above 0: `(T,)`."""
+    return np.asarray(np.isfinite(boxes_xywh).all(axis=1) & (boxes_xywh[:, 2:] > 0).all(axis=1))
+
+
 def paired_iou_xywh(boxes_xywh: Boxes, others_xywh: Boxes) -> NDArray[np.float64]:
     """`paired_iou` of boxes that are left, top, width, height; no rounding by way of corners.
 
@@ -35,8 +40,8 @@ def paired_iou_xywh(boxes_xywh: Boxes, others_xywh: Boxes) -> NDArray[np.float64
     high = np.minimum(boxes_xywh[:, :2] + boxes_xywh[:, 2:], others_xywh[:, :2] + others_xywh[:, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=1)
     union = boxes_xywh[:, 2:].prod(axis=1) + others_xywh[:, 2:].prod(axis=1) - shared
-    sized = (boxes_xywh[:, 2:] > 0).all(axis=1) & (others_xywh[:, 2:] > 0).all(axis=1)  # False for NaN
-    iou = np.divide(shared, union, out=np.zeros(len(union)), where=sized & np.isfinite(union))
+    sized = has_area(boxes_xywh) & has_area(others_xywh)
+    iou = np.divide(shared, union, out=np.zeros(len(union)), where=sized)
     return np.clip(iou, 0, 1)
 
 

@@ -57,7 +57,7 @@ def report_of(folder: Path) -> dict:
 
 @pytest.fixture
 def seeing(monkeypatch):
-    """Lets `--model seeing` load a model that sees squares of colour; the prompts of what it tracked are in the list."""
+    """Lets `--model seeing` load a model that sees squares of colour; the list holds the prompts that it was given."""
     tracked = []
     model, processor = tiny_model(), tiny_processor()
 

@@ -68,7 +68,8 @@ class Row:
     @cached_property
     def visible(self) -> NDArray[np.bool_]:
         """Where the object has a box `(T,)`; empty for a row about no object."""
-        return np.zeros(0, bool) if self.boxes_xyxy_norm is None else np.isfinite(self.boxes_xyxy_norm).all(axis=1)
+        boxes = self.boxes_xyxy_norm
+        return np.zeros(0, bool) if boxes is None else np.asarray(np.isfinite(boxes).all(axis=1))
 
 
 class RowSource(Protocol):
