@@ -6,7 +6,7 @@ object_description, frame_size: [w, h]``; `video` may stand in place of `frames`
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]
         return
     if str(source).count("/") != 1 or place.suffix in (".jsonl", ".json"):
         raise DatasetError(f"rows must be an existing JSONL file, a folder or a Hub id owner/name, got {source}")
-    for row in _streamed(str(source), split):
+    for row in streamed_rows(str(source), split):
         yield row, None
 
 
@@ -61,8 +61,8 @@ def _parse(line: str, where: str) -> Row:
     return row
 
 
-def _streamed(name: str, split: str) -> Iterable[Row]:
-    """Rows of a data set on the Hub, with pictures and videos undecoded."""
+def streamed_rows(name: str, split: str) -> Any:
+    """The `datasets.IterableDataset` of a data set on the Hub, with pictures and videos undecoded."""
     from datasets import Image, Sequence, Video, load_dataset
 
     rows = load_dataset(name, split=split, streaming=True)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,6 +127,44 @@ class VideoFrames:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self._info[:2]
+
+
+class SomeFrames:
+    """Some frames of a video, as if it had no others: those that an annotation speaks of.
+
+    Args:
+        frames: all of them.
+        indices: 0-based places in ``frames``, at least one, which rise strictly.
+
+    Raises:
+        DatasetError: no indices, a negative one, or others than such as rise.
+    """
+
+    def __init__(self, frames: Frames, indices: Sequence[int]) -> None:
+        self.frames, self.indices = frames, [int(index) for index in indices]
+        rising = all(one < other for one, other in pairwise(self.indices))
+        if not self.indices or self.indices[0] < 0 or not rising:
+            raise DatasetError(
+                f"frame indices must be 0 or more and rise strictly, got {self.indices[:8]}; sort them and leave out "
+                "those that come twice"
+            )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Picture]:
+        wanted = set(self.indices)
+        leading = islice(self.frames, self.indices[-1] + 1)
+        return (picture for index, picture in enumerate(leading) if index in wanted)
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Those frames, counted among the chosen ones, `(n, H, W, 3)`; raises what reading them raises."""
+        return self.frames.read([self.indices[index] for index in indices])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.frames.size
 
 
 def picture_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> PictureFrames:

@@ -1,0 +1,192 @@
+"""From items of a mixture to a batch of tensors; what cannot be read is left out and named.
+
+Letters: B samples, L tokens, T frames of a sample, N patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.video_io import VideoError
+from elysium.training.datasets.frame_sources import DatasetError
+
+from .mixture import Mixture
+from .sampling import TASKS, DrawPlan, Example, draw_example
+
+IGNORE = -100
+_VISUAL = ("pixel_values", "pixel_values_videos")
+# What broken data raises: our readers and decoders, PIL and PyAV beneath them, and boxes that no codec takes.
+BROKEN = (DatasetError, VideoError, OSError, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An item that gave no example.
+
+    Args:
+        where: the row's name, or its place where it has none.
+        reason: why, without what differs from row to row, to be counted by.
+        detail: the whole message.
+    """
+
+    where: str
+    reason: str
+    detail: str
+
+
+class TooLong(ValueError):
+    """An example has more tokens than the limit; it is never cut, since that could cut its visual tokens."""
+
+
+@dataclass
+class ElysiumCollator:
+    """Draws an example from every item, and puts them into one batch.
+
+    A batch has `input_ids`, `attention_mask` and `labels` `(B, L)`, padded on the right, with -100 everywhere but in
+    answers; `pixel_values` and `pixel_values_videos` where there are images or videos; `task_ids` `(B,)`, indices of
+    `TASKS`; `patch_targets` `(sum I + sum T, N)`, how much of each patch the object's box covers, NaN where nothing is
+    known of it, images first; and `dropped`, a list of `Dropped`.
+
+    Where no item of a batch can be read, the batch is one black frame without labels: it teaches nothing, and the
+    processes of a distributed run stay in step.
+
+    Args:
+        mixture: looks items up.
+        processor: of the model.
+        plan: how examples are drawn.
+        max_length: most tokens of an example, visual ones included; None for no limit.
+        too_long: "drop" leaves longer examples out, counted; "error" stops.
+        patches: patches along each side of the model's pictures.
+        epoch: of the draws; the trainer counts it up.
+    """
+
+    mixture: Mixture
+    processor: ElysiumProcessor
+    plan: DrawPlan
+    max_length: int | None
+    too_long: str
+    patches: int
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        if self.too_long not in ("drop", "error"):
+            raise ValueError(f"too_long must be drop or error, got {self.too_long!r}")
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        encoded: list[dict[str, torch.Tensor]] = []
+        dropped: list[Dropped] = []
+        for item in items:
+            where = f"item {item.get('index', item.get('id'))} of source {item.get('source')}"
+            try:
+                row = self.mixture.row(item)
+                where = row.where
+                encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=self.epoch)))
+            except TooLong as error:
+                if self.too_long == "error":
+                    raise
+                dropped.append(Dropped(where, "longer than max_length", str(error)))
+            except BROKEN as error:
+                dropped.append(Dropped(where, _reason(error), str(error)))
+        return self._batch(encoded or [self._nothing()]) | {"dropped": dropped}
+
+    def encode(self, example: Example) -> dict[str, torch.Tensor]:
+        """One example as tensors, not padded.
+
+        Raises:
+            TooLong: more tokens than `max_length`.
+        """
+        inputs = self.processor.apply_chat_template(
+            [example.messages],
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            return_assistant_tokens_mask=True,
+            processor_kwargs={"add_special_tokens": False},
+        )
+        ids = inputs["input_ids"][0]
+        if self.max_length is not None and len(ids) > self.max_length:
+            raise TooLong(
+                f"an example must have at most max_length = {self.max_length} tokens, got {len(ids)} with "
+                f"{example.num_frames} frames in {example.where}; raise max_length or lower max_frames"
+            )
+        told = torch.as_tensor(np.array(inputs["assistant_masks"][0])).bool()
+        found = {
+            "input_ids": ids,
+            "labels": torch.where(told, ids, IGNORE),
+            "task_id": torch.tensor(TASKS.index(example.task)),
+            "patch_targets": torch.from_numpy(box_coverage(example.boxes_xyxy_norm, example.num_frames, self.patches)),
+        }
+        return found | {name: inputs[name] for name in _VISUAL if name in inputs}
+
+    def _nothing(self) -> dict[str, torch.Tensor]:
+        """A black frame and no label."""
+        side = self.processor.video_processor.size["height"]
+        messages = self.processor.build_messages(
+            "video_qa", video=np.zeros((1, side, side, 3), np.uint8), question="-", answer="-"
+        )
+        blank = self.encode(
+            Example(task="video_qa", where="nothing", messages=messages, num_frames=1, boxes_xyxy_norm=None)
+        )
+        return blank | {"labels": torch.full_like(blank["labels"], IGNORE)}
+
+    def _batch(self, encoded: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+        length = max(len(sample["input_ids"]) for sample in encoded)
+
+        def padded(name: str, value: int) -> torch.Tensor:
+            rows = [torch.nn.functional.pad(s[name], (0, length - len(s[name])), value=value) for s in encoded]
+            return torch.stack(rows)  # (B, L)
+
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in encoded])
+        batch: dict[str, Any] = {
+            "input_ids": padded("input_ids", self.processor.tokenizer.pad_token_id),
+            "attention_mask": (torch.arange(length)[None] < lengths[:, None]).long(),
+            "labels": padded("labels", IGNORE),
+            "task_ids": torch.stack([sample["task_id"] for sample in encoded]),
+        }
+        targets = []
+        for name in _VISUAL:
+            holding = [sample for sample in encoded if name in sample]
+            if holding:
+                batch[name] = torch.cat([sample[name] for sample in holding])
+                targets += [sample["patch_targets"] for sample in holding]
+        return batch | {"patch_targets": torch.cat(targets)}
+
+
+def box_coverage(boxes_xyxy_norm: NDArray[np.float64] | None, num_frames: int, grid: int) -> NDArray[np.float32]:
+    """How much of each patch a frame's box covers.
+
+    Args:
+        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): in 0..1, NaN where the object cannot be seen; None where
+            nothing is known.
+        num_frames: T.
+        grid: patches along each side.
+
+    Returns:
+        `np.ndarray` of shape `(T, N)`, N = grid * grid in raster order; NaN in frames of which nothing is known, and
+        where the object cannot be seen, since other objects may be there.
+
+    >>> box_coverage(np.array([[0, 0, 0.75, 0.5]]), 1, 2)
+    array([[1. , 0.5, 0. , 0. ]], dtype=float32)
+    """
+    if boxes_xyxy_norm is None:
+        return np.full((num_frames, grid * grid), np.nan, dtype=np.float32)
+    edges = np.arange(grid + 1) / grid
+
+    def share(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+        covered = np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None])
+        return np.clip(covered * grid, 0, None)  # (T, grid)
+
+    columns = share(boxes_xyxy_norm[:, 0], boxes_xyxy_norm[:, 2])
+    rows = share(boxes_xyxy_norm[:, 1], boxes_xyxy_norm[:, 3])
+    return (rows[:, :, None] * columns[:, None, :]).reshape(num_frames, -1).astype(np.float32)
+
+
+def _reason(error: BaseException) -> str:
+    """The rule that was broken: the message up to what was found."""
+    rule = str(error).split(", got ")[0].strip() or type(error).__name__
+    return rule if isinstance(error, ValueError) and ", got " in str(error) else f"{type(error).__name__}"

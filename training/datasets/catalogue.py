@@ -1,0 +1,137 @@
+"""Every source of rows by its name, as recipes and ``elysium data check`` call it.
+
+    {"source": "lasot", "path": "/data/lasot"}
+    {"source": "llava-pretrain", "path": "/data/LLaVA-Pretrain", "images": "/data/LLaVA-Pretrain/images"}
+    {"source": "synthetic", "count": 10000, "frames": 8}
+
+The options of a source are the arguments of its function here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from .frame_sources import DatasetError
+from .got10k import read_got10k
+from .lasot import read_lasot
+from .llava import llava_instruct_rows, llava_pretrain_rows
+from .refcoco_rows import refcoco_rows
+from .rows import ListRows, RowSource, elysium_track_rows, tracking_rows
+from .tnl2k import read_tnl2k
+from .trackingnet import read_trackingnet
+from .user_folder import folder_rows
+from .videochat import videochat_rows
+from .visual_genome import visual_genome_rows
+
+SOURCE = "source"
+
+
+def open_elysium_track(path: str) -> ListRows:
+    """ElysiumTrack-1M rows, or those of `elysium synth`. ``path``: the JSONL file, or a folder with one."""
+    place = Path(path)
+    found = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise DatasetError(f"rows must be one JSONL file, got {names} in {place}; give the path of the file")
+    return elysium_track_rows("elysium-track", found[0])
+
+
+def open_lasot(path: str, *, split: str = "train") -> ListRows:
+    """LaSOT. ``path``: the folder of the classes; ``split``: train, test or all."""
+    return tracking_rows("lasot", read_lasot(path, split))
+
+
+def open_got10k(path: str, *, split: str = "train") -> ListRows:
+    """GOT-10k. ``path``: the folder of the splits; ``split``: train or val (of test the truth is withheld)."""
+    if split == "test":
+        raise DatasetError("the split to train with must be train or val, got test; its truth is withheld")
+    return tracking_rows("got10k", read_got10k(path, split))
+
+
+def open_trackingnet(path: str) -> ListRows:
+    """TrackingNet's training set. ``path``: the folder of TRAIN_0 to TRAIN_11, of which some may be missing."""
+    return tracking_rows("trackingnet", read_trackingnet(path, "train"))
+
+
+def open_tnl2k(path: str) -> ListRows:
+    """TNL2K. ``path``: the folder of the sequences."""
+    return tracking_rows("tnl2k", read_tnl2k(path))
+
+
+def open_refcoco(path: str, *, split: str = "train") -> ListRows:
+    """RefCOCO. ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas."""
+    return refcoco_rows(path, dataset="refcoco", split=split)
+
+
+def open_refcoco_plus(path: str, *, split: str = "train") -> ListRows:
+    """RefCOCO+, as RefCOCO."""
+    return refcoco_rows(path, dataset="refcoco+", split=split)
+
+
+def open_refcocog(path: str, *, split: str = "train") -> ListRows:
+    """RefCOCOg, as RefCOCO; "google:train" is Google's partition."""
+    return refcoco_rows(path, dataset="refcocog", split=split)
+
+
+def open_synthetic(
+    *,
+    count: int,
+    seed: int = 0,
+    frames: int = 16,
+    width: int = 320,
+    height: int = 240,
+    about: str = "objects",
+) -> RowSource:
+    """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticRows`."""
+    from .synthetic_rows import SyntheticRows  # it draws with OpenCV, which others can do without
+
+    return SyntheticRows(count=count, seed=seed, frames=frames, width=width, height=height, about=about)
+
+
+SOURCES: dict[str, Callable[..., RowSource]] = {
+    "elysium-track": open_elysium_track,
+    "llava-pretrain": llava_pretrain_rows,
+    "llava-instruct": llava_instruct_rows,
+    "refcoco": open_refcoco,
+    "refcoco+": open_refcoco_plus,
+    "refcocog": open_refcocog,
+    "visual-genome": visual_genome_rows,
+    "videochat": videochat_rows,
+    "lasot": open_lasot,
+    "got10k": open_got10k,
+    "trackingnet": open_trackingnet,
+    "tnl2k": open_tnl2k,
+    "synthetic": open_synthetic,
+    "folder": folder_rows,
+}
+
+
+def open_source(spec: Mapping[str, Any]) -> RowSource:
+    """The rows that a recipe's entry asks for.
+
+    Args:
+        spec: `source` (one of `SOURCES`) and the options of its function.
+
+    Raises:
+        DatasetError: an unknown source or option, an option without a value or of another type, or what opening the
+            source raises.
+    """
+    name = spec.get(SOURCE)
+    if not isinstance(name, str) or name not in SOURCES:
+        raise DatasetError(f"a source must be one of {', '.join(SOURCES)}, got {name!r}; write it as source: NAME")
+    options = {option: value for option, value in spec.items() if option != SOURCE}
+    parameters = inspect.signature(SOURCES[name]).parameters
+    known = ", ".join(parameters)
+    unknown = [str(option) for option in options if option not in parameters]
+    if unknown:
+        raise DatasetError(f"an option of {name} must be one of {known}, got {', '.join(unknown)}; leave it out")
+    for option, parameter in parameters.items():
+        if option not in options and parameter.default is parameter.empty:
+            raise DatasetError(f"{name} must have the option {option}, got {', '.join(options) or 'none'}; add it")
+    hints = get_type_hints(SOURCES[name])
+    for option, value in options.items():
+        if not isinstance(value, hints[option]) or isinstance(value, bool):
+            kind = getattr(hints[option], "__name__", str(hints[option]))
+            raise DatasetError(f"the option {option} of {name} must be {kind}, got {value!r}")
+    return SOURCES[name](**options)

@@ -1,0 +1,245 @@
+"""Files of boxes that a user brings: CSV, JSONL, or what ``elysium track --boxes OUT.json`` writes.
+
+A line of CSV, or an object of JSONL, has `video`, `frame_idx` (0-based), and `x1`, `y1`, `x2`, `y2` in pixels of the
+video after rotation, all four empty (null) where the object cannot be seen; `object` tells objects of one video
+apart, and `text` names the object in words. Other columns are not looked at. A line that is wrong spoils its object
+alone: what is wrong with it is kept, with the number of the line.
+"""
+
+import csv
+import io
+import json
+import math
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elysium.processing.structures import Track
+
+from .annotation_files import read_text
+from .frame_sources import DatasetError
+from .media_files import fields_of, read_json
+
+COLUMNS = ("video", "frame_idx", "x1", "y1", "x2", "y2")
+_CORNERS = COLUMNS[2:]
+_DELIMITERS = ",;\t"
+Record = dict[str, Any]
+
+
+@dataclass(eq=False)
+class ObjectBoxes:
+    """All that files say of one object in one video.
+
+    Args:
+        video: as it is written.
+        name: of the object within the video; empty where there is one without a name.
+        file: that it stands in.
+        lines: number of the line of each entry, from 1.
+        frame_indices: 0-based, in the order of the lines.
+        corners_px: four numbers of each entry, x1, y1, x2, y2, NaN where the object cannot be seen.
+        text: words for it, or None.
+        size: width and height in pixels that the boxes are meant for, or None where the file does not say.
+        error: what is wrong with its first wrong line, or None.
+    """
+
+    video: str
+    name: str
+    file: Path
+    lines: array = field(default_factory=lambda: array("q"))
+    frame_indices: array = field(default_factory=lambda: array("q"))
+    corners_px: array = field(default_factory=lambda: array("d"))
+    text: str | None = None
+    size: tuple[int, int] | None = None
+    error: str | None = None
+
+    def where(self, position: int) -> str:
+        """The place of an entry, for messages."""
+        return f"line {self.lines[position]} of {self.file}"
+
+
+class BoxTable:
+    """The objects of one or more files, in the order in which they come first."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str], ObjectBoxes] = {}
+
+    @property
+    def objects(self) -> list[ObjectBoxes]:
+        """One for each video and name; each line without either is an object of its own, which has an error."""
+        return list(self._objects.values())
+
+    def read(self, path: Path) -> None:
+        """Adds what a file says.
+
+        Raises:
+            DatasetError: the file cannot be read, or its suffix, header or JSON is another.
+        """
+        if path.suffix.lower() not in BOX_FILES:
+            raise DatasetError(f"a file of boxes must end in {', '.join(BOX_FILES)}, got {path}; change the suffix")
+        for line, record in _READERS[path.suffix.lower()](path):
+            where = f"line {line} of {path}"
+            try:
+                if isinstance(record, DatasetError):
+                    raise record
+                if "tracks" in record:
+                    self._add_tracks(record, path, line)
+                else:
+                    self._add(record, path, line)
+            except DatasetError as error:
+                self._object("", where, path).error = str(error)
+
+    def _object(self, video: str, name: str, path: Path) -> ObjectBoxes:
+        return self._objects.setdefault((video, name), ObjectBoxes(video, name, path))
+
+    def _add(self, record: Record, path: Path, line: int) -> None:
+        where = f"line {line} of {path}"
+        video = _cell(record.get("video"))
+        if not video:
+            raise DatasetError(f"a line must name its video, got none in {where}; fill in the column video")
+        found = self._object(video, _cell(record.get("object")), path)
+        try:
+            text = _cell(record.get("text")) or None
+            if text and found.text and text != found.text:
+                raise DatasetError(
+                    f"an object must have one text, got {text!r} after {found.text!r} in {where}; tell objects apart "
+                    "by the column object"
+                )
+            frame_idx, corners = _frame_idx(record.get("frame_idx"), where), _corners(record, where)
+        except DatasetError as error:
+            found.error = found.error or str(error)
+            return
+        found.text = found.text or text
+        found.lines.append(line)
+        found.frame_indices.append(frame_idx)
+        found.corners_px.extend(corners)
+
+    def _add_tracks(self, record: Record, path: Path, line: int) -> None:
+        """The tracks of one video; frames whose answer could not be read are not known, and are left out."""
+        where = f"line {line} of {path}"
+        video, tracks, width, height = fields_of(record, ("video", "tracks", "width", "height"), where)
+        for number, written in enumerate(tracks if isinstance(tracks, list) else [tracks], start=1):
+            # Tracks of several files and runs are numbered from 1 again.
+            found = self._object(str(video), f"{path.stem}:{line}:{number}", path)
+            try:
+                track = Track.from_dict(written, width=width, height=height)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                found.error = (
+                    f"a track must be as elysium track --boxes writes it, got {type(error).__name__}: {error} in "
+                    f"{where}; track the video again"
+                )
+                continue
+            known = [position for position, reason in enumerate(track.reasons) if reason != "unreadable"]
+            found.text, found.size = track.text, (track.width, track.height)
+            found.lines.extend([line] * len(known))
+            found.frame_indices.extend(track.frame_indices[known].tolist())
+            found.corners_px.extend(track.boxes_xyxy_px[known].ravel().tolist())
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
+    """Number of its last line and cells by column of each record, or what is wrong with it."""
+    text = read_text(path)
+    header = text.partition("\n")[0].strip()
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count))
+    columns = [name.strip() for name in next(table, [])]
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise DatasetError(
+            f"the first line must name the columns {', '.join(COLUMNS)} (and object and text where wanted), got "
+            f"{header[:80]!r} without {', '.join(missing)} in {path}; add a header"
+        )
+    try:
+        for cells in table:
+            if len(cells) == len(columns):
+                yield table.line_num, dict(zip(columns, cells, strict=True))
+            elif cells:
+                where = f"line {table.line_num} of {path}"
+                yield (
+                    table.line_num,
+                    DatasetError(
+                        f"a line must have as many cells as the header, {len(columns)}, got {len(cells)} in {where}; "
+                        "put texts with commas in quotes"
+                    ),
+                )
+    except csv.Error as error:
+        raise DatasetError(
+            f"a CSV file must be plain text, got {error} in line {table.line_num} of {path}; save it again"
+        ) from error
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
+    """Number and object of each line that is not blank, or what is wrong with it."""
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            yield line, DatasetError(f"a line must be JSON, got {error} in line {line} of {path}; write it again")
+            continue
+        yield (
+            line,
+            record
+            if isinstance(record, dict)
+            else DatasetError(
+                f"a line must be a JSON object, got {type(record).__name__} in line {line} of {path}; write it again"
+            ),
+        )
+
+
+def _json_file(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
+    """What `elysium track` wrote, on one line or set out on several."""
+    record = read_json(path)
+    if not isinstance(record, dict) or "tracks" not in record:
+        raise DatasetError(
+            f"a JSON file of boxes must be as elysium track --boxes writes it, got {type(record).__name__} without "
+            f"tracks in {path}; use CSV or JSONL for boxes of your own"
+        )
+    yield 1, record
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record | DatasetError]]]] = {
+    ".csv": _csv_records,
+    ".jsonl": _json_lines,
+    ".json": _json_file,
+}
+BOX_FILES = tuple(_READERS)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _frame_idx(value: Any, where: str) -> int:
+    """A whole number from 0, also as ``3.0``, which tables are apt to make of it."""
+    try:
+        number = float(_cell(value))
+        if number >= 0 and number.is_integer():
+            return int(number)
+    except ValueError:
+        pass
+    raise DatasetError(f"frame_idx must be a whole number from 0, got {value!r} in {where}")
+
+
+def _corners(record: Record, where: str) -> list[float]:
+    """x1, y1, x2, y2 in pixels; four times NaN where all of them are empty."""
+    missing = [name for name in _CORNERS if name not in record]
+    if missing:
+        raise DatasetError(
+            f"a line must have x1, y1, x2 and y2, got none for {missing[0]} in {where}; write null for all four where "
+            "the object cannot be seen"
+        )
+    cells = [_cell(record[name]) for name in _CORNERS]
+    if not any(cells):
+        return [math.nan] * 4
+    try:
+        x1, y1, x2, y2 = corners = [float(cell) for cell in cells]
+    except ValueError:
+        raise DatasetError(
+            f"a box must be four numbers, got {','.join(cells)!r} in {where}; leave all four empty where the object "
+            "cannot be seen"
+        ) from None
+    if not all(map(math.isfinite, corners)) or not (x1 < x2 and y1 < y2):
+        raise DatasetError(f"a box must have x1 < x2 and y1 < y2, got {','.join(cells)!r} in {where}; is it x,y,w,h?")
+    return corners

@@ -1,0 +1,206 @@
+"""From a row to one example: which task, which frames, which question, and the answer to learn.
+
+What is drawn depends on the seed, the epoch and the row's name alone: not on the process, the loader's worker or on
+how often a run was resumed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts.phrasings import load_phrasings
+from elysium.processing.video_io import uniform_indices
+from elysium.training.datasets.frame_sources import DatasetError
+from elysium.training.datasets.rows import Row
+
+TASKS = ("rec", "reg", "sot", "rsot", "video_reg", "video_qa")
+_IMAGE_TASKS = ("rec", "reg")
+Boxes = list[NDArray[np.float64] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawPlan:
+    """How examples are drawn from rows.
+
+    Args:
+        tasks: weights of the tasks; a row takes part in those that it can teach, and a task that is not named in none.
+        min_frames, max_frames: frames of a tracking example, drawn evenly from min to max (fewer where a video is
+            shorter); the paper has 2 to 8, and 32 in its last stage.
+        max_interval: frames of the video between two frames of the example, drawn evenly from 1 to this, less where
+            the video is too short; the paper has 60.
+        question_frames: frames of a video that is asked about, spread evenly.
+        share_other_phrasings: share of questions that are not in the phrasing that inference uses.
+        seed: of every draw.
+
+    Raises:
+        ValueError: an unknown task, or a number out of its range.
+    """
+
+    tasks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    min_frames: int = 2
+    max_frames: int = 8
+    max_interval: int = 60
+    question_frames: int = 16
+    share_other_phrasings: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.tasks) - set(TASKS))
+        if unknown or not any(weight > 0 for weight in self.tasks.values()):
+            raise ValueError(f"tasks must be weights above 0 of {', '.join(TASKS)}, got {self.tasks}")
+        if not 2 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"frames must be 2 <= min <= max, got {self.min_frames} and {self.max_frames}")
+        if self.max_interval < 1 or self.question_frames < 1:
+            raise ValueError(
+                f"max_interval and question_frames must be 1 or more, got {self.max_interval}, {self.question_frames}"
+            )
+        if not 0 <= self.share_other_phrasings <= 1:
+            raise ValueError(f"share_other_phrasings must be in 0..1, got {self.share_other_phrasings}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Example:
+    """One conversation to learn.
+
+    Args:
+        task: one of `TASKS`.
+        where: the row's name.
+        messages: for the processor's chat template, with pictures and answers in them.
+        num_frames: T.
+        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): of the object in the drawn frames, NaN where it cannot be
+            seen; None for a row about no object.
+    """
+
+    task: str
+    where: str
+    messages: list[dict[str, Any]]
+    num_frames: int
+    boxes_xyxy_norm: NDArray[np.float64] | None
+
+
+def draw_rng(seed: int, epoch: int, where: str) -> np.random.Generator:
+    """Random numbers that belong to a row in an epoch."""
+    digest = hashlib.sha256(f"{seed} {epoch} {where}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def possible_tasks(row: Row) -> list[str]:
+    """What a row can teach.
+
+    Raises:
+        DatasetError: nothing, since its object can be seen nowhere and it has no turns.
+    """
+    tasks = []
+    is_video = len(row.visible) > 1
+    if row.visible.any():
+        tasks += ["rec"] if row.text else []
+        tasks += ["reg"] if row.description else []
+        if is_video:
+            tasks += ["sot"] + (["rsot"] if row.text else []) + (["video_reg"] if row.description else [])
+    tasks += ["video_qa"] if row.turns else []
+    if not tasks:
+        raise DatasetError(f"a row must teach something, got no visible box and no turns in {row.where}")
+    return tasks
+
+
+def draw_example(row: Row, plan: DrawPlan, processor: ElysiumProcessor, *, epoch: int = 0) -> Example:
+    """One example from a row, always the same for the same plan and epoch.
+
+    Raises:
+        DatasetError: the row can teach none of the plan's tasks, or its pictures cannot be read.
+    """
+    rng = draw_rng(plan.seed, epoch, row.where)
+    tasks = [task for task in possible_tasks(row) if plan.tasks.get(task, 0) > 0]
+    if not tasks:
+        raise DatasetError(
+            f"a row must teach a task that is asked for, got only {', '.join(possible_tasks(row))} in {row.where}; "
+            "give that task a weight, or leave the source out"
+        )
+    weights = np.array([plan.tasks[task] for task in tasks])
+    task = str(rng.choice(tasks, p=weights / weights.sum()))
+    indices = draw_frames(row, task, plan, rng, allow_absent=processor.allow_absent)
+    pictures = row.frames.read(indices)
+    boxes = None if row.boxes_xyxy_norm is None else row.boxes_xyxy_norm[indices]
+    visual = {"image": pictures[0]} if task in _IMAGE_TASKS or len(row.frames) == 1 else {"video": pictures}
+    if task == "video_qa":
+        messages = _conversation(row, visual, processor)
+    else:
+        question, answer = _question_and_answer(row, task, boxes, plan, processor, rng)
+        messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
+    return Example(task=task, where=row.where, messages=messages, num_frames=len(indices), boxes_xyxy_norm=boxes)
+
+
+def draw_frames(row: Row, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool) -> list[int]:
+    """0-based frames for a task, rising.
+
+    An image task takes a frame in which the object can be seen. Tracking by box and describing start at such a frame;
+    tracking by words may start at any, unless the model has no answer for absence: then only visible frames are taken.
+    """
+    if task == "video_qa":
+        return uniform_indices(len(row.frames), plan.question_frames)
+    seen = np.flatnonzero(row.visible)
+    if task in _IMAGE_TASKS:
+        return [int(rng.choice(seen))]
+    usable = np.arange(len(row.visible)) if allow_absent else seen
+    starts = usable if task == "rsot" else seen
+    if len(usable) < 2:
+        return [int(seen[0])]
+    wanted = int(rng.integers(plan.min_frames, plan.max_frames + 1))
+    count = min(wanted, len(usable))
+    interval = int(rng.integers(1, min(plan.max_interval, (len(usable) - 1) // (count - 1)) + 1))
+    # Places among the usable frames; the first must be one that the task may start at.
+    places = np.flatnonzero(np.isin(usable, starts))
+    fitting = places[places + interval * (count - 1) < len(usable)]
+    place = int(rng.choice(fitting)) if len(fitting) else int(places[0])
+    return [int(frame) for frame in usable[place : place + interval * (count - 1) + 1 : interval]]
+
+
+def _question_and_answer(
+    row: Row,
+    task: str,
+    boxes: NDArray[np.float64],
+    plan: DrawPlan,
+    processor: ElysiumProcessor,
+    rng: np.random.Generator,
+) -> tuple[str, str]:
+    """The question in one of its phrasings, and the answer as the codec writes it."""
+    rounding = processor.box_rounding
+    answered = [box if np.isfinite(box).all() else None for box in boxes]
+    by_words = task in ("rec", "rsot")
+    if rng.random() < plan.share_other_phrasings:
+        phrasing = str(rng.choice(load_phrasings()[task][1:]))
+        value = str(row.text) if by_words else format_box(answered[0], rounding=rounding)
+        question = phrasing.replace("{text}" if by_words else "{box}", value)
+    else:
+        question = processor.build_question(
+            task, text=row.text if by_words else None, box_xyxy_norm=None if by_words else answered[0]
+        )
+    return question, _answer(row, task, answered, rounding)
+
+
+def _answer(row: Row, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
+    if task == "rec":
+        return format_box(boxes[0], rounding=rounding)
+    if task == "reg":
+        return str(row.description).strip().rstrip(".")
+    if task == "video_reg":
+        return str(row.description).strip().rstrip(".") + "."
+    return format_frames(list(boxes), rounding=rounding)
+
+
+def _conversation(row: Row, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
+    """All turns of a row; the picture stands before the first question."""
+    messages: list[dict[str, Any]] = []
+    for number, (question, answer) in enumerate(row.turns):
+        if number == 0:
+            messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
+            continue
+        messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return messages

@@ -1,0 +1,186 @@
+"""Trains Elysium on pictures and videos with TRL: Model -> Dataset -> Training.
+
+    python -m elysium.training.sft --config training/recipes/tiny_cpu.yaml
+    accelerate launch --config_file training/launch/fsdp2.yaml -m elysium.training.sft \\
+        --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
+
+A recipe is YAML; everything in it can be said on the command line too, which then wins. Fields: `ModelArguments` and
+`DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. Stopped at any time and started again with the same
+command, it goes on from its last checkpoint as if nothing had been: same batches, same losses.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from transformers.trainer_utils import get_last_checkpoint
+from trl import TrlParser
+
+from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.tracking.loading import load_checkpoint
+from elysium.training.datasets.catalogue import open_source
+from elysium.training.datasets.frame_sources import DatasetError
+
+from .collator import ElysiumCollator
+from .held_out import HeldOutBoxes
+from .mixture import Mixture, mix, stream
+from .run_record import RunRecorder
+from .sampling import TASKS, DrawPlan
+from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
+from .sft_trainer import ElysiumSFTTrainer, part_name
+
+
+def train(model_args: ModelArguments, data_args: DataArguments, training_args: ElysiumSFTConfig) -> None:
+    """One run, from its arguments to a checkpoint, its curves and its card in `output_dir`."""
+    # Model
+    model, processor = load_model(model_args, training_args)
+
+    # Dataset
+    mixture = training_mixture(data_args, training_args)
+    held_out = mix([open_source(spec) for spec in data_args.eval_data]) if data_args.eval_data else None
+    plan = draw_plan(data_args, training_args)
+    collators = [
+        None if part is None else build_collator(part, plan, data_args, training_args, model, processor)
+        for part in (mixture, held_out)
+    ]
+
+    # Training
+    training_args.remove_unused_columns = False  # the collator takes whole items
+    training_args.dataset_kwargs = {"skip_prepare_dataset": True}
+    trainer = ElysiumSFTTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=mixture.dataset,
+        eval_dataset=None if held_out is None else held_out.dataset,
+        processing_class=processor,
+        peft_config=lora_config(model_args),
+        collator=collators[0],
+        eval_collator=collators[1],
+        learning_rates=model_args.learning_rates,
+        max_broken_in_row=data_args.max_broken_in_row,
+        held_out=None
+        if held_out is None or not data_args.eval_boxes
+        else HeldOutBoxes(held_out, processor, plan, data_args.eval_boxes, training_args.per_device_eval_batch_size),
+    )
+    freeze(trainer.model, model_args)
+    recorder = RunRecorder(model_args, data_args, training_args, trainer)
+    trainer.add_callback(recorder)
+    trainer.train(resume_from_checkpoint=last_checkpoint(training_args))
+    trainer.save_model()
+    recorder.write_card()
+
+
+def load_model(
+    model_args: ModelArguments, training_args: ElysiumSFTConfig
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """Model and processor on the CPU; the trainer puts the model where it belongs."""
+    model, processor = load_checkpoint(model_args.model, device="cpu", dtype=model_args.dtype)
+    model.set_attn_implementation(model_args.attn_implementation)
+    if training_args.selector_loss > 0 and model.config.compressor != "t_selector":
+        raise ValueError(
+            f"selector_loss needs a model that selects tokens, got the compressor {model.config.compressor!r}; "
+            "set it to 0"
+        )
+    if model_args.trained_on is not None:
+        model.config.trained_on = model_args.trained_on
+    return model.train(), processor
+
+
+def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) -> Mixture:
+    """What is learnt from.
+
+    Raises:
+        DatasetError: a source that cannot be opened, or weights in some of them only.
+        ValueError: a stream without max_steps.
+    """
+    if data_args.stream:
+        if training_args.max_steps <= 0:
+            raise ValueError("a stream has no end, so max_steps must be above 0, got none; say how long to train")
+        return stream(
+            data_args.stream,
+            split=data_args.stream_split,
+            seed=training_args.seed,
+            buffer=data_args.stream_buffer,
+        )
+    specs = [dict(spec) for spec in data_args.data]
+    weights = [spec.pop("weight", None) for spec in specs]
+    if len({weight is None for weight in weights}) > 1:
+        raise DatasetError(f"all sources or none must have a weight, got {weights}; add the missing ones")
+    sources = [open_source(spec) for spec in specs]
+    return mix(sources, None if weights[0] is None else weights, seed=training_args.seed)
+
+
+def draw_plan(data_args: DataArguments, training_args: ElysiumSFTConfig) -> DrawPlan:
+    """How examples are drawn."""
+    return DrawPlan(
+        tasks=data_args.tasks or dict.fromkeys(TASKS, 1.0),
+        min_frames=data_args.min_frames,
+        max_frames=data_args.max_frames,
+        max_interval=data_args.max_interval,
+        question_frames=data_args.question_frames,
+        share_other_phrasings=data_args.share_other_phrasings,
+        seed=training_args.seed,
+    )
+
+
+def build_collator(
+    mixture: Mixture,
+    plan: DrawPlan,
+    data_args: DataArguments,
+    training_args: ElysiumSFTConfig,
+    model: ElysiumForConditionalGeneration,
+    processor: ElysiumProcessor,
+) -> ElysiumCollator:
+    """The collator of a mixture."""
+    return ElysiumCollator(
+        mixture,
+        processor,
+        plan,
+        max_length=training_args.max_length,
+        too_long=data_args.too_long,
+        patches=round(model.config.num_patches**0.5),
+    )
+
+
+def lora_config(model_args: ModelArguments) -> LoraConfig | None:
+    """The adapter, with the parts that learn in full beside it."""
+    if not model_args.lora_r:
+        return None
+    modules: Any = model_args.lora_target_modules
+    return LoraConfig(
+        r=model_args.lora_r,
+        lora_alpha=model_args.lora_alpha,
+        lora_dropout=model_args.lora_dropout,
+        target_modules=modules[0] if len(modules) == 1 else modules,
+        modules_to_save=model_args.train_parts or None,
+    )
+
+
+def freeze(model: Any, model_args: ModelArguments) -> None:
+    """Only the parts that were asked for learn; with an adapter, peft has seen to it."""
+    if model_args.lora_r or not model_args.train_parts:
+        return
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_name(name) in model_args.train_parts)
+
+
+def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:
+    """Where to go on: what was asked for, else the run's own last checkpoint."""
+    if training_args.resume_from_checkpoint:
+        return training_args.resume_from_checkpoint
+    return get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Reads the recipe and the command line, and trains."""
+    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
+    try:
+        train(*parser.parse_args_and_config(arguments))
+    except (ValueError, OSError) as error:  # what the package raises is written for users
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

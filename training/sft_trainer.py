@@ -1,0 +1,248 @@
+"""`ElysiumSFTTrainer`: TRL's `SFTTrainer` with what it lacks for videos, parts of the model and the token selector."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer
+
+from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.training.datasets.frame_sources import DatasetError
+
+from .collator import IGNORE, Dropped, ElysiumCollator
+from .held_out import HeldOutBoxes
+from .mixture import StreamShare
+from .sampling import TASKS
+from .sft_arguments import PARTS, ElysiumSFTConfig
+
+DROPPED_FILE = "dropped.jsonl"
+
+
+class ElysiumSFTTrainer(SFTTrainer):
+    """TRL's trainer on batches of `ElysiumCollator`.
+
+    It counts what the collator left out (`dropped.jsonl` beside the checkpoints, and in the log) and stops where too
+    much in a row is broken; logs the share of right tokens of each task; adds the selector's loss; gives parts of the
+    model rates of their own; reads streams so that no row is seen twice, also after a resume; and measures boxes on
+    held-out examples at each evaluation.
+
+    Args:
+        collator: of the training data.
+        learning_rates: a rate for parts of the model that have one of their own.
+        max_broken_in_row: so many items that gave no example, one after another, stop the run.
+        held_out: what is generated at each evaluation; None for nothing.
+        eval_collator: of `eval_dataset`, where that is another mixture.
+        further arguments: as `SFTTrainer` takes them.
+    """
+
+    args: ElysiumSFTConfig
+
+    def __init__(
+        self,
+        *args: Any,
+        collator: ElysiumCollator,
+        learning_rates: dict[str, float] | None = None,
+        max_broken_in_row: int = 100,
+        held_out: HeldOutBoxes | None = None,
+        eval_collator: ElysiumCollator | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.learning_rates = dict(learning_rates or {})
+        self.max_broken_in_row, self.held_out = max_broken_in_row, held_out
+        self.eval_collator = eval_collator
+        self._stream_batches_done = 0
+        self._broken_in_row = 0
+        self._dropped: Counter[str] = Counter()
+        self._right: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+        self._parts: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+        self._scores: list[torch.Tensor] = []
+        self._answers: Any = None
+        super().__init__(*args, data_collator=collator, **kwargs)
+        core = self.elysium
+        core.register_forward_hook(self._keep_answers)
+        core.model.selector.register_forward_hook(self._keep_scores)
+
+    @property
+    def elysium(self) -> ElysiumForConditionalGeneration:
+        """The model beneath adapters and wrappers."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def _keep_answers(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._answers = outputs
+
+    def _keep_scores(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        if getattr(outputs, "scores", None) is not None:
+            self._scores.append(outputs.scores)
+
+    # --- data ---
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """As `Trainer.train`; a stream is gone on with where it was, without decoding what was seen."""
+        if self.data_collator.mixture.streamed:
+            last = resume_from_checkpoint
+            last = get_last_checkpoint(self.args.output_dir) if last is True else last
+            if last:
+                state = json.loads((Path(last) / "trainer_state.json").read_text("utf-8"))
+                self._stream_batches_done = state["global_step"] * self.args.gradient_accumulation_steps
+            self.args.ignore_data_skip = True
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The loader; of a stream each process and each worker reads its own share."""
+        if not self.data_collator.mixture.streamed:
+            return super().get_train_dataloader()
+        share = StreamShare(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            process_index=self.args.process_index,
+            num_processes=self.args.world_size,
+            done=self._stream_batches_done,
+        )
+        return DataLoader(
+            share,
+            batch_size=self.args.per_device_train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The loader of held-out data, with its own collator."""
+        training = self.data_collator
+        self.data_collator = self.eval_collator or training
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
+    def _count_dropped(self, dropped: list[Dropped], has_labels: bool) -> None:
+        """Counts and keeps what gave no example.
+
+        Raises:
+            DatasetError: too many in a row.
+        """
+        self._broken_in_row = len(dropped) if has_labels else self._broken_in_row + len(dropped)
+        if not dropped:
+            return
+        self._dropped.update(item.reason for item in dropped)
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / DROPPED_FILE).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in dropped)
+        if self._broken_in_row >= self.max_broken_in_row:
+            counted = "; ".join(f"{count} x {reason}" for reason, count in self._dropped.most_common(5))
+            raise DatasetError(
+                f"fewer than {self.max_broken_in_row} items in a row may be broken, got {self._broken_in_row} "
+                f"({counted}); the last: {dropped[-1].where}: {dropped[-1].detail} (all in {folder / DROPPED_FILE})"
+            )
+
+    # --- loss ---
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's loss, and the selector's where it has a factor."""
+        training = self.model.training
+        inputs = dict(inputs)
+        dropped, task_ids = inputs.pop("dropped", []), inputs.pop("task_ids")
+        targets = inputs.pop("patch_targets")
+        if training:
+            self._count_dropped(dropped, bool((inputs["labels"] != IGNORE).any()))
+        self._scores.clear()
+        loss = super().compute_loss(model, inputs, return_outputs=False, num_items_in_batch=num_items_in_batch)
+        self._count_right(task_ids, "" if training else "eval_")
+        if training and self.args.selector_loss > 0:
+            selector = selector_loss(torch.cat(self._scores), targets)
+            self._parts["selector_loss"].append(selector.detach())
+            # Like TRL's loss, a share of the accumulated batches.
+            loss = loss + self.args.selector_loss * selector / self.current_gradient_accumulation_steps
+        outputs, self._answers = self._answers, None
+        return (loss, outputs) if return_outputs else loss
+
+    def _count_right(self, task_ids: torch.Tensor, prefix: str) -> None:
+        """Sums of right and of learnt tokens for each task that is in the batch."""
+        right = self._answers.is_top1.detach().float().sum(dim=-1)  # (B,)
+        learnt = self._answers.label_mask.detach().float().sum(dim=-1)
+        for task in task_ids.unique().tolist():
+            chosen = task_ids == task
+            self._right[f"{prefix}{TASKS[task]}_token_accuracy"].append(
+                torch.stack([right[chosen].sum(), learnt[chosen].sum()])
+            )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As `Trainer.create_optimizer`, with groups of their own for parts that have their own rate."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if not fresh or not self.learning_rates:
+            return optimizer
+        part_of = {id(p): part_name(name) for name, p in self.model.named_parameters()}
+        groups = []
+        for group in optimizer.param_groups:
+            by_part: dict[str | None, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                part = part_of[id(parameter)]
+                by_part.setdefault(part if part in self.learning_rates else None, []).append(parameter)
+            for part, parameters in by_part.items():
+                rate = group["lr"] if part is None else float(self.learning_rates[part])
+                groups.append({**group, "params": parameters, "lr": rate})
+        optimizer.param_groups = groups
+        return optimizer
+
+    # --- what is logged and saved ---
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the accuracy of each task, the selector's loss and what was left out."""
+        prefix = "" if self.model.training else "eval_"
+        for name in [name for name in self._right if name.startswith("eval_") == bool(prefix)]:
+            right, learnt = torch.stack(self._right.pop(name)).sum(dim=0).tolist()
+            if learnt:
+                logs[name] = right / learnt
+        if not prefix:
+            for name in list(self._parts):
+                logs[name] = float(torch.stack(self._parts.pop(name)).mean())
+            if self._dropped:
+                logs["dropped"] = float(sum(self._dropped.values()))
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As `SFTTrainer.evaluate`, and the mean IoU of generated boxes."""
+        metrics = super().evaluate(*args, **kwargs)
+        if self.held_out is not None:
+            was_training = self.model.training
+            figures = self.held_out.measure(self.elysium.eval())
+            self.model.train(was_training)
+            self.model.eval()
+            self.log(dict(figures))
+            self.model.train(was_training)
+            metrics |= figures
+        return metrics
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The card is written once, at the end, by `run_card`."""
+
+
+def part_name(name: str) -> str | None:
+    """The part of the model that a parameter belongs to, however it is wrapped.
+
+    >>> part_name("base_model.model.model.selector.score.weight"), part_name("lm_head.weight")
+    ('selector', 'lm_head')
+    """
+    return next((part for part in PARTS if part in name.split(".")), None)
+
+
+def selector_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of the selector's scores against how much of each patch the object's box covers.
+
+    Args:
+        scores (`torch.Tensor` of shape `(sum T, N)`): before the softmax.
+        targets (`torch.Tensor` of shape `(sum T, N)`): 0..1, NaN where nothing is known; such frames do not count.
+    """
+    known = ~targets.isnan()
+    loss = F.binary_cross_entropy_with_logits(
+        scores.float(), torch.where(known, targets, torch.zeros_like(targets)), reduction="none"
+    )
+    return (loss * known).sum() / known.sum().clamp(min=1)
