@@ -1,5 +1,6 @@
 """Loads a checkpoint, or says in one sentence why it cannot be loaded and what to do."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
+ADAPTER = "adapter_config.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # Beside this folder, both in the repository and in the installed package.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -34,8 +36,9 @@ def load_checkpoint(
     """Model and processor of a folder or Hub repository, ready for inference.
 
     Args:
-        name: folder with `config.json`, safetensors and the processor's files; the name of a checkpoint that comes
-            with the package, as "elysium-tiny"; or a Hub id `owner/name`. They are looked for in this order.
+        name: folder with `config.json`, safetensors and the processor's files; folder of an adapter, which is put
+            onto its base model and merged; the name of a checkpoint that comes with the package, as "elysium-tiny"; or
+            a Hub id `owner/name`. They are looked for in this order.
         device: by default the first GPU where there is one, else the CPU.
         dtype: by default that of the checkpoint.
         quantization_config: of transformers, such as `BitsAndBytesConfig`; weights are quantized while loading.
@@ -47,6 +50,8 @@ def load_checkpoint(
     """
     place = _check_device(device)
     name = resolve_checkpoint(name)
+    if (Path(name) / ADAPTER).is_file():
+        return _load_adapter(Path(name), device=place, dtype=dtype, quantization_config=quantization_config)
     _check_config(name)
     if Path(name).is_dir():
         _check_weights(Path(name))
@@ -63,6 +68,39 @@ def load_checkpoint(
         ) from error
     # Quantized weights are in their place already, and some kinds may not be moved.
     return (model if quantization_config is not None else model.to(place)).eval(), processor
+
+
+def _load_adapter(
+    folder: Path, *, device: torch.device, dtype: str | torch.dtype | None, quantization_config: Any
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """The base model that an adapter names, with the adapter merged into it.
+
+    Raises:
+        CheckpointError: peft is missing, quantization is asked for, or base or adapter cannot be loaded.
+    """
+    if quantization_config is not None:
+        raise CheckpointError(
+            f"an adapter must be merged before its model is quantized, got the adapter {folder}; save what this loads "
+            "without quantization, and quantize that"
+        )
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise CheckpointError(
+            f"an adapter needs peft, got no such package for {folder}; pip install 'elysium-vlm[train]'"
+        ) from error
+    base = json.loads((folder / ADAPTER).read_text("utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"an adapter must name its base model, got none in {folder / ADAPTER}; write it there")
+    model, processor = load_checkpoint(base, device=device, dtype=dtype)
+    try:
+        merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except _LOADING_ERRORS as error:
+        raise CheckpointError(
+            f"an adapter must fit its base model, got {folder} for {base} ({_first_line(error)}); check "
+            "base_model_name_or_path"
+        ) from error
+    return merged.eval(), processor
 
 
 def resolve_checkpoint(name: str | Path) -> str | Path:
@@ -121,11 +159,9 @@ def _check_folder(folder: Path) -> None:
         )
     if (folder / "config.json").is_file():
         return
-    remedy = "give the folder that save_pretrained wrote"
-    if (folder / "adapter_config.json").is_file():
-        remedy = "this is an adapter: load its base model with peft, merge it and save that"
     raise CheckpointError(
-        f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; {remedy}"
+        f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; give the folder that "
+        "save_pretrained wrote"
     )
 
 

@@ -69,7 +69,7 @@ class RunRecorder(TrainerCallback):
     def _run_section(self) -> str:
         state = self.trainer.state
         started = self.model_args.model
-        data = self.data_args.data or [{"stream": name} for name in self.data_args.stream]
+        data = self.data_args.sources or [{"stream": name} for name in self.data_args.stream]
         recipe = {
             "model": {key: value for key, value in asdict(self.model_args).items() if value not in (None, [], {}, 0)},
             "data": data,

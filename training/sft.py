@@ -10,10 +10,12 @@ command, it goes on from its last checkpoint as if nothing had been: same batche
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
+from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import TrlParser
 
@@ -32,14 +34,20 @@ from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from .sft_trainer import ElysiumSFTTrainer, part_name
 
 
-def train(model_args: ModelArguments, data_args: DataArguments, training_args: ElysiumSFTConfig) -> None:
+def train(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: ElysiumSFTConfig,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """One run, from its arguments to a checkpoint, its curves and its card in `output_dir`."""
     # Model
     model, processor = load_model(model_args, training_args)
 
     # Dataset
     mixture = training_mixture(data_args, training_args)
-    held_out = mix([open_source(spec) for spec in data_args.eval_data]) if data_args.eval_data else None
+    held_out = mix([open_source(spec) for spec in data_args.eval_sources]) if data_args.eval_data else None
     plan = draw_plan(data_args, training_args)
     collators = [
         None if part is None else build_collator(part, plan, data_args, training_args, model, processor)
@@ -56,6 +64,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, training_args: E
         eval_dataset=None if held_out is None else held_out.dataset,
         processing_class=processor,
         peft_config=lora_config(model_args),
+        callbacks=list(callbacks),
         collator=collators[0],
         eval_collator=collators[1],
         learning_rates=model_args.learning_rates,
@@ -104,7 +113,7 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
             seed=training_args.seed,
             buffer=data_args.stream_buffer,
         )
-    specs = [dict(spec) for spec in data_args.data]
+    specs = data_args.sources
     weights = [spec.pop("weight", None) for spec in specs]
     if len({weight is None for weight in weights}) > 1:
         raise DatasetError(f"all sources or none must have a weight, got {weights}; add the missing ones")
@@ -173,11 +182,11 @@ def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:
     return get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Reads the recipe and the command line, and trains."""
     parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
     try:
-        train(*parser.parse_args_and_config(arguments))
+        train(*parser.parse_args_and_config(arguments), callbacks=callbacks)
     except (ValueError, OSError) as error:  # what the package raises is written for users
         sys.exit(f"Error: {error}")
 

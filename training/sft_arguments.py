@@ -102,10 +102,18 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         self.tasks = as_mapping(self.tasks, "tasks")
-        self.data = [as_mapping(spec, "data") for spec in self.data]
-        self.eval_data = [as_mapping(spec, "eval_data") for spec in self.eval_data]
         if bool(self.data) == bool(self.stream):
             raise ValueError("a recipe must name data or stream, one of the two; give its sources")
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The entries of `data`."""
+        return [as_mapping(spec, "data") for spec in self.data]
+
+    @property
+    def eval_sources(self) -> list[dict[str, Any]]:
+        """The entries of `eval_data`."""
+        return [as_mapping(spec, "eval_data") for spec in self.eval_data]
 
 
 @dataclass

@@ -22,6 +22,8 @@ from .sampling import TASKS
 from .sft_arguments import PARTS, ElysiumSFTConfig
 
 DROPPED_FILE = "dropped.jsonl"
+# Small modules that learn with a part.
+BESIDE = {"vision_feature_norm": "vision_tower", "kept_position_embedding": "multi_modal_projector"}
 
 
 class ElysiumSFTTrainer(SFTTrainer):
@@ -56,6 +58,7 @@ class ElysiumSFTTrainer(SFTTrainer):
         self.learning_rates = dict(learning_rates or {})
         self.max_broken_in_row, self.held_out = max_broken_in_row, held_out
         self.eval_collator = eval_collator
+        self.data_collator: Any
         self._stream_batches_done = 0
         self._broken_in_row = 0
         self._dropped: Counter[str] = Counter()
@@ -231,7 +234,8 @@ def part_name(name: str) -> str | None:
     >>> part_name("base_model.model.model.selector.score.weight"), part_name("lm_head.weight")
     ('selector', 'lm_head')
     """
-    return next((part for part in PARTS if part in name.split(".")), None)
+    levels = name.split(".")
+    return next((part for part in PARTS if part in levels), next((BESIDE[n] for n in levels if n in BESIDE), None))
 
 
 def selector_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 import elysium.tracking.loading as loading
 from elysium.modeling_elysium.modeling_elysium import ElysiumModel
-from elysium.tracking.loading import CheckpointError
+from elysium.tracking.loading import CheckpointError, load_checkpoint
 from elysium.tracking.tracker import Tracker
 
 tiny_model, tiny_processor = cache(build_model), cache(build_processor)
@@ -92,10 +92,34 @@ def test_a_file_in_place_of_a_folder_is_refused(saved):
         Tracker.from_pretrained(saved / "model.safetensors")
 
 
-def test_an_adapter_folder_is_refused_with_the_way_to_merge_it(tmp_path):
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="this is an adapter: load its base model with peft"):
-        Tracker.from_pretrained(tmp_path)
+def test_an_adapter_is_merged_into_the_base_model_that_it_names(saved, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load_checkpoint(saved)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged, _ = load_checkpoint(tmp_path / "adapter")
+    expected = adapted.merge_and_unload().state_dict()
+    assert merged.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in merged.state_dict().items())
+    plain, _ = load_checkpoint(saved)
+    assert any(not torch.equal(value, expected[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ({}, {}, "must name its base model, got none"),
+        ({"base_model_name_or_path": "no/such/base"}, {}, "model must be an existing folder"),
+        ({"base_model_name_or_path": "elysium-tiny"}, {}, "must fit its base model.* for elysium-tiny"),
+        ({}, {"quantization_config": object()}, "merged before its model is quantized"),
+    ],
+    ids=["no base", "unknown base", "no weights", "quantized"],
+)
+def test_an_adapter_that_cannot_be_merged_is_refused(config, options, message, tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | ({"peft_type": "LORA"} if config else {})))
+    with pytest.raises(CheckpointError, match=message):
+        Tracker.from_pretrained(tmp_path, **options)
 
 
 def test_another_kind_of_model_is_refused_rather_than_started_with_random_weights(checkpoint):

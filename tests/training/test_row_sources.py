@@ -383,3 +383,12 @@ def test_refcoco_refuses_pictures_inside_parquet_files_and_what_is_not_there(tmp
         refcoco_rows(str(tmp_path))
     with pytest.raises(DatasetError, match="existing folder or parquet file, got owner/name"):
         refcoco_rows("owner/name")
+
+
+def test_a_broken_sequence_of_a_benchmark_breaks_its_own_row_alone_and_rows_go_to_other_processes(tmp_path):
+    build_lasot(tmp_path, ["cat-1", "cat-2"])
+    (tmp_path / "cat" / "cat-2" / "groundtruth.txt").write_text("1,2,3\n")
+    rows = pickle.loads(pickle.dumps(open_source({"source": "lasot", "path": str(tmp_path), "split": "all"})))
+    assert len(rows) == 2 and rows[0].frames.read([0]).shape[0] == 1
+    with pytest.raises(DatasetError, match="4 numbers, got '1,2,3'"):
+        rows[1]

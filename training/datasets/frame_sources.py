@@ -4,7 +4,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -170,20 +170,21 @@ class SomeFrames:
 def picture_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> PictureFrames:
     """The pictures of a folder in natural order, from the ``first`` (0-based) up to ``stop``; listed when needed."""
 
-    def listing() -> list[Path]:
-        try:
-            names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
-        except OSError as error:
-            raise DatasetError(
-                f"the frames of a sequence must be in {folder}, got {error.strerror}; extract the data set's archives"
-            ) from error
-        if not names:
-            raise DatasetError(
-                f"a folder of frames must hold pictures, got none in {folder}; extract the data set's archives"
-            )
-        return sorted(names, key=lambda path: natural_key(path.name))[first:stop]
+    return PictureFrames(partial(_list_pictures, folder, first, stop))
 
-    return PictureFrames(listing)
+
+def _list_pictures(folder: Path, first: int, stop: int | None) -> list[Path]:
+    try:
+        names = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
+    except OSError as error:
+        raise DatasetError(
+            f"the frames of a sequence must be in {folder}, got {error.strerror}; extract the data set's archives"
+        ) from error
+    if not names:
+        raise DatasetError(
+            f"a folder of frames must hold pictures, got none in {folder}; extract the data set's archives"
+        )
+    return sorted(names, key=lambda path: natural_key(path.name))[first:stop]
 
 
 def row_frames(row: dict[str, Any], root: Path | None) -> Frames:

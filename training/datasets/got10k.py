@@ -8,6 +8,7 @@ the object cannot be seen; `meta_info.ini` has the class and the size.
 
 import ast
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from .annotation_files import check_root, check_some, read_boxes, read_flags, read_text
 from .frame_sources import DatasetError, picture_folder
-from .records import TrackingSequence
+from .records import ReadSequence, TrackingSequence
 
 LAYOUT = "DIR/{train,val,test}/SEQUENCE/groundtruth.txt, beside list.txt"
 SPLITS = ("val", "train", "test")
@@ -31,6 +32,11 @@ def read_got10k(root: str | Path, split: str = "val") -> Iterator[TrackingSequen
     Raises:
         DatasetError: another layout or split, or a file that cannot be read.
     """
+    return (read() for read in find_got10k(root, split))
+
+
+def find_got10k(root: str | Path, split: str = "val") -> list[ReadSequence]:
+    """As `read_got10k`; each sequence is read when its entry is called."""
     if split not in SPLITS:
         raise DatasetError(f"the split of GOT-10k must be one of {', '.join(SPLITS)}, got {split!r}")
     folder = check_root(root, LAYOUT)
@@ -39,17 +45,20 @@ def read_got10k(root: str | Path, split: str = "val") -> Iterator[TrackingSequen
         places = [folder / name for name in read_text(folder / "list.txt").split()]
     else:
         places = sorted(path.parent for path in folder.glob("*/groundtruth.txt"))
-    for place in check_some(places, folder, LAYOUT):
-        boxes = read_boxes(place / "groundtruth.txt")
-        facts = _meta(place)
-        yield TrackingSequence(
-            name=place.name,
-            frames=picture_folder(place),
-            boxes_xywh_px=boxes,
-            visible=_visible(place, len(boxes)),
-            object_class=facts.get("object_class"),
-            size=_resolution(facts, place),
-        )
+    return [partial(_read, place) for place in check_some(places, folder, LAYOUT)]
+
+
+def _read(place: Path) -> TrackingSequence:
+    boxes = read_boxes(place / "groundtruth.txt")
+    facts = _meta(place)
+    return TrackingSequence(
+        name=place.name,
+        frames=picture_folder(place),
+        boxes_xywh_px=boxes,
+        visible=_visible(place, len(boxes)),
+        object_class=facts.get("object_class"),
+        size=_resolution(facts, place),
+    )
 
 
 def _meta(place: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ missing, and then every frame counts as visible.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from .annotation_files import check_root, check_some, read_boxes, read_flags, read_text
 from .frame_sources import DatasetError, picture_folder
 from .lasot_split import TEST_SEQUENCES
-from .records import TrackingSequence
+from .records import ReadSequence, TrackingSequence
 
 LAYOUT = "DIR/CLASS/SEQUENCE/groundtruth.txt"
 SPLITS = ("all", "test", "train")
@@ -32,18 +33,26 @@ def read_lasot(root: str | Path, split: str = "all") -> Iterator[TrackingSequenc
     Raises:
         DatasetError: another layout or split, or a file that cannot be read.
     """
+    return (read() for read in find_lasot(root, split))
+
+
+def find_lasot(root: str | Path, split: str = "all") -> list[ReadSequence]:
+    """As `read_lasot`; each sequence is read when its entry is called."""
     folder = check_root(root, LAYOUT)
     found = sorted(path.parent for path in [*folder.glob("*/*/groundtruth.txt"), *folder.glob("*/groundtruth.txt")])
-    for place in _of_split(check_some(found, folder, LAYOUT), folder, split):
-        boxes = read_boxes(place / "groundtruth.txt")
-        yield TrackingSequence(
-            name=place.name,
-            frames=picture_folder(place / "img"),
-            boxes_xywh_px=boxes,
-            visible=_visible(place, len(boxes)),
-            text=read_text(place / "nlp.txt").strip() or None if (place / "nlp.txt").is_file() else None,
-            object_class=place.name.rpartition("-")[0] or None,
-        )
+    return [partial(_read, place) for place in _of_split(check_some(found, folder, LAYOUT), folder, split)]
+
+
+def _read(place: Path) -> TrackingSequence:
+    boxes = read_boxes(place / "groundtruth.txt")
+    return TrackingSequence(
+        name=place.name,
+        frames=picture_folder(place / "img"),
+        boxes_xywh_px=boxes,
+        visible=_visible(place, len(boxes)),
+        text=read_text(place / "nlp.txt").strip() or None if (place / "nlp.txt").is_file() else None,
+        object_class=place.name.rpartition("-")[0] or None,
+    )
 
 
 def _of_split(places: list[Path], folder: Path, split: str) -> list[Path]:

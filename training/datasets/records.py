@@ -1,5 +1,6 @@
 """`TrackingSequence`, one object in one video with its true boxes: what every reader of a tracking data set gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,3 +87,6 @@ class TrackingSequence:
                 f"a sequence must have a box for each frame, got {len(self.boxes_xywh_px)} boxes and "
                 f"{len(self.frames)} frames for {self.name}; extract its archive again"
             )
+
+
+ReadSequence = Callable[[], TrackingSequence]

@@ -1,9 +1,9 @@
 """`Row`, what every reader gives to training, and where rows come from: lists, JSONL files, tracking sequences."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .elysium_track import sequence_of_row
 from .frame_sources import DatasetError, Frames, row_frames
-from .records import TrackingSequence
+from .records import ReadSequence, TrackingSequence
 
 Turn = tuple[str, str]
 BOX_TASKS = ("rec", "reg", "sot", "rsot", "video_reg")
@@ -161,14 +161,18 @@ def tracking_row(sequence: TrackingSequence, source: str, *, description: str | 
     )
 
 
-def tracking_rows(name: str, sequences: Iterable[TrackingSequence]) -> ListRows:
-    """The sequences of a benchmark's training split as rows; their annotations are read now, their pictures later."""
-    return ListRows(name, list(sequences), lambda sequence: tracking_row(sequence, name))
+def tracking_rows(name: str, sequences: Sequence[ReadSequence]) -> ListRows:
+    """The sequences of a benchmark's training split as rows; a sequence is read when its row is asked for."""
+    return ListRows(name, sequences, partial(_read_tracking_row, source=name))
+
+
+def _read_tracking_row(read: ReadSequence, source: str) -> Row:
+    return tracking_row(read(), source)
 
 
 def elysium_track_rows(name: str, path: Path) -> ListRows:
     """The rows of an ElysiumTrack-1M JSONL file, also of one that `elysium synth` wrote."""
-    return ListRows(name, JsonLines(path), lambda row: row_of_record(row, name, path.parent))
+    return ListRows(name, JsonLines(path), partial(row_of_record, source=name, root=path.parent))
 
 
 def row_of_record(record: dict[str, Any], source: str, root: Path | None = None) -> Row:
