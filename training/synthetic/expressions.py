@@ -31,8 +31,11 @@ def referring_expressions(scene: Scene, index: int, boxes_xyxy_norm: np.ndarray,
     colour, kind = target.sprite.colour, target.sprite.kind
     same_name = [i for i, item in enumerate(objects) if item.name == target.name and i != index]
     if not same_name:
+        alone = sum(item.sprite.kind == kind for item in objects) == 1
+        if colour is None:  # a cut-out with a name: another of its kind that has a colour would be meant as well
+            return [f"the {kind}"] if alone else []
         unique = [f"the {colour} {kind}", f"the {kind} that is {colour}"]
-        if sum(item.sprite.kind == kind for item in objects) == 1:
+        if alone:
             unique.append(f"the {kind}")
         if sum(item.sprite.colour == colour for item in objects) == 1:
             unique.append(f"the {colour} one")

@@ -55,8 +55,9 @@ class SceneObject:
 
     @property
     def name(self) -> str | None:
-        """Colour and kind, such as "red circle"; None for a thing without a name."""
-        return None if self.sprite.kind is None else f"{self.sprite.colour} {self.sprite.kind}"
+        """Colour and kind, such as "red circle", or the kind alone; None for a thing without a name."""
+        colour, kind = self.sprite.colour, self.sprite.kind
+        return kind if kind is None or colour is None else f"{colour} {kind}"
 
 
 @dataclass
@@ -149,12 +150,23 @@ class World:
         names = self._shape_names(rng, count - num_things, rng.random() < config.share_twins)
         sprites = [self.shapes[name][rng.integers(len(self.shapes[name]))] for name in names]
         sprites += [self.things[i] for i in rng.integers(len(self.things), size=num_things)]
+        return self._build_scene(rng, sprites, self.backgrounds, config, seed)
+
+    def _build_scene(
+        self,
+        rng: np.random.Generator,
+        sprites: list[Sprite],
+        grounds: list[list[np.ndarray]],
+        config: SceneConfig,
+        seed: int,
+    ) -> Scene:
+        """Sprites on their paths over one of the grounds, with a camera and a finish."""
         speed = _log_uniform(rng, config.speed)
         objects = [self._place(rng, sprites[i], speed, config) for i in rng.permutation(len(sprites))]
         if rng.random() < config.share_occluded:
             objects += [self._occluder(rng, speed) for _ in range(int(rng.integers(1, 3)))]
         moving = rng.random() < config.share_camera_motion
-        background = self.backgrounds[rng.integers(len(self.backgrounds))]
+        background = grounds[rng.integers(len(grounds))]
         return Scene(
             objects=objects,
             background=background,

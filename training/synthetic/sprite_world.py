@@ -1,0 +1,139 @@
+"""Scenes of real pictures: cut-outs with names over photographs and made-up grounds, moving as in the world of shapes.
+
+A `SpriteWorld` stands where a `World` stands: it samples the same `Scene`, and the same renderer draws it.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .backgrounds import BACKGROUND_SIDE, make_background
+from .scene import Scene, SceneConfig, World
+from .sprite_bank import Part, SpriteBank, as_sprite
+from .sprites import Sprite, make_thing
+
+# What turned colours are called; each keeps a picture's light and shade.
+_GREY = np.full((3, 3), 1 / 3, np.float32)
+ATTRIBUTES: dict[str, NDArray[np.float32]] = {
+    "grey": _GREY,
+    "dark": 0.4 * np.eye(3, dtype=np.float32),
+    "reddish": 0.35 * np.eye(3, dtype=np.float32) + np.diag(np.array([1.9, 0.4, 0.4], np.float32)) @ _GREY,
+    "bluish": 0.35 * np.eye(3, dtype=np.float32) + np.diag(np.array([0.4, 0.6, 1.9], np.float32)) @ _GREY,
+    "greenish": 0.35 * np.eye(3, dtype=np.float32) + np.diag(np.array([0.5, 1.7, 0.5], np.float32)) @ _GREY,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteMix:
+    """What a scene of sprites is made of.
+
+    Args:
+        share_named: of the objects, cut-outs with a name (an expression can ask for them).
+        share_photos: of the grounds, photographs; the others are made up.
+        share_same_class: of the scenes, those in which two objects have one name and are told apart by colour, place,
+            size or motion.
+        share_attribute: of those scenes, the ones in which colour tells them apart.
+        share_turned: of the other cut-outs, those with colours changed a little, unsaid.
+
+    Raises:
+        ValueError: a share outside of 0..1.
+    """
+
+    share_named: float = 0.6
+    share_photos: float = 0.7
+    share_same_class: float = 0.3
+    share_attribute: float = 0.5
+    share_turned: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {value}")
+
+
+class SpriteWorld(World):
+    """Samples scenes from one part of a bank.
+
+    Args:
+        bank: cut-outs and photographs.
+        seed: of the made-up grounds and things, and of the scenes.
+        part: which cut-outs and photographs: those to learn from, or those that were held out.
+        mix: what scenes are made of.
+        num_backgrounds: made-up grounds, beside the photographs.
+        num_things: made-up nameless things, textured by the grounds.
+    """
+
+    def __init__(
+        self,
+        bank: SpriteBank,
+        seed: int,
+        *,
+        part: Part = "train",
+        mix: SpriteMix | None = None,
+        num_backgrounds: int = 64,
+        num_things: int = 160,
+    ) -> None:
+        rng = np.random.default_rng((seed, 5))
+        self.seed, self.bank, self.mix = seed, bank, mix or SpriteMix()
+        self.photos = [_photo_levels(bank.backgrounds[place]) for place in bank.chosen_backgrounds(part)]
+        self.made = [make_background(rng) for _ in range(num_backgrounds)]
+        self.backgrounds = self.photos + self.made
+        self.things = [make_thing(rng, self._texture(rng)) for _ in range(num_things)]
+        places = bank.chosen(part)
+        self.named = [place for place in places if bank.names[place]]
+        self.nameless = [place for place in places if not bank.names[place]]
+
+    def sample(self, seed: int, config: SceneConfig) -> Scene:
+        """The scene of a seed; objects of one name at most twice."""
+        rng = np.random.default_rng((self.seed, 6, seed))
+        count = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+        sprites = self._draw_sprites(rng, count)
+        use_photo = bool(self.photos) and rng.random() < self.mix.share_photos
+        grounds = self.photos if use_photo else self.made
+        return self._build_scene(rng, sprites, grounds, config, seed)
+
+    def _draw_sprites(self, rng: np.random.Generator, count: int) -> list[Sprite]:
+        num_named = int(rng.binomial(count, self.mix.share_named)) if self.named else 0
+        chosen: list[int] = []
+        for place in rng.permutation(self.named)[: 4 * num_named].tolist():
+            if len(chosen) < num_named and self.bank.names[place] not in {self.bank.names[p] for p in chosen}:
+                chosen.append(place)
+        attributes: list[str | None] = [None] * len(chosen)
+        if len(chosen) >= 2 and rng.random() < self.mix.share_same_class:
+            name = self.bank.names[chosen[0]]
+            chosen[1] = int(rng.choice([place for place in self.named if self.bank.names[place] == name]))
+            if rng.random() < self.mix.share_attribute:
+                first, second = rng.permutation(list(ATTRIBUTES))[:2].tolist()
+                attributes[0], attributes[1] = first, second
+        sprites = [self._sprite(rng, place, attribute) for place, attribute in zip(chosen, attributes, strict=True)]
+        for _ in range(count - len(sprites)):
+            if self.nameless and rng.random() < 0.7:
+                sprites.append(self._sprite(rng, int(rng.choice(self.nameless)), None))
+            else:
+                sprites.append(self.things[rng.integers(len(self.things))])
+        return sprites
+
+    def _sprite(self, rng: np.random.Generator, place: int, attribute: str | None) -> Sprite:
+        colours = None
+        if attribute is not None:
+            colours = ATTRIBUTES[attribute]
+        elif rng.random() < self.mix.share_turned:
+            light = rng.uniform(0.75, 1.2)
+            colours = (light * np.eye(3) + 0.07 * rng.standard_normal((3, 3))).astype(np.float32)
+        return as_sprite(self.bank.sprites[place], self.bank.names[place], colours=colours, attribute=attribute)
+
+
+def _photo_levels(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """A photograph as backgrounds are drawn: a square, whole, halved and quartered."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = cv2.resize(
+        picture[top : top + side, left : left + side], (BACKGROUND_SIDE, BACKGROUND_SIDE), interpolation=cv2.INTER_AREA
+    )
+    levels = [square]
+    for _ in range(2):
+        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return levels
