@@ -15,7 +15,7 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.video_io import VideoError
 from elysium.training.datasets.frame_sources import DatasetError
 
-from .mixture import Mixture
+from .mixture import INDEX, Mixture
 from .sampling import TASKS, DrawPlan, Example, draw_example
 
 IGNORE = -100
@@ -62,7 +62,7 @@ class ElysiumCollator:
         max_length: most tokens of an example, visual ones included; None for no limit.
         too_long: "drop" leaves longer examples out, counted; "error" stops.
         patches: patches along each side of the model's pictures.
-        epoch: of the draws; the trainer counts it up.
+        epoch: of the draws; the trainer counts it up. In a stream the place stands for it.
     """
 
     mixture: Mixture
@@ -85,7 +85,8 @@ class ElysiumCollator:
             try:
                 row = self.mixture.row(item)
                 where = row.where
-                encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=self.epoch)))
+                epoch = item[INDEX] if self.mixture.streamed else self.epoch
+                encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=epoch)))
             except TooLong as error:
                 if self.too_long == "error":
                     raise

@@ -1,7 +1,7 @@
 """From a row to one example: which task, which frames, which question, and the answer to learn.
 
-What is drawn depends on the seed, the epoch and the row's name alone: not on the process, the loader's worker or on
-how often a run was resumed.
+What is drawn depends on the seed, the epoch (in a stream, the place in it) and the row's name alone: not on the
+process, the loader's worker or on how often a run was resumed.
 """
 
 import hashlib

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
@@ -67,6 +68,11 @@ class ElysiumSFTTrainer(SFTTrainer):
         self._scores: list[torch.Tensor] = []
         self._answers: Any = None
         super().__init__(*args, data_collator=collator, **kwargs)
+        if held_out is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
+            raise ValueError(
+                "boxes are generated on held-out data where every process has all weights, got sharded ones (FSDP or "
+                "ZeRO-3); set eval_boxes to 0, and evaluate the checkpoints with elysium evaluate"
+            )
         core = self.elysium
         core.register_forward_hook(self._keep_answers)
         core.model.selector.register_forward_hook(self._keep_scores)
@@ -215,12 +221,9 @@ class ElysiumSFTTrainer(SFTTrainer):
         """As `SFTTrainer.evaluate`, and the mean IoU of generated boxes."""
         metrics = super().evaluate(*args, **kwargs)
         if self.held_out is not None:
-            was_training = self.model.training
-            figures = self.held_out.measure(self.elysium.eval())
-            self.model.train(was_training)
-            self.model.eval()
+            self.model.eval()  # every training step sets it back
+            figures = self.held_out.measure(self.elysium)
             self.log(dict(figures))
-            self.model.train(was_training)
             metrics |= figures
         return metrics
 
