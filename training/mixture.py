@@ -124,8 +124,8 @@ class StreamShare(TorchIterable):
     """The part of a stream that one loader worker of one process reads: every such row in turn.
 
     Rows are counted over processes and workers, so that none is read twice and none is lost. ``done`` batches of this
-    process are passed over undecoded, in the order in which the workers gave them: that is how a run is resumed. An item
-    says its place in the stream, so that a row that comes again is drawn from anew.
+    process are passed over undecoded, in the order in which the workers gave them: that is how a run is resumed. An
+    item says its place in the stream, so that a row that comes again is drawn from anew.
 
     Args:
         stream: the whole stream, the same in every process.

@@ -68,7 +68,7 @@ def emoji_entries(folder: Path) -> Iterator[Entry]:
         _run(["npm", "pack", "--silent", package], folder)
     pictures, names = (next(folder.glob(pattern)) for pattern in ("*fluent-emoji*.tgz", "emoji-datasource*.tgz"))
     with tarfile.open(names) as archive:
-        listed: list[dict[str, Any]] = json.load(archive.extractfile("package/emoji.json"))  # type: ignore[arg-type]
+        listed: list[dict[str, Any]] = json.load(archive.extractfile("package/emoji.json"))
     by_code = {entry["unified"].lower().replace("-fe0f", ""): entry for entry in listed}
     with tarfile.open(pictures) as archive:
         for member in archive:
@@ -76,7 +76,7 @@ def emoji_entries(folder: Path) -> Iterator[Entry]:
             entry = by_code.get(code)
             if not member.name.endswith(".webp") or entry is None or entry["category"] in ("Flags", "Symbols"):
                 continue
-            data = archive.extractfile(member).read()  # type: ignore[union-attr]
+            data = archive.extractfile(member).read()
             name = plain_name(entry["short_name"]) if entry["category"] in CONCRETE else ""
             yield f"emoji/{code}", name, np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
