@@ -139,8 +139,15 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
         A folder without a card gets one.
         """
-        self._name_auto_classes()
-        super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+        wrapped = type(self)
+        if wrapped.__module__.startswith("torch."):
+            # FSDP2 puts a class of its own in front, and its code would be saved in place of ours.
+            self.__class__ = next(kind for kind in wrapped.__mro__ if kind.__module__ == __name__)
+        try:
+            self._name_auto_classes()
+            super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+        finally:
+            self.__class__ = wrapped
         if kwargs.get("is_main_process", True) and os.path.isdir(save_directory):
             self._write_card(save_directory)
 
@@ -257,6 +264,18 @@ class ElysiumModel(ElysiumPreTrainedModel):
         """
         return self.get_image_features(pixel_values_videos, **(kwargs | {"return_dict": True}))
 
+    def _encode_together(
+        self, pixel_values: torch.FloatTensor, pixel_values_videos: torch.FloatTensor
+    ) -> dict[str, ElysiumVisionOutput]:
+        """Images and frames in one pass, so that every process of a sharded run calls the vision tower once a step."""
+        frames = pixel_values_videos.to(pixel_values.dtype)
+        tokens = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True).pooler_output
+        parts = tokens.split([len(pixel_values), len(frames)])
+        return {
+            "image": ElysiumVisionOutput(pooler_output=parts[0]),
+            "video": ElysiumVisionOutput(pooler_output=parts[1]),
+        }
+
     def _placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
     ) -> torch.Tensor:
@@ -302,6 +321,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # (B, L, D)
         encoded = dict(mm_encoder_outputs or {})
+        if not encoded and pixel_values is not None and pixel_values_videos is not None:
+            encoded = self._encode_together(pixel_values, pixel_values_videos)
         if encoded.get("image") is None and pixel_values is not None:
             encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
         if encoded.get("video") is None and pixel_values_videos is not None:

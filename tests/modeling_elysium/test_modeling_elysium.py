@@ -218,3 +218,32 @@ def test_outputs_come_as_a_tuple_where_asked_for(model, batch) -> None:
     output = model(**batch)
     logits, *_ = model(**batch, return_dict=False)
     assert torch.equal(logits, output.logits)
+
+
+def test_images_and_frames_go_through_the_vision_tower_together(model, batch, monkeypatch) -> None:
+    assert {"pixel_values", "pixel_values_videos"} <= set(batch)
+    calls = []
+    forward = model.model.vision_tower.forward
+    monkeypatch.setattr(model.model.vision_tower, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    together = model(**batch).logits
+    assert len(calls) == 1  # processes of a sharded run must call it equally often
+    apart = {
+        "image": model.get_image_features(batch["pixel_values"], return_dict=True),
+        "video": model.get_video_features(batch["pixel_values_videos"], return_dict=True),
+    }
+    assert torch.allclose(model(**batch, mm_encoder_outputs=apart).logits, together, atol=1e-5)
+
+
+def test_a_model_that_torch_has_wrapped_is_saved_with_its_own_code(tmp_path) -> None:
+    model = tiny_model()
+    ElysiumForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+    # What FSDP2's fully_shard does to a model's class.
+    wrapper = type("FSDPElysium", (type(model),), {"__module__": "torch.distributed.fsdp"})
+    model.__class__ = wrapper
+    model.save_pretrained(tmp_path)
+    assert type(model) is wrapper
+    assert (tmp_path / "modeling_elysium.py").is_file()
+    assert not list(tmp_path.glob("_fsdp*"))
+    assert (
+        ElysiumForConditionalGeneration.from_pretrained(tmp_path).config.auto_map["AutoModel"].startswith("modeling")
+    )
