@@ -105,11 +105,11 @@ class ElysiumCollator:
             [example.messages],
             tokenize=True,
             return_dict=True,
-            return_tensors="pt",
+            return_tensors="np",  # transformers goes through the tokens one by one, which takes tensors long
             return_assistant_tokens_mask=True,
             processor_kwargs={"add_special_tokens": False},
         )
-        ids = inputs["input_ids"][0]
+        ids = torch.from_numpy(inputs["input_ids"][0])
         if self.max_length is not None and len(ids) > self.max_length:
             raise TooLong(
                 f"an example must have at most max_length = {self.max_length} tokens, got {len(ids)} with "
@@ -122,7 +122,7 @@ class ElysiumCollator:
             "task_id": torch.tensor(TASKS.index(example.task)),
             "patch_targets": torch.from_numpy(box_coverage(example.boxes_xyxy_norm, example.num_frames, self.patches)),
         }
-        return found | {name: inputs[name] for name in _VISUAL if name in inputs}
+        return found | {name: torch.from_numpy(inputs[name]) for name in _VISUAL if name in inputs}
 
     def _nothing(self) -> dict[str, torch.Tensor]:
         """A black frame and no label."""
