@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from elysium.training.datasets.catalogue import open_source
+from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.synthetic import SceneConfig, referring_expressions, render_clip
 from elysium.training.synthetic.fetch_sprites import caption_name, plain_name
 from elysium.training.synthetic.sprite_bank import PARTS, SpriteBank, as_sprite, is_held_out_class, normalise_cutout
@@ -132,3 +134,28 @@ def test_names_are_read_from_packages_as_words():
 def test_a_mix_outside_of_its_range_is_refused():
     with pytest.raises(ValueError, match="share_named must be in 0..1, got 2"):
         SpriteMix(share_named=2)
+
+
+def test_rows_of_a_bank_are_drawn_for_training(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    spec = {
+        "source": "synthetic",
+        "count": 4,
+        "frames": 4,
+        "width": 96,
+        "height": 72,
+        "bank": str(tmp_path / "bank.npz"),
+    }
+    taught = {bank.names[place] for place in bank.chosen("train")}
+    rows = [open_source(spec)[index] for index in range(4)]
+    assert all(row.frames.read([0, 3]).shape == (2, 72, 96, 3) for row in rows)
+    assert {row.description for row in rows} - {None} and all(
+        any(name in row.description for name in taught) for row in rows if row.description
+    )
+    for change, message in (
+        ({"part": "other"}, "objects of train"),
+        ({"about": "questions"}, "questions need shapes"),
+        ({"bank": "no.npz"}, "an existing file, got no.npz"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            open_source(spec | change)

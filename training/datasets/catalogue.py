@@ -82,11 +82,22 @@ def open_synthetic(
     width: int = 320,
     height: int = 240,
     about: str = "objects",
+    bank: str = "",
+    part: str = "train",
 ) -> RowSource:
     """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticRows`."""
     from .synthetic_rows import SyntheticRows  # it draws with OpenCV, which others can do without
 
-    return SyntheticRows(count=count, seed=seed, frames=frames, width=width, height=height, about=about)
+    return SyntheticRows(
+        count=count,
+        seed=seed,
+        frames=frames,
+        width=width,
+        height=height,
+        about=about,
+        bank=bank,
+        part=part,
+    )
 
 
 SOURCES: dict[str, Callable[..., RowSource]] = {

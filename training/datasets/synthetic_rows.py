@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from elysium.training.synthetic import (
     simple_questions,
 )
 from elysium.training.synthetic.dataset import ClipShape
+from elysium.training.synthetic.sprite_bank import PARTS, Part, SpriteBank
+from elysium.training.synthetic.sprite_world import SpriteWorld
 
 from .frame_sources import DatasetError, Picture
 from .rows import Row
@@ -64,9 +67,12 @@ class SyntheticRows:
         height: of a frame in pixels.
         about: "objects" gives one object of each clip with its boxes and words (an object without a name has no
             words), "questions" gives questions on the scene as turns.
+        bank: of cut-outs and photographs, the file that `fetch_sprites` writes; by default coloured shapes are drawn.
+        part: of the bank, "train", "seen_classes" or "held_out_classes".
 
     Raises:
-        DatasetError: another value of ``about``, or a count or shape without anything in it.
+        DatasetError: another value of ``about`` or ``part``, questions on a bank (they are about colours and shapes),
+            no bank where one is named, or a count or shape without anything in it.
     """
 
     name = NAME
@@ -80,22 +86,36 @@ class SyntheticRows:
         width: int = 320,
         height: int = 240,
         about: str = "objects",
+        bank: str = "",
+        part: Part = "train",
     ) -> None:
         if about not in ABOUT:
             raise DatasetError(f"about must be {' or '.join(ABOUT)}, got {about!r}")
         if count < 1 or seed < 0:
             raise DatasetError(f"count must be 1 or more and seed 0 or more, got {count} and {seed}")
+        if part not in PARTS or (bank and about == "questions"):
+            raise DatasetError(
+                f"a bank must be asked for objects of {', '.join(PARTS)}, got {about} of {part}; questions need shapes"
+            )
+        if bank and not Path(bank).is_file():
+            raise DatasetError(
+                f"a bank of sprites must be an existing file, got {bank}; run "
+                "python -m elysium.training.synthetic.fetch_sprites"
+            )
         try:
             self._shape = ClipShape(num_frames=frames, width=width, height=height)
         except ValueError as error:
             raise DatasetError(str(error)) from error
         self._count, self._seed, self._about = count, seed, about
+        self._bank, self._part = bank, part
         self._config = SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
 
     @cached_property
     def _world(self) -> World:
         """Built by the process that renders: it takes about two seconds and 160 MB."""
-        return World(self._seed)
+        return (
+            SpriteWorld(SpriteBank.load(self._bank), self._seed, part=self._part) if self._bank else World(self._seed)
+        )
 
     def __len__(self) -> int:
         return self._count
