@@ -1,5 +1,5 @@
-"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | synth | convert | assemble |
-publish``.
+"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | synth | data |
+convert | assemble | publish``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -11,8 +11,10 @@ import json
 import math
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +33,7 @@ from .console import (
     say,
 )
 from .convert_command import run_assemble, run_convert
+from .data_command import run_data_check
 from .evaluate_command import EvaluateOptions, run_evaluate
 from .publish_command import run_publish
 from .serve_command import run_serve
@@ -42,6 +45,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+data_app = typer.Typer(help="Look at data before training with it.")
+app.add_typer(data_app, name="data")
 
 IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -229,21 +235,33 @@ def synth(
     frames: Annotated[int, typer.Option(min=1, metavar="T", help="Frames of a clip.")] = 16,
     size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of a frame.")] = "320x240",
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second.")] = 10.0,
+    form: Annotated[
+        Literal["rows", "trl"],
+        typer.Option("--as", help="rows: JSONL, one for each object; trl: conversations for `trl sft` (Parquet)."),
+    ] = "rows",
+    embed: Annotated[
+        bool, typer.Option("--embed", help="With --as trl: videos inside the rows, for a folder that is to be moved.")
+    ] = False,
 ) -> None:
-    """Write synthetic clips with exact boxes: mp4 files and their frames, and one JSONL row for each object."""
+    """Write synthetic clips with exact boxes: mp4 files and their frames, and rows or conversations about them."""
     width, height = parse_size(size)
+    if embed and form != "trl":
+        raise typer.BadParameter("--embed goes with --as trl alone; leave it out", param_hint="--embed")
     check_new_folder(out)
     require("cv2", extra="train")
     from elysium.processing.atomic_files import atomic_folder
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
     shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
+    write: Callable[..., int] = write_dataset
+    if form == "trl":
+        require("datasets", extra="train")
+        from elysium.training.synthetic.trl_dataset import write_trl_dataset
 
+        write = partial(write_trl_dataset, embed=embed, home=out)
     with atomic_folder(out) as unfinished, frame_progress("Writing clips", count) as progress:
-        num_rows = write_dataset(
-            unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done)
-        )
-    print(f"Clips: {out} ({count} videos, {num_rows} rows)")
+        num_rows = write(unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done))
+    print(f"Clips: {out} ({count} videos, {num_rows} {'conversations' if form == 'trl' else 'rows'})")
 
 
 @app.command()
@@ -290,6 +308,28 @@ def publish(
 ) -> None:
     """Check that a checkpoint folder is complete and upload it to the Hub."""
     run_publish(folder, repo_id, private=private, dry_run=dry_run, as_json=as_json)
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The data, in the layout of its source.")],
+    source: Annotated[
+        str, typer.Option(metavar="NAME", help="folder (videos and boxes of your own), elysium-track, lasot …")
+    ] = "folder",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the source, such as split=train.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="OVERLAYS", help="Folder for a picture of some rows and a summary.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Read every row of a data set: what it holds, what is broken, and some of its boxes drawn.
+
+    The exit code is 1 where a row cannot be read.
+    """
+    return run_data_check(folder, source=source, options=option or [], output=output, limit=limit, as_json=as_json)
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:

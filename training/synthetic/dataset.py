@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from elysium.processing.atomic_files import atomic_path
@@ -21,6 +22,7 @@ from .render import RenderedClip, render_clip
 from .scene import Scene, SceneConfig, World
 
 SOURCE = "elysium-synthetic"
+JPEG_QUALITY = 92
 Row = dict[str, Any]
 
 
@@ -39,6 +41,15 @@ class ClipShape:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
         if min(self.width, self.height) < 32:
             raise ValueError(f"a clip must be at least 32 pixels a side, got {self.width}x{self.height}.")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledClip:
+    """A clip's name, its frames uint8 (T, H, W, 3) and one row for each object that has words."""
+
+    name: str
+    frames: np.ndarray
+    rows: list[Row]
 
 
 def clip_rows(scene: Scene, clip: RenderedClip, name: str) -> Iterator[Row]:
@@ -118,28 +129,42 @@ def write_dataset(
         How many rows were written.
     """
     folder, shape = Path(out), shape or ClipShape()
-    world, config = World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
     folder.mkdir(parents=True, exist_ok=True)
     num_rows = 0
     with atomic_path(folder / "rows.jsonl") as temporary, temporary.open("w", encoding="utf-8") as rows:
-        for number in range(count):
-            scene = world.sample(number, config)
-            clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))
-            name = f"{number:06d}"
-            _write_pictures(folder, name, clip, shape.fps)
-            for row in clip_rows(scene, clip, name):
+        for number, clip in enumerate(synthetic_clips(count, seed, shape, config), start=1):
+            _write_pictures(folder, clip, shape.fps)
+            for row in clip.rows:
                 rows.write(json.dumps(row) + "\n")
                 num_rows += 1
             if progress is not None:
-                progress(number + 1, count)
+                progress(number, count)
     return num_rows
 
 
-def _write_pictures(folder: Path, name: str, clip: RenderedClip, fps: float) -> None:
-    height, width = clip.frames.shape[1:3]
-    frame_folder = folder / "frames" / name
-    frame_folder.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(folder / "videos" / f"{name}.mp4", fps, width, height) as writer:
-        for t, frame in enumerate(clip.frames):
+def synthetic_clips(
+    count: int, seed: int, shape: ClipShape, config: SceneConfig | None = None
+) -> Iterator[LabelledClip]:
+    """Clips of the synthetic world with their rows; the same seed gives the same clips."""
+    world, config = World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
+    for number in range(count):
+        scene = world.sample(number, config)
+        clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))
+        name = f"{number:06d}"
+        yield LabelledClip(name, clip.frames, list(clip_rows(scene, clip, name)))
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
+    """An mp4 of the frames (T, H, W, 3)."""
+    height, width = frames.shape[1:3]
+    with VideoWriter(path, fps, width, height) as writer:
+        for frame in frames:
             writer.write(frame)
-            Image.fromarray(frame).save(frame_folder / f"{t:04d}.jpg", quality=92)
+
+
+def _write_pictures(folder: Path, clip: LabelledClip, fps: float) -> None:
+    frame_folder = folder / "frames" / clip.name
+    frame_folder.mkdir(parents=True, exist_ok=True)
+    write_video(folder / "videos" / f"{clip.name}.mp4", clip.frames, fps)
+    for t, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(frame_folder / f"{t:04d}.jpg", quality=JPEG_QUALITY)

@@ -1,0 +1,230 @@
+"""GRPO: the model answers each question several times, and learns from those of its answers whose boxes fit best.
+
+    python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml
+    python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml --rewards format --output_dir runs/format
+
+A recipe is YAML; everything in it can be said on the command line too, which then wins. Fields: `GrpoArguments`, and
+all of TRL's `GRPOConfig`. Questions are drawn from the synthetic world; rewards stand in `rewards.py`. The trained
+checkpoint is `OUTPUT_DIR/final`, and loads like the one it came from.
+
+TRL's trainer (1.16) writes answers to videos, but leaves the frames out, without a word, when it scores them. So a
+clip goes in as its labelled frames, `Frame 1: <image>, Frame 2: <image>, …`: the model's logits are the same.
+"""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Image, List, Value
+from PIL import Image as Pictures
+from torch import nn
+from trl import GRPOConfig, GRPOTrainer, TrlParser
+
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.tracking.loading import load_checkpoint
+from elysium.training.rewards import REWARDS
+from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
+from elysium.training.tiny_checkpoint import save_checkpoint
+
+TASKS = ("rec", "sot", "rsot")
+FEATURES = Features(
+    {
+        "prompt": List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}),
+        "images": List(Image()),
+        "boxes_xyxy_norm": List(List(Value("float32"))),
+    }
+)
+
+
+@dataclass
+class GrpoArguments:
+    """What a recipe says beside TRL's `GRPOConfig`.
+
+    Args:
+        model: folder, shipped name or Hub id to start from.
+        train_parts: parts of the model that learn, such as language_model; all by default.
+        rewards: of `iou` and `format`; TRL's `reward_weights` weighs them.
+        tasks: of `rec` (one picture, words), `sot` (a clip, the box in frame 1) and `rsot` (a clip, words), in turns.
+        num_questions: questions in the data set.
+        num_frames: T of a clip.
+        world_seed: of backgrounds, cut-outs and scenes.
+        picture_size: width and height in pixels that scenes are drawn at, before the processor resizes them.
+        num_objects, side, speed, share_leaving: of `SceneConfig`; the others stay as they are there.
+    """
+
+    model: str = "elysium-tiny"
+    train_parts: list[str] = field(default_factory=list)
+    rewards: list[str] = field(default_factory=lambda: ["iou"])
+    tasks: list[str] = field(default_factory=lambda: ["rec"])
+    num_questions: int = 320
+    num_frames: int = 4
+    world_seed: int = 1
+    picture_size: list[int] = field(default_factory=lambda: [192, 144])
+    num_objects: list[int] = field(default_factory=lambda: [3, 6])
+    side: list[float] = field(default_factory=lambda: [0.14, 0.42])
+    speed: list[float] = field(default_factory=lambda: [0.004, 0.06])
+    share_leaving: float = 0.12
+
+    def __post_init__(self) -> None:
+        for name, known in (("rewards", tuple(REWARDS)), ("tasks", TASKS)):
+            given = getattr(self, name)
+            if not given or not set(given) <= set(known):
+                raise ValueError(f"{name} must be some of {', '.join(known)}, got {given}")
+        if min(self.num_questions, self.num_frames) < 1:
+            raise ValueError(
+                f"num_questions and num_frames must be 1 or more, got {self.num_questions} and {self.num_frames}"
+            )
+
+    @property
+    def scene(self) -> SceneConfig:
+        """What a scene may hold."""
+        objects, sides, speeds = tuple(self.num_objects), tuple(self.side), tuple(self.speed)
+        return SceneConfig(num_objects=objects, side=sides, speed=speeds, share_leaving=self.share_leaving)
+
+
+def train(script: GrpoArguments, config: GRPOConfig) -> None:
+    """One run, from its arguments to a checkpoint in `output_dir/final`."""
+    # Model
+    model, processor = load_checkpoint(script.model, device="cpu", dtype="float32")  # the trainer moves it
+    freeze(model, script.train_parts)
+
+    # Dataset
+    dataset = to_dataset(questions(script), script.num_questions, processor)
+
+    # Training
+    # An answer with a placeholder in it would ask for a picture that is not there; TRL sees to `<image>` only.
+    placeholders = [processor.image_token_id, processor.video_token_id]
+    config.generation_kwargs = {"suppress_tokens": placeholders} | (config.generation_kwargs or {})
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=[partial(REWARDS[name], rounding=processor.box_rounding) for name in script.rewards],
+        args=config,
+        train_dataset=dataset,
+        processing_class=processor,
+    )
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    if trainer.is_world_process_zero():
+        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), processor, Path(config.output_dir) / "final")
+
+
+def freeze(model: nn.Module, train_parts: list[str]) -> None:
+    """Leaves only some parts to learn; none named means all.
+
+    Raises:
+        ValueError: a part that the model does not have.
+    """
+    names = {name for key, _ in model.named_parameters() for name in key.split(".")[:-1]}
+    unknown = sorted(set(train_parts) - names)
+    if unknown:
+        raise ValueError(
+            f"train_parts must name parts of the model, got {', '.join(unknown)}; "
+            "such as vision_tower, selector, multi_modal_projector, language_model"
+        )
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(not train_parts or bool(set(train_parts) & set(key.split("."))))
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A question on a picture or a clip, and the boxes that answer it.
+
+    Args:
+        task: of `TASKS`.
+        frames (`np.ndarray` of shape `(T, H, W, 3)`): uint8 RGB; T is 1 for `rec`.
+        boxes_xyxy_norm: T true boxes, None where the object cannot be seen.
+        text: words for the object; None for `sot`.
+    """
+
+    task: str
+    frames: np.ndarray
+    boxes_xyxy_norm: list[list[float] | None]
+    text: str | None
+
+    def messages(self, processor: ElysiumProcessor) -> list[dict]:
+        """The conversation, as at inference."""
+        if self.task == "rec":
+            return processor.build_messages("rec", image=self.frames[0], text=self.text)
+        first = self.boxes_xyxy_norm[0] if self.task == "sot" else None
+        return processor.build_messages(self.task, video=self.frames, text=self.text, box_xyxy_norm=first)
+
+
+def questions(script: GrpoArguments) -> Iterator[Question]:
+    """Questions on one scene after another, without end; the same arguments give the same ones.
+
+    A scene in which nothing can be asked for is passed over.
+    """
+    world, config, asked = World(script.world_seed), script.scene, 0
+    width, height = script.picture_size
+    for number in itertools.count():
+        task = script.tasks[asked % len(script.tasks)]
+        scene = world.sample(number, config)
+        clip = render_clip(scene, 1 if task == "rec" else script.num_frames, (width, height))
+        question = _ask(task, scene, clip, turn=number)
+        if question is not None:
+            asked += 1
+            yield question
+
+
+def _ask(task: str, scene: Scene, clip: RenderedClip, *, turn: int) -> Question | None:
+    """A question about one of the objects in sight in frame 1; those that can be asked for take turns."""
+    able = np.flatnonzero(clip.visible[0]).tolist()
+    words = {i: referring_expressions(scene, i, clip.boxes_xyxy_norm, clip.visible) for i in able}
+    if task != "sot":
+        able = [i for i in able if words[i]]
+    if not able:
+        return None
+    chosen = able[turn % len(able)]
+    boxes = [
+        box.tolist() if seen else None
+        for box, seen in zip(clip.boxes_xyxy_norm[:, chosen], clip.visible[:, chosen], strict=True)
+    ]
+    return Question(task, clip.frames, boxes, None if task == "sot" else words[chosen][0])
+
+
+def to_dataset(source: Iterator[Question], count: int, processor: ElysiumProcessor) -> Dataset:
+    """The next questions as rows: a prompt, its pictures, and the true boxes for the rewards."""
+    rows = []
+    for question in itertools.islice(source, count):
+        prompt, images = as_pictures(question.messages(processor))
+        rows.append({"prompt": prompt, "images": images, "boxes_xyxy_norm": question.boxes_xyxy_norm})
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def as_pictures(messages: list[dict]) -> tuple[list[dict], list[Pictures.Image]]:
+    """Messages whose videos are labelled pictures, and those pictures, apart from the messages as TRL takes them.
+
+    Args:
+        messages: from `build_messages`; a video is an array of frames (T, H, W, 3).
+    """
+    prompt, images = [], []
+    for message in messages:
+        content: list[dict[str, Any]] = []
+        for part in message["content"]:
+            if part["type"] == "text":
+                content.append(part)
+                continue
+            frames = part["video"] if part["type"] == "video" else [part["image"]]
+            for number, frame in enumerate(frames, start=1):
+                if part["type"] == "video":
+                    content.append({"type": "text", "text": f"{', ' if number > 1 else ''}Frame {number}: "})
+                content.append({"type": "image"})
+                images.append(Pictures.fromarray(frame))
+        prompt.append({"role": message["role"], "content": content})
+    return prompt, images
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Reads the recipe and the command line, and trains."""
+    try:
+        train(*TrlParser((GrpoArguments, GRPOConfig)).parse_args_and_config(arguments))
+    except (ValueError, OSError) as error:  # what the package raises is written for users
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

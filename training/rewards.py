@@ -1,0 +1,108 @@
+"""Rewards of answers that hold boxes, in the form that TRL's trainers call: completions and columns in, numbers out.
+
+They also serve `trl grpo --reward_funcs elysium.training.rewards.iou_reward` with a data set that has the column
+`boxes_xyxy_norm`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from elysium.evaluation.overlap import paired_iou
+from elysium.processing.boxes_elysium import BoxReading, format_box, format_frames, parse_frames
+
+Message = dict[str, Any]
+Completion = str | list[Message]
+# T boxes in 0..1, or None where the object cannot be seen.
+Truth = Sequence[Sequence[float] | None]
+_NO_BOX = (np.nan,) * 4
+
+
+def iou_reward(
+    completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth], *, rounding: str = "floor", **kwargs: Any
+) -> list[float]:
+    """Mean over the frames of an answer: the IoU of the box in it with the true one.
+
+    In a frame in which the object cannot be seen, `none` earns 1 and all else 0. Elsewhere `none`, a frame that the
+    answer leaves out and one that cannot be read earn 0. An answer about one picture is one of one frame.
+
+    Args:
+        completions: what the model said, as texts or as messages.
+        boxes_xyxy_norm: for each of them the true boxes, one a frame.
+        rounding: how boxes are written as integers, the processor's `box_rounding`.
+        kwargs: TRL passes every column of the data set, and more.
+
+    Raises:
+        ValueError: not one list of true boxes for each completion, or one without frames.
+
+    >>> answers = ["Frame 1: [0,0,49,49], Frame 2: none.", "Frame 1: none, Frame 2: none."]
+    >>> iou_reward(answers, [[(0.005, 0.005, 0.495, 0.495), None]] * 2)
+    [1.0, 0.5]
+    """
+    _check(completions, boxes_xyxy_norm)
+    return [
+        float(np.mean(_frame_rewards(parse_frames(_text(said), len(truth), rounding=rounding), truth)))
+        for said, truth in zip(completions, boxes_xyxy_norm, strict=True)
+    ]
+
+
+def format_reward(
+    completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth], *, rounding: str = "floor", **kwargs: Any
+) -> list[float]:
+    """1 where an answer is the complete list, as the model is taught to write it; 0 where not. Where the boxes lie
+    does not count.
+
+    Every frame has its box or `none`, in order, and nothing stands before, between or after; the full stop may be
+    missing. An answer about one picture may be the box alone.
+
+    Args:
+        completions, boxes_xyxy_norm, rounding, kwargs: as in [`iou_reward`]; of the true boxes only the number counts.
+
+    >>> format_reward(["Frame 1: [1,2,3,4], Frame 2: none.", "Frame 1: [1,2,3,4]."], [[None, None]] * 2)
+    [1.0, 0.0]
+    """
+    _check(completions, boxes_xyxy_norm)
+    return [
+        float(_is_complete(_text(said).strip(), len(truth), rounding))
+        for said, truth in zip(completions, boxes_xyxy_norm, strict=True)
+    ]
+
+
+REWARDS = {"iou": iou_reward, "format": format_reward}
+
+
+def _check(completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth]) -> None:
+    if len(completions) != len(boxes_xyxy_norm):
+        raise ValueError(
+            f"each completion must have its true boxes, got {len(completions)} completions and "
+            f"{len(boxes_xyxy_norm)} lists; give the data set a column boxes_xyxy_norm"
+        )
+    if not all(len(truth) for truth in boxes_xyxy_norm):
+        raise ValueError("true boxes must cover at least one frame, got an empty list; leave that row out")
+
+
+def _text(completion: Completion) -> str:
+    """The words of a completion: TRL gives messages where the prompts are messages."""
+    return completion if isinstance(completion, str) else completion[0]["content"]
+
+
+def _frame_rewards(readings: Sequence[BoxReading], truth: Truth) -> np.ndarray:
+    """(T,): the reward of each frame."""
+    said = np.array([reading.box_xyxy_norm or _NO_BOX for reading in readings], dtype=np.float64)
+    true = np.array([_NO_BOX if box is None else box for box in truth], dtype=np.float64)
+    gone = np.array([box is None for box in truth])
+    said_gone = np.array([reading.status == "absent" for reading in readings])
+    return np.where(gone, said_gone, paired_iou(said, true))
+
+
+def _is_complete(text: str, num_frames: int, rounding: str) -> bool:
+    """Whether a text is what the boxes that were read from it would be written as."""
+    readings = parse_frames(text, num_frames, rounding=rounding)
+    if not all(reading.readable for reading in readings):
+        return False
+    boxes = [reading.box_xyxy_norm for reading in readings]
+    written = {format_frames(boxes, rounding=rounding)}
+    if num_frames == 1:
+        written.add("none" if boxes[0] is None else format_box(boxes[0], rounding=rounding))
+    return text.removesuffix(".") in {form.removesuffix(".") for form in written}

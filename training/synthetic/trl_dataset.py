@@ -1,0 +1,195 @@
+"""Clips as a data set for `trl sft --dataset_name OUT`: conversations about pictures and videos, in Parquet.
+
+    OUT/README.md    OUT/data/train.parquet    OUT/data/test.parquet    OUT/videos/000000.mp4
+
+A row has `images`, `messages` and `task`. A question about a picture has it in `images`. TRL's collator knows no
+videos, so a question about a video has no `images`, and names its video in the message: by the absolute path of a file
+that holds exactly the frames that the answer lists, or as a `data:` URL with the file in it.
+"""
+
+import base64
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features, Image, List, Value
+from PIL import Image as Pictures
+
+from elysium.processing.processing_elysium import DEFAULT_TASK_PROMPTS
+
+from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, synthetic_clips, task_examples, write_video
+from .scene import SceneConfig
+
+IMAGE_TASKS = ("rec", "reg")
+VIDEO_TASKS = ("sot", "rsot", "video_reg", "video_qa")
+FEATURES = Features(
+    {
+        "task": Value("string"),
+        "images": List(Image()),
+        "messages": List(
+            {
+                "role": Value("string"),
+                "content": List({"type": Value("string"), "text": Value("string"), "video": Value("string")}),
+            }
+        ),
+    }
+)
+TEST_SHARE = 0.1
+# Rows of so many clips are shuffled together and make one row group: streaming reads the rows in the file's order.
+_CLIPS_PER_GROUP = 32
+_CARD = """---
+configs:
+- config_name: mixed
+  default: true
+  data_dir: data
+- config_name: images
+  data_dir: data
+  filters: [[task, in, [{images}]]]
+- config_name: videos
+  data_dir: data
+  filters: [[task, in, [{videos}]]]
+---
+
+Conversations about generated pictures and videos, with boxes and words of the objects in them, for `trl sft`.
+Configurations: `mixed`, `images`, `videos`. Videos are {place}.
+"""
+Example = dict[str, Any]
+
+
+def write_trl_dataset(
+    out: str | Path,
+    *,
+    count: int,
+    seed: int,
+    shape: ClipShape | None = None,
+    config: SceneConfig | None = None,
+    embed: bool = False,
+    home: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes `count` clips of the synthetic world as conversations; the last tenth of the clips is for testing.
+
+    Args:
+        out: a folder, made where missing.
+        embed: put videos into the rows, so that the folder can be moved or uploaded; else rows name their files.
+        home: where the folder will stand, if it is moved from `out` afterwards.
+        progress: called after each clip with the clips written and `count`.
+
+    Returns:
+        How many conversations were written.
+
+    Raises:
+        ValueError: fewer than two clips.
+    """
+    if count < 2:
+        raise ValueError(f"a data set for trl must have 2 clips or more, one to test on, got {count}; raise the count")
+    shape = shape or ClipShape()
+    num_train = count - max(1, round(count * TEST_SHARE))
+    clips = synthetic_clips(count, seed, shape, config)
+    if progress is not None:
+        clips = _watched(clips, count, progress)
+    writer = TrlWriter(out, fps=shape.fps, seed=seed, embed=embed, home=home)
+    train = (clip for _, clip in zip(range(num_train), clips, strict=False))
+    return writer.write("train", train) + writer.write("test", clips)
+
+
+def _watched(
+    clips: Iterator[LabelledClip], count: int, progress: Callable[[int, int], None]
+) -> Iterator[LabelledClip]:
+    for number, clip in enumerate(clips, start=1):
+        yield clip
+        progress(number, count)
+
+
+class TrlWriter:
+    """Writes the splits of a data set, and its card.
+
+    Args:
+        out: a folder, made where missing.
+        fps: frames per second of the videos.
+        seed: of the order of the rows.
+        tasks: of the questions to write.
+        embed, home: as in `write_trl_dataset`.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        *,
+        fps: float,
+        seed: int,
+        tasks: Iterable[str] = (*IMAGE_TASKS, *VIDEO_TASKS),
+        embed: bool = False,
+        home: str | Path | None = None,
+    ) -> None:
+        self.folder, self.home = Path(out), Path(home or out).absolute()
+        self.fps, self.tasks, self.embed = fps, frozenset(tasks), embed
+        self._rng = np.random.default_rng((seed, 21))
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        card = _CARD.format(
+            images=", ".join(IMAGE_TASKS),
+            videos=", ".join(VIDEO_TASKS),
+            place="in the rows" if embed else "files beside the rows, named by absolute paths",
+        )
+        (self.folder / "README.md").write_text(card, encoding="utf-8")
+
+    def write(self, split: str, clips: Iterable[LabelledClip]) -> int:
+        """Writes the conversations about some clips as a split and says how many there are."""
+        count = 0
+        waiting: list[Example] = []
+        with pq.ParquetWriter(self.folder / "data" / f"{split}.parquet", FEATURES.arrow_schema) as writer:
+            for number, clip in enumerate(clips, start=1):
+                waiting += self._examples(clip)
+                if number % _CLIPS_PER_GROUP == 0:
+                    count += self._write_group(writer, waiting)
+                    waiting = []
+            count += self._write_group(writer, waiting)
+        return count
+
+    def _write_group(self, writer: pq.ParquetWriter, examples: list[Example]) -> int:
+        shuffled = [examples[index] for index in self._rng.permutation(len(examples))]
+        writer.write_table(pa.Table.from_pylist(shuffled, schema=FEATURES.arrow_schema))
+        return len(examples)
+
+    def _examples(self, clip: LabelledClip) -> Iterator[Example]:
+        """Each question on a clip once: rows of one clip share those on the whole scene."""
+        video = self._write_video(clip)
+        picture = _jpeg(clip.frames[0])
+        asked = set()
+        for found in (example for row in clip.rows for example in task_examples(row)):
+            (name, value), task = next(iter(found["values"].items())), found["task"]
+            if task not in self.tasks or (task, value) in asked:
+                continue
+            asked.add((task, value))
+            is_image = task in IMAGE_TASKS
+            visual = {"type": "image"} if is_image else {"type": "video", "video": video}
+            question = DEFAULT_TASK_PROMPTS[task].replace("{" + name + "}", value)
+            yield {
+                "task": task,
+                "images": [{"bytes": picture, "path": None}] if is_image else [],
+                "messages": [
+                    {"role": "user", "content": [visual, {"type": "text", "text": question}]},
+                    {"role": "assistant", "content": [{"type": "text", "text": found["answer"]}]},
+                ],
+            }
+
+    def _write_video(self, clip: LabelledClip) -> str:
+        """What a message calls the clip's video."""
+        name = f"{clip.name}.mp4"
+        if not self.embed:
+            write_video(self.folder / "videos" / name, clip.frames, self.fps)
+            return str(self.home / "videos" / name)
+        with tempfile.TemporaryDirectory() as folder:
+            write_video(Path(folder) / name, clip.frames, self.fps)
+            return "data:video/mp4;base64," + base64.b64encode((Path(folder) / name).read_bytes()).decode()
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    Pictures.fromarray(frame).save(held, "JPEG", quality=JPEG_QUALITY)
+    return held.getvalue()
