@@ -74,7 +74,7 @@ def measure(boxes: np.ndarray, adapter: Path, sheets: Path | None) -> dict[str, 
 def main() -> None:
     """Checks, trains, measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets and overlays")
     parser.add_argument("--output", type=Path, help="JSON to write")

@@ -15,10 +15,11 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.video_io import VideoError
 from elysium.training.datasets.frame_sources import DatasetError
 
-from .mixture import INDEX, Mixture
+from .mixture import COPY, INDEX, Mixture
 from .sampling import TASKS, DrawPlan, Example, draw_example
 
 IGNORE = -100
+_COPIES_APART = 1_000_000  # more than there are epochs
 _VISUAL = ("pixel_values", "pixel_values_videos")
 # What broken data raises: our readers and decoders, PIL and PyAV beneath them, and boxes that no codec takes.
 BROKEN = (DatasetError, VideoError, OSError, ValueError, KeyError, TypeError)
@@ -85,7 +86,8 @@ class ElysiumCollator:
             try:
                 row = self.mixture.row(item)
                 where = row.where
-                epoch = item[INDEX] if self.mixture.streamed else self.epoch
+                # What makes a row that comes again another example: its place in a stream, or its copy and the epoch.
+                epoch = item[INDEX] if self.mixture.streamed else self.epoch + _COPIES_APART * item[COPY]
                 encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=epoch)))
             except TooLong as error:
                 if self.too_long == "error":

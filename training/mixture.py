@@ -1,7 +1,7 @@
 """Several sources as one data set, by weights: places in local ones, or rows streamed from the Hub.
 
-What the trainer shuffles, shards and resumes are places, `{"source": i, "index": j}`: no picture and no text is read
-before the collator looks a place up. Streamed sources give whole rows with pictures and videos undecoded.
+What the trainer shuffles, shards and resumes are places, `{"source": i, "index": j, "copy": k}`: no picture and no
+text is read before the collator looks a place up. Streamed sources give whole rows with pictures and videos undecoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from elysium.training.datasets.elysium_track import streamed_rows
 from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.datasets.rows import Row, RowSource, row_of_record
 
-SOURCE, INDEX = "source", "index"
+SOURCE, INDEX, COPY = "source", "index", "copy"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def mix(
     *,
     seed: int = 0,
     until: str = "all_exhausted",
+    at_least: int = 1,
 ) -> Mixture:
     """Local sources as one map-style data set.
 
@@ -64,6 +65,8 @@ def mix(
         seed: of the order.
         until: with weights, where an epoch ends: "all_exhausted", when every row of every source was drawn (rows of
             small sources come again), or "first_exhausted".
+        at_least: rows of an epoch; where there are fewer, all come again as copies, which are drawn from anew. Give it
+            a step's rows, so that a few videos fill a batch.
 
     Raises:
         DatasetError: no source, an empty one, or weights that do not fit.
@@ -83,9 +86,11 @@ def mix(
         for number, source in enumerate(sources)
     ]
     if weights is None or len(sources) == 1:
-        return Mixture(concatenate_datasets(tables), sources)
-    shares = _shares(weights, len(sources))
-    return Mixture(interleave_datasets(tables, shares, seed=seed, stopping_strategy=until), sources)
+        mixed = concatenate_datasets(tables)
+    else:
+        mixed = interleave_datasets(tables, _shares(weights, len(sources)), seed=seed, stopping_strategy=until)
+    copies = -(-at_least // len(mixed))
+    return Mixture(concatenate_datasets([mixed.add_column(COPY, [k] * len(mixed)) for k in range(copies)]), sources)
 
 
 def stream(

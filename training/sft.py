@@ -118,7 +118,8 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
     if len({weight is None for weight in weights}) > 1:
         raise DatasetError(f"all sources or none must have a weight, got {weights}; add the missing ones")
     sources = [open_source(spec) for spec in specs]
-    return mix(sources, None if weights[0] is None else weights, seed=training_args.seed)
+    step = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    return mix(sources, None if weights[0] is None else weights, seed=training_args.seed, at_least=step)
 
 
 def draw_plan(data_args: DataArguments, training_args: ElysiumSFTConfig) -> DrawPlan:

@@ -96,3 +96,13 @@ def test_patches_know_how_much_of_them_a_box_covers():
     assert covered[0, 2].tolist() == [0, 1, 0, 0] and covered[0, 3].tolist() == [0, 0.5, 0, 0]
     assert covered[0, :2].sum() == 0 and np.isnan(covered[1]).all()
     assert np.isnan(box_coverage(None, 3, 2)).all()
+
+
+def test_copies_of_a_row_give_other_examples_and_the_same_ones_again():
+    mixture = mix([ListRows("rows", [60], make_row)], at_least=6)
+    collator = ElysiumCollator(
+        mixture, tiny_processor(), DrawPlan(max_interval=5), max_length=None, too_long="drop", patches=GRID
+    )
+    batch = collator(list(mixture.dataset))
+    assert len({tuple(row.tolist()) for row in batch["input_ids"]}) > 3
+    assert torch.equal(collator(list(mixture.dataset))["input_ids"], batch["input_ids"])

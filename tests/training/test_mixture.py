@@ -126,3 +126,11 @@ def test_streams_are_endless_shuffled_by_seed_and_give_rows_with_undecoded_pictu
     both = stream([str(tmp_path / "tracks")] * 2, [3.0, 1.0], split="train", seed=3)
     drawn = [item["source"] for item, _ in zip(both.dataset, range(100), strict=False)]
     assert np.mean(drawn) == pytest.approx(0.25, abs=0.12)
+
+
+def test_a_few_rows_fill_a_step_as_copies_that_are_drawn_from_anew():
+    mixture = mix([source("a", 3)], at_least=8)
+    items = list(mixture.dataset)
+    assert len(items) == 9 and len({(item["index"], item["copy"]) for item in items}) == 9
+    assert [mixture.row(item) for item in items].count("a 1") == 3
+    assert {item["copy"] for item in mix([source("a", 9)], at_least=8).dataset} == {0}
