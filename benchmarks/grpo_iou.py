@@ -4,11 +4,13 @@ reward for the format alone.
     OMP_NUM_THREADS=1 python benchmarks/grpo_iou.py --output benchmarks/results/grpo.json
 
 Each run is `python -m elysium.training.grpo` with its recipe, and a seed of its own for the scenes of the training
-questions, the order and the sampling. The held-out questions are the same for all runs, of scenes like those that were
-trained on but from other banks of backgrounds and cut-outs; nothing was tuned on them. IoU is over the frames in which
-the object can be seen, a missing box counts 0; `sot` is measured from frame 2 on, since frame 1 is given. "Greedy" is
-the most likely answer, "sampled" one drawn at the recipe's temperature, which is what the reward sees. The last line
-is JSON.
+questions, their order and the sampling. The held-out questions are the same for all runs, and come from other banks of
+backgrounds and cut-outs; nothing was tuned on them. Three kinds: objects larger than those that the checkpoint was
+trained on, which the recipe is about; the sizes that it was trained on, and tracking, which show what it costs.
+
+IoU is over the frames in which the object can be seen, a missing box counts 0; `sot` is measured from frame 2 on, since
+frame 1 is given. "Greedy" is the most likely answer; "sampled" one drawn at the recipe's temperature, which is what the
+reward sees. "Complete" is the share of answers that earn the format's reward. The last line is JSON.
 """
 
 import argparse
