@@ -1,5 +1,7 @@
 """`elysium.training.sft` end to end on a model of a second: recipes, stages, frozen parts, streams, broken data."""
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from miniatures import build_elysium_track
 from row_miniatures import build_llava_pretrain
 from safetensors.torch import load_file
 from tiny import save_tiny_checkpoint
+from trl import TrlParser
 
 from elysium.tracking.tracker import Tracker
 from elysium.training import sft
+from elysium.training.datasets.catalogue import SOURCES
+from elysium.training.sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from elysium.training.sft_trainer import DROPPED_FILE, part_name, selector_loss
 
 RECIPES = Path(sft.__file__).parent / "recipes"
@@ -180,3 +185,20 @@ def test_a_recipe_that_cannot_be_trained_is_refused_in_one_line(changes, message
     with pytest.raises(SystemExit, match=message):
         run(None, tmp_path / "run", **({"model": str(checkpoint)} | changes))
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["stage1a_align", "stage1b_pretrain", "stage2a_instruct", "stage2b_long", "lora", "tiny_cpu"]
+)
+def test_a_recipe_names_only_what_the_trainer_reads_and_is_headed_by_its_command(name):
+    path = RECIPES / f"{name}.yaml"
+    assert f"training/recipes/{name}.yaml" in path.read_text().partition("model:")[0]
+    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
+    model, data, training = parser.parse_args_and_config(
+        ["--config", str(path), "--use_cpu", "true", "--bf16", "false"]
+    )
+    named = set(yaml.safe_load(path.read_text()))
+    assert named <= {field.name for kind in (model, data, training) for field in dataclasses.fields(kind)}
+    for spec in data.sources:
+        known = inspect.signature(SOURCES[spec["source"]]).parameters
+        assert set(spec) - {"source", "weight"} <= set(known)

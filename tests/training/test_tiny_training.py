@@ -23,7 +23,9 @@ from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
 from elysium.training.tiny_losses import TinyTrainingModel
 
-RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+# Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
+STAGES = ("images", "vision", "clips", "windows", "glimpses")
+RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
     clips_per_batch={1: 2, 3: 2},
