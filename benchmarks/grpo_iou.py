@@ -8,9 +8,9 @@ questions, their order and the sampling. The held-out questions are the same for
 backgrounds and cut-outs; nothing was tuned on them. Three kinds: objects larger than those that the checkpoint was
 trained on, which the recipe is about; the sizes that it was trained on, and tracking, which show what it costs.
 
-IoU is over the frames in which the object can be seen, a missing box counts 0; `sot` is measured from frame 2 on, since
-frame 1 is given. "Greedy" is the most likely answer; "sampled" one drawn at the recipe's temperature, which is what the
-reward sees. "Complete" is the share of answers that earn the format's reward. The last line is JSON.
+IoU is over the frames in which the object can be seen, a missing box counts 0; `sot` is measured from frame 2 on,
+since frame 1 is given. "Greedy" is the most likely answer; "sampled" one drawn at the recipe's temperature, which is
+what the reward sees. "Complete" is the share of answers that earn the format's reward. The last line is JSON.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     """Trains, measures, prints a table and a line of JSON."""
     parser = argparse.ArgumentParser(description="Measures GRPO on held-out questions, before and after.")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs for each reward")
-    parser.add_argument("--questions", type=int, default=400, metavar="N", help="held-out questions of each kind")
+    parser.add_argument("--questions", type=int, default=300, metavar="N", help="held-out questions of each kind")
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("overrides", nargs="*", help="further arguments of the runs, behind --")
     arguments = parser.parse_args(argv)
