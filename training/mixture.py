@@ -54,17 +54,15 @@ def mix(
     weights: Sequence[float] | None = None,
     *,
     seed: int = 0,
-    until: str = "all_exhausted",
     at_least: int = 1,
 ) -> Mixture:
     """Local sources as one map-style data set.
 
     Args:
         sources: at least one, none empty.
-        weights: how often each is drawn from; None takes every row of every source once.
+        weights: how often each is drawn from, until every row of every source was (rows of small sources come again);
+            None takes every row of every source once.
         seed: of the order.
-        until: with weights, where an epoch ends: "all_exhausted", when every row of every source was drawn (rows of
-            small sources come again), or "first_exhausted".
         at_least: rows of an epoch; where there are fewer, all come again as copies, which are drawn from anew. Give it
             a step's rows, so that a few videos fill a batch.
 
@@ -88,7 +86,9 @@ def mix(
     if weights is None or len(sources) == 1:
         mixed = concatenate_datasets(tables)
     else:
-        mixed = interleave_datasets(tables, _shares(weights, len(sources)), seed=seed, stopping_strategy=until)
+        mixed = interleave_datasets(
+            tables, _shares(weights, len(sources)), seed=seed, stopping_strategy="all_exhausted"
+        )
     copies = -(-at_least // len(mixed))
     return Mixture(concatenate_datasets([mixed.add_column(COPY, [k] * len(mixed)) for k in range(copies)]), sources)
 

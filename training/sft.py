@@ -109,6 +109,7 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
             raise ValueError("a stream has no end, so max_steps must be above 0, got none; say how long to train")
         return stream(
             data_args.stream,
+            data_args.stream_weights or None,
             split=data_args.stream_split,
             seed=training_args.seed,
             buffer=data_args.stream_buffer,

@@ -71,6 +71,7 @@ class DataArguments:
         data: sources, each `{"source": NAME, "path": …, "weight": …}` with the options of the catalogue
             (`training/datasets/catalogue.py`); weights in all of them or in none.
         stream: Hub ids to stream from instead; needs max_steps.
+        stream_weights: how often each is drawn from; equal by default.
         stream_split: split of each.
         stream_buffer: rows of a stream that are shuffled among one another.
         eval_data: sources that are held out.
@@ -87,6 +88,7 @@ class DataArguments:
 
     data: list[str] = field(default_factory=list)
     stream: list[str] = field(default_factory=list)
+    stream_weights: list[float] = field(default_factory=list)
     stream_split: str = "train"
     stream_buffer: int = 1000
     eval_data: list[str] = field(default_factory=list)
