@@ -61,6 +61,32 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 …; by default a GPU where there is one.")
 ]
+# What `--zoom` means without a factor.
+ZOOM = "2"
+
+
+def check_zoom(zoom: float | None) -> float | None:
+    """The factor, before anything is opened or loaded.
+
+    Raises:
+        typer.BadParameter: below 1, or not finite.
+    """
+    from elysium.tracking.windows import WindowRule
+
+    try:
+        return WindowRule(zoom=zoom).zoom
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+ZoomOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="[FACTOR]",
+        callback=check_zoom,
+        help=f"Show a square around the last box, FACTOR ({ZOOM}) times the object's side: for small objects.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
 
 
@@ -85,6 +111,7 @@ def track(
         Path | None, typer.Option(metavar="OUT.json|.csv|.txt", help="Boxes; .txt is MOTChallenge.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
+    zoom: ZoomOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -93,7 +120,7 @@ def track(
     Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here.
     """
     outputs = Outputs(output, boxes, sheet)
-    return run_track(video, text or [], box or [], outputs, model=model, device=device, as_json=as_json)
+    return run_track(video, text or [], box or [], outputs, model=model, device=device, zoom=zoom, as_json=as_json)
 
 
 @app.command()
@@ -180,6 +207,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
     window_frames: Annotated[int, typer.Option(min=2, metavar="T", help="Frames that the model sees at once.")] = 8,
     reground: Annotated[bool, typer.Option("--reground", help="Ask by words in every window.")] = False,
+    zoom: ZoomOption = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="B", help="Questions that go through at once.")] = 8,
     wordnet: Annotated[Path | None, typer.Option(metavar="DIR", help="WordNet's files, for METEOR.")] = None,
     judge_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible judge of answers.")] = None,
@@ -202,6 +230,7 @@ def evaluate(
         device=device,
         window_frames=window_frames,
         reground=reground,
+        zoom=zoom,
         limit=limit,
         batch_size=batch_size,
         wordnet=wordnet,
@@ -347,10 +376,22 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
         Image.fromarray(picture).save(temporary)
 
 
+def fill_zoom(args: list[str]) -> list[str]:
+    """The arguments with a factor behind every ``--zoom``: typer has no option whose value may be left out.
+
+    >>> fill_zoom(["a.mp4", "--zoom", "--json"]), fill_zoom(["a.mp4", "--zoom", "3"])
+    (['a.mp4', '--zoom', '2', '--json'], ['a.mp4', '--zoom', '3'])
+    """
+    filled: list[str] = []
+    for arg, following in zip(args, [*args, "--"][1:], strict=True):
+        filled += [arg, ZOOM] if arg == "--zoom" and following.startswith("--") else [arg]
+    return filled
+
+
 def run(args: list[str]) -> int:
     """Runs a command line and returns its exit code; errors are printed as one line."""
     try:
-        return int(app(args=args or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
+        return int(app(args=fill_zoom(args) or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:

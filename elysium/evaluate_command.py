@@ -40,6 +40,7 @@ class EvaluateOptions:
     device: str | None
     window_frames: int
     reground: bool
+    zoom: float | None
     limit: int | None
     batch_size: int
     wordnet: Path | None
@@ -182,6 +183,7 @@ def _peers(options: EvaluateOptions) -> "list[Peer]":
             load=partial(load_tracker, model, options.device),
             window_frames=options.window_frames,
             reground=options.reground,
+            zoom=options.zoom,
         )
         for model in models
     ]

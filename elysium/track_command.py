@@ -81,6 +81,7 @@ def run_track(
     *,
     model: str,
     device: str | None,
+    zoom: float | None,
     as_json: bool,
 ) -> int:
     """The whole command; returns its exit code.
@@ -107,7 +108,7 @@ def run_track(
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
     tracker = load_tracker(model, device)
-    result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames)
+    result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames, zoom)
     if interrupted:
         return _keep_finished(result, outputs, as_json=as_json)
     _write(result, video, outputs, as_json=as_json)
@@ -115,11 +116,16 @@ def run_track(
 
 
 def _follow(
-    tracker: "Tracker", video: Path, words: list[str], boxes_xyxy_px: list[Box], num_frames: int | None
+    tracker: "Tracker",
+    video: Path,
+    words: list[str],
+    boxes_xyxy_px: list[Box],
+    num_frames: int | None,
+    zoom: float | None,
 ) -> "tuple[TrackingResult, bool]":
     """Tracks to the end of the video or to Ctrl-C; what is finished, and whether it was interrupted."""
     interrupted = False
-    with tracker.iter_track(video, words or None, box_xyxy_px=boxes_xyxy_px or None) as run:
+    with tracker.iter_track(video, words or None, box_xyxy_px=boxes_xyxy_px or None, zoom=zoom) as run:
         try:
             with frame_progress("Tracking", num_frames) as progress:
                 for _ in run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.tracking.windows import WindowRule
 from elysium.training.datasets.records import TrackingSequence
 
 from .benchmark_list import Task
@@ -91,13 +92,21 @@ class ElysiumPeer(Peer):
         load: loads it, when the first sequence is asked for.
         window_frames: frames that the model sees at once.
         reground: ask by words in every window.
+        zoom: show a square around the last box, this many times the object's side; None shows whole frames.
+
+    Raises:
+        ValueError: settings that `WindowRule` refuses.
     """
 
     model: str
     load: "Callable[[], Tracker]"
     window_frames: int = 8
     reground: bool = False
+    zoom: float | None = None
     kind = "elysium"
+
+    def __post_init__(self) -> None:
+        WindowRule(self.window_frames, reground=self.reground, zoom=self.zoom)  # before data and model are opened
 
     @property
     def origin(self) -> str:
@@ -107,7 +116,7 @@ class ElysiumPeer(Peer):
     @property
     def settings(self) -> dict[str, object]:
         """The checkpoint, by name and content, and how it is asked."""
-        asked = {"window_frames": self.window_frames, "reground": self.reground}
+        asked = {"window_frames": self.window_frames, "reground": self.reground, "zoom": self.zoom}
         return super().settings | {"weights": weights_fingerprint(self.model)} | asked
 
     def can_do(self, task: Task) -> bool:
@@ -129,6 +138,7 @@ class ElysiumPeer(Peer):
             fps=_FPS,
             window_frames=self.window_frames,
             reground=self.reground,
+            zoom=self.zoom,
         )
         return result.tracks[0].boxes_xyxy_px
 

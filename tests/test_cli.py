@@ -149,6 +149,25 @@ def test_several_objects_get_a_track_each(workplace, seeing, capsys):
     assert names(workplace) == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "zoom"), [([], None), (["--zoom"], 2.0), (["--zoom", "3.5"], 3.5), (["--zoom=3"], 3.0)]
+)
+def test_zoom_goes_to_the_tracker_and_is_two_without_a_factor(workplace, seeing, monkeypatch, typed, zoom):
+    used = []
+
+    class Listening(Tracker):
+        def iter_track(self, video, text=None, **options):
+            used.append(options["zoom"])
+            return super().iter_track(video, text, **options)
+
+    tracker = Listening(SeeingModel(tiny_model(), tiny_processor()), tiny_processor())
+    monkeypatch.setattr(track_command, "load_tracker", lambda *_: tracker)
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, *typed, "--boxes", "a.json"]) == 0
+    assert used == [zoom]
+    _, true_boxes = squares(20, STARTS, width=WIDTH, height=HEIGHT, side=32)
+    assert np.abs(load_tracking_result("a.json").tracks[0].boxes_xyxy_px - true_boxes["red"]).max() < 6
+
+
 @pytest.mark.parametrize("suffix", ["csv", "txt"])
 def test_the_suffix_chooses_the_format_of_the_boxes(workplace, seeing, suffix):
     assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", f"a.{suffix}"]) == 0
@@ -357,6 +376,17 @@ def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model,
         (["track", "../clip.mp4", "--text", "a", "--output", "a.avi"], ".mp4"),
         (["track", "../clip.mp4", "--text", "a", "--output", "../clip.mp4"], "another file than the input"),
         (["track", "../clip.mp4", "--text", "a", "--sheet", "a.jpg"], ".png"),
+        (
+            ["track", "../clip.mp4", "--text", "a", "--zoom", "0.5"],
+            "zoom must be a finite number of 1 or more, got 0.5",
+        ),
+        (["track", "../clip.mp4", "--text", "a", "--zoom", "-1"], "zoom must be a finite number of 1 or more, got -1"),
+        (
+            ["track", "../clip.mp4", "--text", "a", "--zoom", "nan"],
+            "zoom must be a finite number of 1 or more, got nan",
+        ),
+        (["track", "../clip.mp4", "--text", "a", "--zoom", "much"], "--zoom"),
+        (["track", "--text", "a", "--zoom", "../clip.mp4"], "--zoom"),
         (["ground", "../picture.png", "--text", "a", "--output", "../picture.png"], "another file than the input"),
         (["track", "../clip.mp4", "--txt", "a"], "--txt"),
         (["trakc", "../clip.mp4"], "track"),

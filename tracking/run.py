@@ -9,6 +9,7 @@ from typing import Literal
 from elysium.processing.structures import TrackingResult
 
 from .answering import Answerer
+from .crop import Crop
 from .session import FrameResult, TrackingSession, WindowRequest
 from .streams import FrameStream
 
@@ -26,6 +27,7 @@ class WindowResult:
         frame_indices: the frames that the model saw, in its order.
         answer: what the model said, word for word.
         frames: the frames that the window finished, in order.
+        crop: the square of the frames that the model saw and speaks of, None where it saw whole frames.
     """
 
     track_id: int
@@ -34,6 +36,7 @@ class WindowResult:
     frame_indices: tuple[int, ...]
     answer: str
     frames: tuple[FrameResult, ...]
+    crop: Crop | None = None
 
 
 class TrackingRun:
@@ -156,8 +159,9 @@ def answer_all(answerer: Answerer, asked: list[Asked]) -> list[WindowResult]:
     for (session, request), (answer, readings, scores) in zip(asked, replies, strict=True):
         window_idx = session.num_windows
         frames = tuple(session.accept(readings, scores))
+        seen = request.frame_indices
         finished.append(
-            WindowResult(session.track_id, window_idx, request.task, request.frame_indices, answer.text, frames)
+            WindowResult(session.track_id, window_idx, request.task, seen, answer.text, frames, request.crop)
         )
     return finished
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from elysium.processing.boxes_elysium import BoxReading, norm_to_px, px_to_norm
 from elysium.processing.structures import Track, check_box_xyxy_px
 
+from .crop import Crop
 from .windows import WindowPlan, WindowRule, plan_window
 
 Box = tuple[float, float, float, float]
@@ -67,11 +68,12 @@ class WindowRequest:
 
     Args:
         task: "sot" (the box of the first frame is given) or "rsot" (words are given).
-        frames: T pictures, uint8 RGB of shape `(H, W, 3)`.
+        frames: T pictures, uint8 RGB of shape `(H, W, 3)`; with a crop, of its shape.
         frame_indices: T indices in the video.
         text: the words, for "rsot".
-        box_xyxy_norm: the box in the window's first frame, 0..1, for "sot".
+        box_xyxy_norm: the box in the window's first picture as it is shown, 0..1, for "sot".
         plan: which frames of the stream these are.
+        crop: the square of the frames that is shown, None where whole frames are; answers are in shares of it.
     """
 
     task: Literal["sot", "rsot"]
@@ -80,6 +82,7 @@ class WindowRequest:
     text: str | None
     box_xyxy_norm: Box | None
     plan: WindowPlan
+    crop: Crop | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -223,7 +226,7 @@ class TrackingSession:
         The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
 
         Args:
-            readings: one for each frame of the window.
+            readings: one for each frame of the window, with boxes in shares of the pictures that were shown.
             scores: one for each frame, 0..1; read where the reading has a box.
 
         Raises:
@@ -242,7 +245,8 @@ class TrackingSession:
         finished: list[FrameResult] = []
         for reading, score in zip(readings[num_overlap:], scores[num_overlap:], strict=True):
             held = self._waiting[len(finished)]
-            result, box_xyxy_norm = self._finish(held, reading, score)
+            found = reading if request.crop is None else request.crop.reading_in_picture(reading)
+            result, box_xyxy_norm = self._finish(held, found, score)
             finished.append(result)
             if box_xyxy_norm is not None:
                 self._seen = held, box_xyxy_norm
@@ -275,13 +279,19 @@ class TrackingSession:
         unseen = list(self._waiting)[: plan.num_unseen]
         held = unseen if plan.handed_on is None else [self._held_at(plan.handed_on), *unseen]
         by_box = plan.ask == "box"
+        box = self._known_box() if by_box else None
+        crop = None
+        if self.rule.zoom is not None and box is not None and plan.box_is_new:
+            crop = Crop.around(box, self.rule.zoom, self.width, self.height)
+        images = [frame.image for frame in held]
         return WindowRequest(
             task="sot" if by_box else "rsot",
-            frames=tuple(frame.image for frame in held),
+            frames=tuple(images if crop is None else map(crop.cut, images)),
             frame_indices=tuple(frame.frame_idx for frame in held),
             text=None if by_box else self.text,
-            box_xyxy_norm=self._known_box() if by_box else None,
+            box_xyxy_norm=box if crop is None or box is None else crop.from_picture(box),
             plan=plan,
+            crop=crop,
         )
 
     def _held_at(self, position: int) -> _Held:

@@ -140,6 +140,7 @@ class Tracker:
         window_frames: int = 8,
         reask_after: int = 8,
         reground: bool = False,
+        zoom: float | None = None,
         progress: Progress | None = None,
     ) -> TrackingResult:
         """Follows one or several objects through a video, to its end.
@@ -153,12 +154,15 @@ class Tracker:
             window_frames: frames that the model sees at once; windows overlap by one.
             reask_after: an object last seen more frames ago than this is asked for by its words again.
             reground: ask by words in every window instead of handing on the last box (the public code's way).
+            zoom: show a square around the last known box, this many times the object's side, such as 2 (for small
+                objects). Whole frames are shown before there is a box and after the object was lost.
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: empty words, a box that is not inside the picture, or neither words nor box.
+            ValueError: empty words, a box that is not inside the picture, neither words nor box, or settings of
+                windows that `WindowRule` refuses.
         """
         run = self.iter_track(
             video,
@@ -168,6 +172,7 @@ class Tracker:
             window_frames=window_frames,
             reask_after=reask_after,
             reground=reground,
+            zoom=zoom,
         )
         with run:
             for _ in run:
@@ -185,13 +190,14 @@ class Tracker:
         window_frames: int = 8,
         reask_after: int = 8,
         reground: bool = False,
+        zoom: float | None = None,
     ) -> TrackingRun:
         """As `track`, but yields a `WindowResult` whenever a window is finished.
 
         The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, so
         that whoever catches Ctrl-C keeps the finished windows.
         """
-        rule = WindowRule(window_frames, reask_after, reground)
+        rule = WindowRule(window_frames, reask_after, reground, zoom)
         return self._open_run(video, object_prompts(text, box_xyxy_px), rule, fps)
 
     def track_many(
@@ -202,18 +208,19 @@ class Tracker:
         window_frames: int = 8,
         reask_after: int = 8,
         reground: bool = False,
+        zoom: float | None = None,
     ) -> list[TrackingResult]:
         """Tracks one object in each of many videos, whose windows share the model's batches.
 
         Args:
             items: pairs of a video and words, a box, or an `ObjectPrompt`; taken one by one, so that no more than
                 ``batch_size`` videos are open.
-            fps, window_frames, reask_after, reground: as in `track`.
+            fps, window_frames, reask_after, reground, zoom: as in `track`.
 
         Returns:
             One result for each pair, in their order.
         """
-        rule = WindowRule(window_frames, reask_after, reground)
+        rule = WindowRule(window_frames, reask_after, reground, zoom)
         runs = (self._open_run(video, [_as_prompt(prompt)], rule, fps) for video, prompt in items)
         return finish_together(self._answerer, runs, at_once=self._answerer.batch_size)
 

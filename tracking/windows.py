@@ -14,21 +14,25 @@ Ask = Literal["box", "text"]
 
 @dataclass(frozen=True)
 class WindowRule:
-    """How a stream of frames is cut into windows.
+    """How a stream of frames is cut into windows, and what of the frames is shown.
 
     Args:
         window_frames: most frames in one window, 2 or more; the windows overlap by one frame.
         reask_after: an object that was last seen more than this many frames ago is asked for by words again,
             where there are words.
         reground: ask by words in every window instead of handing on a box (the public code's way).
+        zoom: show a square around the last known box: this many times the side of a square of the box's area. None
+            shows whole frames.
 
     Raises:
-        ValueError: fewer than 2 frames in a window, or ``reask_after`` below 1.
+        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` below 1 or not finite, or both
+            ``zoom`` and ``reground``.
     """
 
     window_frames: int = 8
     reask_after: int = 8
     reground: bool = False
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         if self.window_frames < 2:
@@ -40,6 +44,16 @@ class WindowRule:
             raise ValueError(
                 f"reask_after must be 1 or more, got {self.reask_after}; "
                 "at 1 the object is asked for by words as soon as the last frame of a window has no box"
+            )
+        if self.zoom is not None and not 1 <= self.zoom < math.inf:
+            raise ValueError(
+                f"zoom must be a finite number of 1 or more, got {self.zoom}; 2 shows a square of twice the object's "
+                "side, and without zoom whole frames are shown"
+            )
+        if self.zoom is not None and self.reground:
+            raise ValueError(
+                f"zoom must have a box to look around, got {self.zoom} together with reground, which asks by words in "
+                "every window; leave one of them out"
             )
 
 
@@ -68,6 +82,15 @@ class WindowPlan:
         """
         unseen = tuple(range(self.first_unseen, self.first_unseen + self.num_unseen))
         return unseen if self.handed_on is None else (self.handed_on, *unseen)
+
+    @property
+    def box_is_new(self) -> bool:
+        """Whether a box is given and no frame was passed since: the object is still near it.
+
+        >>> [WindowPlan("box", seen, first_unseen=8, num_unseen=7).box_is_new for seen in (7, 4)]
+        [True, False]
+        """
+        return self.ask == "box" and self.handed_on in (None, self.first_unseen - 1)
 
 
 def count_windows(num_frames: int, window_frames: int = 8) -> int:

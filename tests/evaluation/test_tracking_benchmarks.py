@@ -179,6 +179,29 @@ def test_a_finished_sequence_is_not_tracked_again_and_other_settings_are_refused
     assert "window_frames: 8 before, 4 now); choose another --output" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_zoom_goes_to_the_tracker_and_is_one_of_the_settings(seeing, tmp_path, monkeypatch, capsys):
+    used, track = [], Tracker.track
+    monkeypatch.setattr(Tracker, "track", lambda self, *a, **o: used.append(o["zoom"]) or track(self, *a, **o))
+    arguments = ["lasot", "--data", build_lasot(tmp_path / "data"), "--output", tmp_path / "out", "--model", "seeing"]
+    assert evaluate(*arguments, "--zoom") == 0
+    assert used == [2.0] * 3
+    assert report_of(tmp_path / "out")["trackers"]["seeing"]["ao"] > 75
+    assert evaluate(*arguments) == 1
+    assert "zoom: 2.0 before, None now" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "message"),
+    [
+        (["--zoom", "0.5"], 2, "zoom must be a finite number of 1 or more, got 0.5"),
+        (["--zoom", "--reground"], 1, "zoom must have a box to look around, got 2.0 together with reground"),
+    ],
+)
+def test_a_wrong_zoom_is_refused_before_anything_is_opened(tmp_path, capsys, typed, code, message):
+    assert evaluate("lasot", "--data", tmp_path / "none", "--output", tmp_path / "out", *typed) == code
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
 def without_speed(report: dict) -> dict:
     """What must not depend on how a run was made."""
     trackers = {

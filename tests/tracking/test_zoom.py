@@ -1,0 +1,360 @@
+"""The closer look: squares around the last box, the way of boxes into them and back, and tracking with them."""
+
+import math
+import weakref
+from functools import cache
+
+import numpy as np
+import pytest
+from seeing_model import SeeingModel, squares
+from tiny import tiny_model as build_model
+from tiny import tiny_processor as build_processor
+from transformers import pipeline
+
+from elysium.evaluation.overlap import paired_iou
+from elysium.processing.boxes_elysium import BoxReading, format_frames, parse_frames
+from elysium.processing.structures import VideoClip
+from elysium.tracking.answering import Answer
+from elysium.tracking.crop import Crop
+from elysium.tracking.run import TrackingRun
+from elysium.tracking.session import ObjectPrompt, TrackingSession
+from elysium.tracking.streams import open_stream
+from elysium.tracking.tracker import Tracker
+from elysium.tracking.windows import WindowRule
+
+tiny_model, tiny_processor = cache(build_model), cache(build_processor)
+
+WIDTH, HEIGHT = 640, 480
+BOX = (300.0, 200.0, 308.0, 206.0)
+STARTS = {"red": (2, 4), "green": (10, 28)}
+
+
+def norm(box_xyxy_px, width=WIDTH, height=HEIGHT):
+    return tuple(value / size for value, size in zip(box_xyxy_px, (width, height) * 2, strict=True))
+
+
+def picture_with(box_xyxy_px):
+    """A black picture with a white rectangle of whole pixels."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    x1, y1, x2, y2 = map(int, box_xyxy_px)
+    picture[y1:y2, x1:x2] = 255
+    return picture
+
+
+def bright_box(picture):
+    """The box around the bright pixels, in shares of the picture; None where there are none."""
+    rows, columns = np.nonzero(picture[..., 0] > 127)
+    if not len(rows):
+        return None
+    edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    return norm(edges, picture.shape[1], picture.shape[0])
+
+
+# --- the square ---
+def random_crops():
+    """Random boxes in random pictures with the squares around them, which are smaller than the picture."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        width, height = rng.integers(64, 4000, 2).tolist()
+        low = rng.uniform(0, 0.98, 2)
+        high = np.minimum(1, low + np.exp(rng.uniform(np.log(1e-3), 0, 2)))
+        box = (*low.tolist(), *high.tolist())
+        crop = Crop.around(box, float(rng.uniform(1, 4)), width, height)
+        if crop is not None:
+            yield crop, box
+
+
+def test_the_way_into_a_square_and_back_is_exact():
+    rng = np.random.default_rng(1)
+    crops = list(random_crops())
+    assert len(crops) > 500
+    for crop, box in crops:
+        size = np.array([crop.width, crop.height] * 2)
+        back = np.array(crop.to_picture(crop.from_picture(box)))
+        assert np.abs((back - box) * size).max() < 1e-6
+        inside = rng.random(4)
+        assert np.abs(np.array(crop.from_picture(crop.to_picture(tuple(inside)))) - inside).max() * crop.side < 1e-6
+
+
+def test_the_box_lies_whole_in_its_square_which_is_smaller_than_the_picture():
+    for crop, box in random_crops():
+        shown = crop.from_picture(box)
+        assert min(shown) >= 0
+        assert max(shown) <= 1
+        assert crop.side**2 <= crop.width * crop.height + 2 * crop.side
+
+
+@pytest.mark.parametrize(
+    ("size", "zoom", "side"),
+    [
+        ((40, 40), 2, 80),
+        ((80, 20), 2, 112),  # 1.4 of the longer side
+        ((80, 45), 2, 120),
+        ((45, 80), 3, 180),
+        ((4, 3), 2, 16),  # the least
+    ],
+)
+def test_the_side_is_by_area_with_room_for_long_boxes(size, zoom, side):
+    box = norm((200, 200, 200 + size[0], 200 + size[1]))
+    assert Crop.around(box, zoom, WIDTH, HEIGHT).side == side
+
+
+def test_a_box_as_large_as_the_picture_gets_no_square():
+    assert Crop.around((0.0, 0.0, 1.0, 1.0), 1, WIDTH, HEIGHT) is None
+    assert Crop.around((0.2, 0.2, 0.8, 0.8), 2, WIDTH, HEIGHT) is None
+
+
+def test_an_object_is_where_it_should_be_in_the_square():
+    box = (100, 60, 120, 80)
+    crop = Crop.around(norm(box), 2, WIDTH, HEIGHT)
+    assert crop == Crop(90, 50, 40, WIDTH, HEIGHT)
+    shown = crop.cut(picture_with(box))
+    assert shown.shape == (40, 40, 3)
+    assert bright_box(shown) == (0.25, 0.25, 0.75, 0.75)
+    assert crop.from_picture(norm(box)) == pytest.approx((0.25, 0.25, 0.75, 0.75))
+
+
+@pytest.mark.parametrize(("left", "top"), [(-7, -9), (-7, 300), (620, -30), (615, 455), (250, 100)])
+def test_beyond_the_picture_its_edge_goes_on(left, top):
+    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    padded = np.pad(picture, ((60, 60), (60, 60), (0, 0)), mode="edge")
+    cut = Crop(left, top, 50, WIDTH, HEIGHT).cut(picture)
+    np.testing.assert_array_equal(cut, padded[top + 60 : top + 110, left + 60 : left + 110])
+
+
+def test_an_answer_is_clipped_to_the_picture():
+    crop = Crop(-20, 440, 80, WIDTH, HEIGHT)
+    found = crop.reading_in_picture(BoxReading(1, "ok", (0.1, 0.25, 0.5, 0.75)))
+    assert found.status == "ok"
+    assert np.array(found.box_xyxy_norm) * ([WIDTH, HEIGHT] * 2) == pytest.approx([0, 460, 20, 480])
+
+
+@pytest.mark.parametrize("box", [(0.1, 0.1, 0.25, 0.4), (0.3, 0.6, 0.9, 0.9), (0.1, 0.3, 0.25 + 1e-9, 0.4)])
+def test_an_answer_beyond_the_picture_is_empty(box):
+    found = Crop(-20, 440, 80, WIDTH, HEIGHT).reading_in_picture(BoxReading(1, "ok", box))
+    assert (found.status, found.box_xyxy_norm) == ("empty", None)
+
+
+def test_what_is_no_box_stays_as_it_was_read():
+    reading = BoxReading(2, "absent", text="none")
+    assert Crop(0, 0, 80, WIDTH, HEIGHT).reading_in_picture(reading) is reading
+
+
+# --- a session: which windows are cut ---
+def session(prompt=None, **rule):
+    rule = WindowRule(**({"zoom": 4.0} | rule))
+    return TrackingSession(prompt or ObjectPrompt(box_xyxy_px=BOX), width=WIDTH, height=HEIGHT, rule=rule)
+
+
+def follow(tracked, pictures, hidden=()):
+    """A model that is right in whole percent of what it is shown; gives the windows that it was asked."""
+    requests = []
+    for position, picture in enumerate(pictures):
+        tracked.feed(picture, timestamp_s=position / 10)
+        final = position == len(pictures) - 1
+        while (request := tracked.next_window(final=final)) is not None:
+            requests.append(request)
+            shown = zip(request.frames, request.frame_indices, strict=True)
+            boxes = [None if frame in hidden else bright_box(image) for image, frame in shown]
+            tracked.accept(parse_frames(format_frames(boxes), len(request)), [0.5] * len(request))
+    return requests
+
+
+def moving(num_frames):
+    """Pictures with a white rectangle of 8 x 6 pixels that moves by a pixel a frame, and its boxes (T, 4)."""
+    boxes = np.array([np.array(BOX) + [i, -i, i, -i] for i in range(num_frames)])
+    return [picture_with(box) for box in boxes], boxes
+
+
+def test_a_tiny_object_is_followed_far_finer_than_in_whole_frames():
+    pictures, boxes = moving(40)
+    errors, overlaps = {}, {}
+    for zoom in (None, 4.0):
+        tracked = session(zoom=zoom)
+        follow(tracked, pictures)
+        found = tracked.track().boxes_xyxy_px
+        errors[zoom] = np.abs(found - boxes)[1:].max()
+        overlaps[zoom] = paired_iou(found, boxes)[1:].mean()
+    # Half a percent of 640 pixels, and of a square of 28 pixels.
+    assert 2 < errors[None] < 3.3
+    assert errors[4.0] < 0.2
+    assert overlaps[None] < 0.6
+    assert overlaps[4.0] > 0.94
+
+
+def test_each_window_is_a_square_around_the_last_box_of_the_one_before():
+    pictures, boxes = moving(15)
+    first, second = follow(session(), pictures)
+    assert first.crop == Crop.around(norm(BOX), 4.0, WIDTH, HEIGHT)
+    assert {image.shape for image in first.frames} == {(first.crop.side, first.crop.side, 3)}
+    assert first.box_xyxy_norm == first.crop.from_picture(norm(BOX))
+    assert second.frame_indices[0] == 7
+    middle = (second.crop.left + second.crop.side / 2, second.crop.top + second.crop.side / 2)
+    assert middle == pytest.approx(((boxes[7, 0] + boxes[7, 2]) / 2, (boxes[7, 1] + boxes[7, 3]) / 2), abs=1)
+
+
+def test_without_zoom_the_frames_are_shown_as_they_are():
+    pictures, _ = moving(15)
+    requests = follow(session(zoom=None), pictures)
+    for request in requests:
+        assert request.crop is None
+        assert all(
+            image is pictures[frame] for image, frame in zip(request.frames, request.frame_indices, strict=True)
+        )
+    assert requests[0].box_xyxy_norm == norm(BOX)
+
+
+def test_words_look_at_whole_frames_until_there_is_a_box():
+    pictures, _ = moving(22)
+    requests = follow(session(ObjectPrompt("the white thing")), pictures, hidden=range(5))
+    assert [(request.task, request.crop is None) for request in requests] == [
+        ("rsot", True),
+        ("sot", False),
+        ("sot", False),
+    ]
+
+
+@pytest.mark.parametrize("words", [None, "the white thing"])
+def test_a_lost_object_is_looked_for_in_whole_frames(words):
+    pictures, boxes = moving(50)
+    hidden = range(6, 24)
+    tracked = session(ObjectPrompt(words, BOX))
+    requests = follow(tracked, pictures, hidden)
+    # Found again in frame 24: from then on it is near its last box.
+    expected = [(0, "sot", True), (5, "sot", False)]
+    expected += [(15, "rsot", False), (23, "rsot", False)] if words else [(5, "sot", False), (5, "sot", False)]
+    got = [(request.frame_indices[0], request.task, request.crop is not None) for request in requests]
+    assert got[:4] == expected
+    assert all(zoomed for _, _, zoomed in got[4:])
+    assert requests[1].box_xyxy_norm == pytest.approx(norm(boxes[5]), abs=0.2 / HEIGHT)
+    assert [i for i, valid in enumerate(tracked.track().valid) if not valid] == list(hidden)
+
+
+def test_an_object_at_the_edge_is_followed_although_the_square_leaves_the_picture():
+    boxes = [(0, 470, 12 + i, 480) for i in range(10)]
+    tracked = session(ObjectPrompt(box_xyxy_px=boxes[0]))
+    requests = follow(tracked, [picture_with(box) for box in boxes])
+    assert requests[0].crop.left < 0
+    assert requests[0].crop.top + requests[0].crop.side > HEIGHT
+    np.testing.assert_allclose(tracked.track().boxes_xyxy_px, boxes, atol=0.3)
+
+
+def test_an_answer_beyond_the_edge_is_unreadable():
+    tracked = session(ObjectPrompt(box_xyxy_px=(0, 0, 10, 10)), zoom=2.0)
+    for position in range(2):
+        tracked.feed(picture_with(BOX), timestamp_s=position / 10)
+    request = tracked.next_window(final=True)
+    assert (request.crop.left, request.crop.top, request.crop.side) == (-5, -5, 20)
+    _, second = tracked.accept(parse_frames("Frame 1: [25,25,75,75], Frame 2: [2,25,20,75].", 2), [0.5, 0.5])
+    assert (second.box_xyxy_px, second.reason) == (None, "unreadable")
+    assert math.isnan(second.score)
+
+
+def test_pictures_are_dropped_after_their_window():
+    tracked, alive = session(), []
+    for position in range(100):
+        picture = picture_with(BOX)
+        alive.append(weakref.ref(picture))
+        tracked.feed(picture, timestamp_s=position / 10)
+        del picture
+        request = tracked.next_window()
+        if request is not None:
+            shown = weakref.ref(request.frames[0])
+            tracked.accept(parse_frames(format_frames([(0.3, 0.3, 0.7, 0.7)] * len(request)), len(request)), [0.5] * 8)
+            del request
+            assert shown() is None
+        assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
+
+
+@pytest.mark.parametrize("zoom", [0.5, 0, -2, math.nan, math.inf])
+def test_a_factor_below_one_is_refused(zoom):
+    with pytest.raises(
+        ValueError, match="zoom must be a finite number of 1 or more, got .*; 2 shows a square of twice"
+    ):
+        WindowRule(zoom=zoom)
+
+
+def test_zoom_with_reground_is_refused():
+    with pytest.raises(ValueError, match="zoom must have a box to look around, got 2.0 together with reground"):
+        WindowRule(reground=True, zoom=2.0)
+
+
+# --- a tracker: with a model that sees coloured squares, and with the tiny random model ---
+def seeing_tracker():
+    return Tracker(SeeingModel(tiny_model(), tiny_processor()), tiny_processor())
+
+
+def slow_squares(num_frames):
+    """Squares that stay in a square of twice their side for a window."""
+    return squares(num_frames, STARTS, step=1)
+
+
+def same(track, other):
+    np.testing.assert_array_equal(track.boxes_xyxy_px, other.boxes_xyxy_px)
+    np.testing.assert_array_equal(track.scores, other.scores)
+    assert track.reasons == other.reasons
+
+
+@pytest.mark.parametrize("prompt", [{"text": ["red", "green"]}, {"box_xyxy_px": [(2, 4, 18, 20), (10, 28, 26, 44)]}])
+def test_several_objects_are_zoomed_each_on_its_own_and_answered_together(prompt):
+    frames, boxes = slow_squares(22)
+    tracker = seeing_tracker()
+    run = tracker.iter_track(frames, **prompt, fps=10, zoom=2)
+    windows = list(run)
+    assert [len(questions) for questions in tracker.model.batches] == [2, 2, 2]
+    assert [window.crop is None for window in windows[:2]] == ["text" in prompt] * 2
+    crops = [(window.crop.left, window.crop.top) for window in windows[2:4]]
+    assert crops[0] != crops[1]
+    for track, colour in zip(run.result().tracks, ("red", "green"), strict=True):
+        assert paired_iou(track.boxes_xyxy_px, boxes[colour]).min() > 0.8
+
+
+def test_the_score_stays_the_probability_of_the_coordinate_tokens():
+    frames, _ = slow_squares(22)
+    (track,) = seeing_tracker().track(frames, "red", fps=10, zoom=2).tracks
+    np.testing.assert_allclose(track.scores, 0.9, rtol=2e-3)
+
+
+def test_many_videos_are_zoomed_as_one_by_one():
+    items = [(slow_squares(n)[0], prompt) for n, prompt in [(9, "red"), (22, (2, 4, 18, 20))]]
+    results = seeing_tracker().track_many(items, fps=10, zoom=2)
+    for (frames, prompt), result in zip(items, results, strict=True):
+        words = {"text": prompt} if isinstance(prompt, str) else {"box_xyxy_px": prompt}
+        same(result.tracks[0], seeing_tracker().track(frames, fps=10, zoom=2, **words).tracks[0])
+        assert not np.array_equal(
+            result.tracks[0].boxes_xyxy_px, seeing_tracker().track(frames, fps=10, **words).tracks[0].boxes_xyxy_px
+        )
+
+
+@pytest.mark.parametrize("prompt", [{"text": "a dog"}, {"box_xyxy_px": (3, 4, 20, 30)}])
+def test_whatever_a_random_model_says_in_a_square_has_a_box_in_the_picture_or_a_reason(prompt):
+    frames = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
+    (track,) = Tracker(tiny_model(), tiny_processor()).track(frames, fps=10, zoom=1.5, **prompt).tracks
+    assert len(track) == 10
+    assert all(valid or reason for valid, reason in zip(track.valid, track.reasons, strict=True))
+
+
+def test_the_pipeline_takes_the_factor():
+    frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
+    clip, box = VideoClip.from_frames(frames, fps=10), (3, 4, 20, 30)
+    tracking = pipeline("object-tracking", model=tiny_model(), processor=tiny_processor())
+    expected = Tracker(tiny_model(), tiny_processor()).track(clip, box_xyxy_px=box, zoom=2)
+    assert tracking(clip, box_xyxy_px=box, zoom=2) == expected.to_dict()["tracks"]
+
+
+class StillAnswerer:
+    """Says of every frame that the object is where it was."""
+
+    def answer_windows(self, requests):
+        for request in requests:
+            readings = [BoxReading(i + 1, "ok", request.box_xyxy_norm) for i in range(len(request))]
+            yield Answer("", (), np.zeros(0)), readings, [0.5] * len(request)
+
+
+def test_a_still_object_stays_in_its_square_for_a_thousand_frames():
+    stream = open_stream(iter([picture_with(BOX)] * 1000), fps=10)
+    tracked = session()
+    run = TrackingRun(StillAnswerer(), stream, [tracked], model="still")
+    crops = {window.crop for window in run}
+    assert len(crops) == 1
+    np.testing.assert_allclose(tracked.track().boxes_xyxy_px, [BOX] * 1000, atol=1e-6)

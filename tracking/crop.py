@@ -1,0 +1,109 @@
+"""A closer look: a square cut out of the frames around the last known box, and boxes into it and back.
+
+A model sees a frame at its own size and writes boxes in whole percent: of a thing that is 3% of the picture wide there
+is little to see, and one percent is a third of it. In a square of twice its side it has all the pixels that the frame
+has of it, and one percent is a fiftieth of it.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.processing.boxes_elysium import BoxFloats, BoxReading, norm_to_px
+
+# A long thing has at least this room: the square's side over the box's longer side.
+_ROOM = 1.4
+# A smaller square holds no picture: a box that was said too small would never be left again.
+_LEAST_SIDE_PX = 16
+# What less than this is left of a box at the edge of the picture is the rounding of floats.
+_LEAST_BOX_PX = 1e-3
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of whole pixels, which may reach beyond the picture.
+
+    Args:
+        left: of the square, in pixels of the picture; negative beyond its edge.
+        top: likewise.
+        side: of the square, in pixels.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+    """
+
+    left: int
+    top: int
+    side: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, box_xyxy_norm: BoxFloats, zoom: float, width: int, height: int) -> "Crop | None":
+        """The square with a box in its middle.
+
+        Args:
+            box_xyxy_norm: in shares of the picture.
+            zoom: side of the square, over the side of a square of the box's area.
+            width: of the picture in pixels.
+            height: of the picture in pixels.
+
+        Returns:
+            None where the square would hold no fewer pixels than the picture.
+
+        >>> Crop.around((0.5, 0.5, 0.55, 0.6), 2, 640, 480)
+        Crop(left=296, top=224, side=79, width=640, height=480)
+        """
+        x1, y1, x2, y2 = norm_to_px(box_xyxy_norm, width, height)
+        box_width, box_height = x2 - x1, y2 - y1
+        wanted = max(zoom * math.sqrt(box_width * box_height), _ROOM * max(box_width, box_height), _LEAST_SIDE_PX)
+        if wanted**2 >= width * height:
+            return None
+        side = math.ceil(wanted)
+        return cls(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side, width, height)
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The square of a picture: its own pixels, and beyond its edges those at the edge again.
+
+        Args:
+            image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB.
+
+        Returns:
+            `np.ndarray` of shape `(side, side, 3)`.
+        """
+        rows = np.arange(self.top, self.top + self.side).clip(0, self.height - 1)
+        columns = np.arange(self.left, self.left + self.side).clip(0, self.width - 1)
+        return image[rows[:, None], columns]
+
+    def from_picture(self, box_xyxy_norm: BoxFloats) -> BoxFloats:
+        """A box in shares of the picture, in shares of the square."""
+        x1, y1, x2, y2 = box_xyxy_norm
+        return (
+            (x1 * self.width - self.left) / self.side,
+            (y1 * self.height - self.top) / self.side,
+            (x2 * self.width - self.left) / self.side,
+            (y2 * self.height - self.top) / self.side,
+        )
+
+    def to_picture(self, box_xyxy_norm: BoxFloats) -> BoxFloats:
+        """A box in shares of the square, in shares of the picture; the inverse of `from_picture`."""
+        x1, y1, x2, y2 = box_xyxy_norm
+        return (
+            (self.left + x1 * self.side) / self.width,
+            (self.top + y1 * self.side) / self.height,
+            (self.left + x2 * self.side) / self.width,
+            (self.top + y2 * self.side) / self.height,
+        )
+
+    def reading_in_picture(self, reading: BoxReading) -> BoxReading:
+        """What was read of the square, with its box in shares of the picture and clipped to it.
+
+        A box that lies beyond the picture's edge has the status ``"empty"``.
+        """
+        if reading.box_xyxy_norm is None:
+            return reading
+        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in self.to_picture(reading.box_xyxy_norm))
+        if min((x2 - x1) * self.width, (y2 - y1) * self.height) < _LEAST_BOX_PX:
+            return replace(reading, status="empty", box_xyxy_norm=None)
+        return replace(reading, box_xyxy_norm=(x1, y1, x2, y2))
