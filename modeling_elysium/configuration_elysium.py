@@ -1,5 +1,6 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Configuration of Elysium: a vision tower, a token compressor, a projector and a language model."""
+"""Configuration of Elysium (a vision tower, a token compressor, a projector and a language model) and of its own
+small vision tower."""
 
 import os
 from typing import Any, Literal
@@ -15,6 +16,41 @@ _VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"
 
 def _as_ours(config: dict[str, Any], folder: str | os.PathLike) -> dict[str, Any]:
     return config_from_released(config, folder) if is_released_config(config) else config
+
+
+@strict
+class ElysiumTinyViTConfig(PreTrainedConfig):
+    r"""
+    A vision tower for computers without a GPU (see `tiny_vit_elysium`); the defaults are three stages of TinyViT-5M.
+
+    Args:
+        image_size (`int`): S, pixels a side, a multiple of `patch_size`.
+        patch_size (`int`): pixels a side that one feature stands for; 16, by the architecture.
+        num_channels (`int`): colours of a picture.
+        hidden_size (`int`): width of the last stage, whose features come out.
+        num_hidden_layers (`int`): blocks of the last stage.
+        num_attention_heads (`int`): heads of the last stage.
+        attention_window (`int`): patches a side of the last stage's attention window.
+        early_widths (`list[int]`): widths of the stages before it, at S/4 and S/8.
+        early_depths (`list[int]`): their blocks; those of the first are convolutions.
+        early_heads (`int`): attention heads of the second stage.
+        early_window (`int`): attention window of the second stage.
+    """
+
+    model_type = "elysium_tiny_vit"
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_size: int = 160
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 5
+    attention_window: int = 14
+    early_widths: list[int] | tuple[int, ...] = (64, 128)
+    early_depths: list[int] | tuple[int, ...] = (2, 2)
+    early_heads: int = 4
+    early_window: int = 7
+    initializer_range: float = 0.02
 
 
 @strict
@@ -117,4 +153,7 @@ class ElysiumConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["ElysiumConfig"]
+# A vision tower is read by its type: `vision_config={"model_type": "elysium_tiny_vit", ...}`.
+AutoConfig.register(ElysiumTinyViTConfig.model_type, ElysiumTinyViTConfig, exist_ok=True)
+
+__all__ = ["ElysiumConfig", "ElysiumTinyViTConfig"]

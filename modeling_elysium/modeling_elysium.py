@@ -25,6 +25,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, torch_compi
 from .configuration_elysium import ElysiumConfig
 from .model_card_elysium import model_card
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
+from .tiny_vit_elysium import ElysiumTinyViT
 
 
 @dataclass
@@ -125,7 +126,12 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ElysiumTSelector", "ElysiumPublicSelector", "ElysiumCrossAttentionCompressor"]
+    _no_split_modules = [
+        "ElysiumTSelector",
+        "ElysiumPublicSelector",
+        "ElysiumCrossAttentionCompressor",
+        *ElysiumTinyViT._no_split_modules,
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True

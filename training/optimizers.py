@@ -10,18 +10,36 @@ from torch.optim.lr_scheduler import LambdaLR
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Two optimizers behind one face: `torch.optim.Muon` (update scale of AdamW, so one learning rate serves both)
-    on the 2-D weights of transformer layers, `torch.optim.AdamW` on embeddings, norms, biases and heads."""
+    on the 2-D weights of transformer layers, `torch.optim.AdamW` on embeddings, norms, biases and heads.
 
-    def __init__(self, module: nn.Module, *, lr: float, weight_decay: float):
+    Args:
+        pretrained: part of a name that marks weights which were learnt before; AdamW takes them, at `pretrained_rate`
+            of the rate.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        lr: float,
+        weight_decay: float,
+        pretrained: str | None = None,
+        pretrained_rate: float = 1.0,
+    ):
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
-        chosen = {id(p) for p in matrices}
+        known = [p for name, p in named if pretrained is not None and pretrained in name]
+        chosen = {id(p) for p in known}
+        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name and id(p) not in chosen]
+        chosen |= {id(p) for p in matrices}
         rest = [p for _, p in named if id(p) not in chosen]
+        others: list[dict[str, Any]] = [{"params": rest, "lr": lr}]
+        if known:
+            others.append({"params": known, "lr": lr * pretrained_rate})
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay),
+            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay),
         ]
-        super().__init__([{"params": matrices}, {"params": rest}], {"lr": lr})
+        super().__init__([{"params": matrices}, *({"params": group["params"]} for group in others)], {"lr": lr})
         self._share_groups()
 
     def _share_groups(self) -> None:

@@ -2,43 +2,39 @@
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import GenerationConfig
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.synthetic import WORLD_WORDS
 from elysium.training.tokenizer import build_tiny_tokenizer
 
 TRAINED_ON = (
-    "trained on synthetic scenes (generated coloured shapes and textured cut-outs); words work for those shapes only"
+    "trained on synthetic scenes (cut-outs of emoji, of photographs and of coloured shapes, moved over pictures); words "
+    "work for the things that are in them"
 )
+# Of the pretrained tower: MobileSAM's pictures.
+TRAINED_STAGE = "coarse_blocks"
+TOWER_MEAN, TOWER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def build_config(model: dict[str, Any], tokenizer: Any) -> ElysiumConfig:
     """The configuration of a small Elysium.
 
     Args:
-        model: the recipe's ``model`` section: image_size, patch_size, num_kept_tokens, vision_width, vision_layers,
-            text_width, text_layers.
+        model: the recipe's ``model`` section: image_size, num_kept_tokens, text_width, text_layers; vision_width,
+            vision_layers and patch_size of a tower that learns from nothing, or tower, a pretrained one's weights.
     """
-    vision_width, text_width = model["vision_width"], model["text_width"]
+    text_width = model["text_width"]
     return ElysiumConfig(
-        vision_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": vision_width,
-            "intermediate_size": 4 * vision_width,
-            "num_hidden_layers": model["vision_layers"],
-            "num_attention_heads": vision_width // 32,
-            "image_size": model["image_size"],
-            "patch_size": model["patch_size"],
-            "hidden_act": "gelu_pytorch_tanh",
-            "projection_dim": vision_width,
-        },
+        vision_config=_vision_config(model),
+        vision_prefix_tokens=0 if "tower" in model else 1,
         text_config={
             "model_type": "llama",
             "vocab_size": len(tokenizer),
@@ -66,6 +62,22 @@ def build_config(model: dict[str, Any], tokenizer: Any) -> ElysiumConfig:
     )
 
 
+def _vision_config(model: dict[str, Any]) -> dict[str, Any]:
+    if "tower" in model:
+        return {"model_type": "elysium_tiny_vit", "image_size": model["image_size"]}
+    return {
+        "model_type": "clip_vision_model",
+        "hidden_size": model["vision_width"],
+        "intermediate_size": 4 * model["vision_width"],
+        "num_hidden_layers": model["vision_layers"],
+        "num_attention_heads": model["vision_width"] // 32,
+        "image_size": model["image_size"],
+        "patch_size": model["patch_size"],
+        "hidden_act": "gelu_pytorch_tanh",
+        "projection_dim": model["vision_width"],
+    }
+
+
 def _grid_waves(side: int, width: int) -> torch.Tensor:
     """(side * side, width): sines and cosines of a patch's column and row, as a start for learned positions."""
     frequency = torch.exp(torch.linspace(math.log(0.5), math.log(12), width // 4)) * 2 * math.pi
@@ -89,18 +101,13 @@ def initialise(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for layer in core.vision_tower.encoder.layers:
-        layer.self_attn.out_proj.weight.mul_(0.3)
-        layer.mlp.fc2.weight.mul_(0.3)
     for layer in core.language_model.layers:
         layer.self_attn.o_proj.weight.mul_(0.3)
         layer.mlp.down_proj.weight.mul_(0.3)
     model.lm_head.weight.mul_(0.3)
     side = config.vision_config.image_size // config.vision_config.patch_size
-    embeddings = core.vision_tower.embeddings
-    nn.init.normal_(embeddings.patch_embedding.weight, std=embeddings.patch_embedding.weight[0].numel() ** -0.5)
-    width = embeddings.embed_dim
-    embeddings.position_embedding.weight[1:, : width // 4 * 4] = _grid_waves(side, width) * 0.5
+    if config.vision_config.model_type == "clip_vision_model":
+        _initialise_clip(core.vision_tower, side)
     text_width = config.text_config.hidden_size
     core.kept_position_embedding.weight.copy_(_grid_waves(side, text_width) * 0.4)
     table = core.language_model.embed_tokens.weight
@@ -112,19 +119,59 @@ def initialise(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     table[ids, : waves.shape[1]] = waves * 0.4
 
 
-def build_tiny(model: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """Untrained model and processor of the recipe's ``model`` section."""
-    tokenizer = build_tiny_tokenizer(WORLD_WORDS)
+@torch.no_grad()
+def _initialise_clip(tower: nn.Module, side: int) -> None:
+    for layer in tower.encoder.layers:
+        layer.self_attn.out_proj.weight.mul_(0.3)
+        layer.mlp.fc2.weight.mul_(0.3)
+    embeddings = tower.embeddings
+    nn.init.normal_(embeddings.patch_embedding.weight, std=embeddings.patch_embedding.weight[0].numel() ** -0.5)
+    width = embeddings.embed_dim
+    embeddings.position_embedding.weight[1:, : width // 4 * 4] = _grid_waves(side, width) * 0.5
+
+
+def load_tower(network: ElysiumForConditionalGeneration, path: str | os.PathLike) -> None:
+    """Puts a pretrained tower (see `fetch_tower`) into the model; all but its last stage will not learn.
+
+    Raises:
+        ValueError: no such file, or weights of another tower.
+    """
+    tower = network.model.vision_tower
+    if not Path(path).is_file():
+        raise ValueError(f"tower must be a file of fetch_tower, got {path}; run python -m elysium.training.fetch_tower")
+    tower.load_state_dict(load_file(path))
+    freeze_early_stages(tower)
+
+
+def freeze_early_stages(tower: nn.Module) -> None:
+    """Leaves the last stage of an `ElysiumTinyViT` to be trained."""
+    for name, parameter in tower.named_parameters():
+        parameter.requires_grad_(name.startswith(TRAINED_STAGE))
+
+
+def build_tiny(
+    model: dict[str, Any], words: list[str]
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """Untrained model and processor.
+
+    Args:
+        model: the recipe's ``model`` section, see `build_config`.
+        words: of the worlds that it will learn from, for the tokenizer.
+    """
+    tokenizer = build_tiny_tokenizer(words)
     config = build_config(model, tokenizer)
     network = ElysiumForConditionalGeneration(config)
     initialise(network, tokenizer)
+    if "tower" in model:
+        load_tower(network, model["tower"])
     network.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=512,
     )
-    return network, build_processor(config, tokenizer)
+    pictures = {"image_mean": TOWER_MEAN, "image_std": TOWER_STD} if "tower" in model else {}
+    return network, build_processor(config, tokenizer, **pictures)
 
 
 def save_checkpoint(

@@ -4,8 +4,9 @@ Item i of the data set is a whole batch and depends on (seed, i) alone, so that 
 Letters: B clips, T frames, O tracked objects, N patches, Q questions a clip, L tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from elysium.processing.boxes_elysium import ABSENT_TEXT, format_box, format_fra
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
 from elysium.training.synthetic import (
+    WORLD_WORDS,
     RenderedClip,
     Scene,
     SceneConfig,
@@ -23,17 +25,19 @@ from elysium.training.synthetic import (
     description,
     referring_expressions,
     render_clip,
-    simple_questions,
+    scene_questions,
 )
-from elysium.training.synthetic.sprites import COLOURS, KINDS
+from elysium.training.synthetic.sprite_bank import SpriteBank
+from elysium.training.synthetic.sprite_world import SpriteWorld
 
 MAX_OBJECTS = 8
 IGNORE = -100
 _VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
-_IMAGE_QUESTIONS = ("rec", "rec", "reg")
-_FRAME_QUESTIONS = ("sot", "sot", "rsot", "video_reg")
+_IMAGE_QUESTIONS = ("rec", "rec", "reg", "reg", "video_qa")
+_FRAME_QUESTIONS = ("sot", "sot", "rsot", "video_reg", "video_reg")
 _CLIP_QUESTIONS = ("sot",) * 2 + ("rsot",) * 2 + ("video_reg", "video_qa")
-_CLIP_QUESTIONS_WITH_GLIMPSES = ("sot", "rsot", "video_reg", "video_qa")
+_SHARE_ABSENT_NAMES = 0.08
+_CLIP_QUESTIONS_WITH_GLIMPSES = ("sot", "rsot", "video_reg", "video_reg", "video_qa")
 _GLIMPSES = ("sot",) * 3 + ("rsot",) * 2
 
 
@@ -51,6 +55,15 @@ class Question:
     object_index: int
     history: str | None = None
     glimpse: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A scene, its clip, and a name that fits nothing in it."""
+
+    scene: Scene
+    clip: RenderedClip
+    absent_name: str | None
 
 
 def _moved(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -89,21 +102,42 @@ def wrong_history(
 class BatchPlan:
     """Which clips a stage trains on.
 
-    frames: choices of T with weights; clips_per_batch: B for each T; ask: whether there are questions at all (without
-    them only the vision tower, the gate and the training heads learn). box_jitter: deviation of boxes in questions, in
+    frames: choices of T with weights; clips_per_batch: B for each T. box_jitter: deviation of boxes in questions, in
     box sizes. wrong_histories: share of the answers of tracking whose earlier boxes are read wrong while the labels
     stay true: a model that only ever reads true earlier boxes learns to repeat them. glimpses: further short questions
-    on clips, whose answers start at any frame, so that there are no earlier boxes to repeat.
+    on clips, whose answers start at any frame, so that there are no earlier boxes to repeat. worlds: the share of
+    scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
     """
 
     frames: dict[int, float]
     clips_per_batch: dict[int, int]
     scene: SceneConfig
     box_jitter: float = 0.08
-    ask: bool = True
     wrong_histories: float = 0.0
     glimpses: bool = False
     share_other_phrasings: float = 0.2
+    share_fine: float = 0.3
+    worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
+    bank: str | Path | None = None
+
+    def build_worlds(self, seed: int) -> list[World]:
+        """The worlds, in the order of their shares.
+
+        Raises:
+            ValueError: a world of another name, or sprites without a bank.
+        """
+        unknown = set(self.worlds) - {"shapes", "sprites"}
+        if unknown:
+            raise ValueError(f"worlds must be shapes or sprites, got {', '.join(sorted(unknown))}")
+        if "sprites" in self.worlds and self.bank is None:
+            raise ValueError("the world of sprites needs a bank, got none; give `bank`, an .npz file of fetch_sprites")
+        makers = {"shapes": World, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s)}
+        return [makers[name](seed) for name in self.worlds]
+
+    def words(self, seed: int) -> list[str]:
+        """Every word that the worlds' expressions, questions and answers may hold, once."""
+        names = [name for world in self.build_worlds(seed) for name in (*world.colours, *world.kinds)]
+        return list(dict.fromkeys(word for name in (*names, *WORLD_WORDS) for word in name.split()))
 
 
 class TinyBatches(Dataset):
@@ -128,7 +162,12 @@ class TinyBatches(Dataset):
         self.processor, self.plan = processor, plan
         self.num_batches, self.seed, self.ranks, self.image_size = num_batches, seed, ranks, image_size
         self.phrasings = load_phrasings()
-        self.world = World(seed)
+        self.worlds = plan.build_worlds(seed)
+        self.shares = np.array(list(plan.worlds.values())) / sum(plan.worlds.values())
+        self.colours = list(dict.fromkeys(word for world in self.worlds for word in world.colours))
+        self.kinds = list(dict.fromkeys(word for world in self.worlds for word in world.kinds))
+        self._colour_number = {word: number for number, word in enumerate(self.colours)}
+        self._kind_number = {word: number for number, word in enumerate(self.kinds)}
         self.patches = image_size // patch_size
 
     def __len__(self) -> int:
@@ -143,16 +182,17 @@ class TinyBatches(Dataset):
         count = self.plan.clips_per_batch[num_frames]
         clips = []
         for position in range(count):
-            scene = self.world.sample(index * 1000 + position, self.plan.scene)
-            clips.append((scene, self._render(scene, num_frames, rng)))
+            world = self.worlds[rng.choice(len(self.worlds), p=self.shares)]
+            scene = world.sample(index * 1000 + position, self.plan.scene)
+            clips.append(Shown(scene, self._render(scene, num_frames, rng), world.absent_name(scene, rng)))
         batch = {
-            "frames": torch.from_numpy(np.concatenate([clip.frames for _, clip in clips])),
+            "frames": torch.from_numpy(np.concatenate([shown.clip.frames for shown in clips])),
             **self._object_tensors(clips, num_frames),
         }
-        return batch | self._question_tensors(clips, num_frames, as_image, rng) if self.plan.ask else batch
+        return batch | self._question_tensors(clips, num_frames, as_image, rng)
 
     def _question_tensors(
-        self, clips: list[tuple[Scene, RenderedClip]], num_frames: int, as_image: bool, rng: np.random.Generator
+        self, clips: list[Shown], num_frames: int, as_image: bool, rng: np.random.Generator
     ) -> dict[str, Any]:
         on_clips = _CLIP_QUESTIONS_WITH_GLIMPSES if self.plan.glimpses else _CLIP_QUESTIONS
         tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else on_clips
@@ -161,13 +201,13 @@ class TinyBatches(Dataset):
         templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
         is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
         long_questions, short_questions, glimpse_questions = [], [], []
-        for scene, clip in clips:
+        for shown in clips:
             turn = int(rng.integers(0, 1000))  # questions go round the objects, so that few are asked about twice
-            questions = [self._ask(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(tasks)]
+            questions = [self._ask(task, templates[task], turn + n, shown, rng) for n, task in enumerate(tasks)]
             long_questions.append([q for q, short in zip(questions, is_short, strict=True) if not short])
             short_questions.append([q for q, short in zip(questions, is_short, strict=True) if short])
             glimpse_questions.append(
-                [self._glimpse(task, templates[task], turn + n, scene, clip, rng) for n, task in enumerate(glimpses)]
+                [self._glimpse(task, templates[task], turn + n, shown, rng) for n, task in enumerate(glimpses)]
             )
         groups = {
             "prefix_ids": torch.tensor(self._prefix(num_frames, as_image)),
@@ -179,7 +219,7 @@ class TinyBatches(Dataset):
     def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> RenderedClip:
         size, aspect = self.image_size, float(rng.choice(_VIEW_ASPECTS))
         first = int(rng.integers(0, 40))
-        if rng.random() < 0.7:
+        if rng.random() >= self.plan.share_fine:
             return render_clip(scene, num_frames, (size, size), first_frame=first, view_aspect=aspect)
         large = render_clip(scene, num_frames, (2 * size, 2 * size), first_frame=first, view_aspect=aspect)
         halved = large.frames.reshape(num_frames, size, 2, size, 2, 3).mean((2, 4))
@@ -198,7 +238,7 @@ class TinyBatches(Dataset):
             text = text.replace("<video>", self.processor.expand_frames(num_frames))
         return self.processor.tokenizer.encode(text, add_special_tokens=False)
 
-    def _object_tensors(self, clips: list[tuple[Scene, RenderedClip]], num_frames: int) -> dict[str, torch.Tensor]:
+    def _object_tensors(self, clips: list[Shown], num_frames: int) -> dict[str, torch.Tensor]:
         count, grid = len(clips), self.patches
         boxes = np.zeros((count, num_frames, MAX_OBJECTS, 4), np.float32)
         visible = np.zeros((count, num_frames, MAX_OBJECTS), bool)
@@ -206,16 +246,16 @@ class TinyBatches(Dataset):
         colours = np.full((count, MAX_OBJECTS), IGNORE)
         kinds = np.full((count, MAX_OBJECTS), IGNORE)
         patch = self.image_size // grid
-        for b, (scene, clip) in enumerate(clips):
+        for b, shown in enumerate(clips):
+            scene, clip = shown.scene, shown.clip
             objects = clip.visible.shape[1]
             boxes[b, :, :objects], visible[b, :, :objects] = clip.boxes_xyxy_norm, clip.visible
             for o in range(objects):
                 tiles = (clip.owners == o).reshape(num_frames, grid, patch, grid, patch)
                 coverage[b, :, o] = tiles.mean((2, 4)).reshape(num_frames, -1)
                 sprite = scene.objects[scene.tracked[o]].sprite
-                if sprite.kind is not None:
-                    colours[b, o] = list(COLOURS).index(sprite.colour)
-                    kinds[b, o] = KINDS.index(sprite.kind)
+                colours[b, o] = self._colour_number.get(sprite.colour, IGNORE)
+                kinds[b, o] = self._kind_number.get(sprite.kind, IGNORE)
         arrays = {"boxes": boxes, "visible": visible, "coverage": coverage, "colours": colours, "kinds": kinds}
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
@@ -224,17 +264,19 @@ class TinyBatches(Dataset):
             return self.phrasings[task][rng.integers(len(self.phrasings[task]))]
         return self.processor.task_prompts[task]
 
-    def _ask(
-        self, task: str, template: str, turn: int, scene: Scene, clip: RenderedClip, rng: np.random.Generator
-    ) -> Question:
+    def _ask(self, task: str, template: str, turn: int, shown: Shown, rng: np.random.Generator) -> Question:
         """One question of the task; another task's where the scene has nothing to ask about."""
+        scene, clip = shown.scene, shown.clip
         num_frames, objects = clip.visible.shape
         if task == "video_qa":
-            pairs = simple_questions(scene)
+            pairs = scene_questions(scene, clip.boxes_xyxy_norm, clip.visible, shown.absent_name)
             if pairs:
                 question, answer = pairs[rng.integers(len(pairs))]
                 return Question(template.replace("{question}", question), answer, -1)
             return Question("How many frames are there?", str(num_frames), -1)
+        if task == "rsot" and shown.absent_name is not None and rng.random() < _SHARE_ABSENT_NAMES:
+            question = template.replace("{text}", f"the {shown.absent_name}")
+            return Question(question, format_frames([None] * num_frames), -1)
         referring = {o: referring_expressions(scene, o, clip.boxes_xyxy_norm, clip.visible) for o in range(objects)}
         in_first = [o for o in range(objects) if clip.visible[0, o]]
         if task in ("rec", "rsot"):
@@ -262,11 +304,9 @@ class TinyBatches(Dataset):
             return Question(question, answer, chosen)
         return Question(question, answer, chosen, format_frames(wrong_history(boxes, clip, chosen, rng)))
 
-    def _glimpse(
-        self, task: str, template: str, turn: int, scene: Scene, clip: RenderedClip, rng: np.random.Generator
-    ) -> Question:
+    def _glimpse(self, task: str, template: str, turn: int, shown: Shown, rng: np.random.Generator) -> Question:
         """A tracking question whose answer is one frame's, any; rather one in which the object is out of sight."""
-        whole = self._ask(task, template, turn, scene, clip, rng)
+        whole, clip = self._ask(task, template, turn, shown, rng), shown.clip
         if whole.object_index < 0:
             return whole
         visible = clip.visible[:, whole.object_index]

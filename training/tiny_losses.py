@@ -16,12 +16,13 @@ from transformers import DynamicCache
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.synthetic.sprites import COLOURS, KINDS
 from elysium.training.tiny_data import IGNORE
 
 _BETA = 0.05
 _FINE_BETA = 0.01
 _ON_OBJECT = 0.3
+# Frames in which the object is out of sight are rare; each counts as this many others.
+_ABSENT_WEIGHT = 3.0
 
 
 def save_heads(network: "TinyTrainingModel", path: Path) -> None:
@@ -40,13 +41,22 @@ class TinyTrainingModel(nn.Module):
     Args:
         weights: the recipe's ``losses`` section, a factor for each of gate, dense, tokens, attention, contrast,
             expected and template.
+        num_colours, num_kinds: words that the patches learn to tell, beside the language model.
     """
 
-    def __init__(self, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, weights: dict[str, float]):
+    def __init__(
+        self,
+        model: ElysiumForConditionalGeneration,
+        processor: ElysiumProcessor,
+        weights: dict[str, float],
+        *,
+        num_colours: int,
+        num_kinds: int,
+    ):
         super().__init__()
-        self.model, self.weights = model, weights
+        self.model, self.weights, self.num_colours = model, weights, num_colours
         width, text_width = model.config.vision_config.hidden_size, model.config.text_config.hidden_size
-        self.patch_head = nn.Linear(width, 1 + 4 + len(COLOURS) + len(KINDS))
+        self.patch_head = nn.Linear(width, 1 + 4 + num_colours + num_kinds)
         self.token_head = nn.Linear(text_width, 8)
         self.contrast_head = nn.Linear(width, 64)
         tokenizer = processor.tokenizer
@@ -71,9 +81,7 @@ class TinyTrainingModel(nn.Module):
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
         pixels = (batch["frames"].permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
         vision = self.model.get_video_features(pixels)
-        losses = self._patch_losses(vision, batch)
-        if "prefix_ids" in batch:
-            losses |= self._language_losses(vision, batch)
+        losses = self._patch_losses(vision, batch) | self._language_losses(vision, batch)
         total = sum(self.weights.get(name, 1.0) * value for name, value in losses.items() if name[0] != "_")
         return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
 
@@ -119,7 +127,8 @@ class TinyTrainingModel(nn.Module):
         answer = dense[on_object]
         losses["dense"] = F.binary_cross_entropy_with_logits(dense[..., 0], covered)
         losses["boxes"] = 10 * F.smooth_l1_loss(answer[:, 1:5] + 0.5, boxes, beta=_FINE_BETA)
-        for name, logits in (("colours", answer[:, 5 : 5 + len(COLOURS)]), ("kinds", answer[:, 5 + len(COLOURS) :])):
+        words_at = 5 + self.num_colours
+        for name, logits in (("colours", answer[:, 5:words_at]), ("kinds", answer[:, words_at:])):
             truth = batch[name][clip, owner]
             losses[name] = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / len(truth)
         losses["_dense_box_l1"] = (answer[:, 1:5] + 0.5 - boxes).abs().mean()
@@ -197,12 +206,19 @@ class TinyTrainingModel(nn.Module):
         template = ~is_number & ~presence
         losses = {
             "template": F.cross_entropy(logits[template], labels[template], reduction="sum") / template.sum().clamp(1),
-            "presence": F.cross_entropy(logits[presence], labels[presence]),
+            "presence": self._presence_loss(logits[presence], labels[presence]),
         }
         losses |= self._coordinate_losses(logits[is_number], self.number_of_id[labels[is_number]])
         per_clip = len(group["ids"]) // len(kept_coverage)
         losses["attention"] = self._attention_loss(out.attentions[-2:], group, kept_coverage, places, per_clip)
         return losses
+
+    def _presence_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Whether a box or "none" comes next, or, for none, the whole word."""
+        if len(labels) == 0:
+            return logits.sum() * 0
+        weight = torch.where(labels == self.presence_ids[1], _ABSENT_WEIGHT, 1.0)
+        return (weight * F.cross_entropy(logits, labels, reduction="none")).sum() / weight.sum()
 
     def _coordinate_losses(self, logits: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(numbers) == 0:

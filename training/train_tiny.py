@@ -20,10 +20,11 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig
-from elysium.training.tiny_checkpoint import build_tiny, save_checkpoint
+from elysium.training.tiny_checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
 from elysium.training.tiny_data import BatchPlan, TinyBatches
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
@@ -58,25 +59,34 @@ def _scene_config(values: dict[str, Any]) -> SceneConfig:
     return SceneConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _load(recipe: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+def _load(recipe: dict[str, Any], plan: BatchPlan) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Model and processor: those of `start_from`, or untrained ones of the recipe's `model` section."""
     if "start_from" in recipe:
         model = ElysiumForConditionalGeneration.from_pretrained(recipe["start_from"], dtype=torch.float32)
+        if model.config.vision_config.model_type == ElysiumTinyViTConfig.model_type:
+            freeze_early_stages(model.model.vision_tower)
         return model, ElysiumProcessor.from_pretrained(recipe["start_from"])
-    return build_tiny(recipe["model"])
+    return build_tiny(recipe["model"], plan.words(recipe["seed"]))
 
 
-def _batches(recipe: dict[str, Any], processor: ElysiumProcessor, vision: Any, *, steps: int) -> TinyBatches:
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    plan = BatchPlan(
+def _plan(recipe: dict[str, Any]) -> BatchPlan:
+    return BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
         scene=_scene_config(recipe["scene"]),
         box_jitter=recipe["box_jitter"],
         wrong_histories=recipe["wrong_histories"],
         glimpses=recipe["glimpses"],
-        ask=recipe["ask"],
+        worlds=recipe["worlds"],
+        bank=recipe.get("bank"),
+        share_fine=recipe["share_fine"],
     )
+
+
+def _batches(
+    recipe: dict[str, Any], plan: BatchPlan, processor: ElysiumProcessor, vision: Any, *, steps: int
+) -> TinyBatches:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     return TinyBatches(
         processor,
         plan,
@@ -98,7 +108,7 @@ def _arguments(recipe: dict[str, Any], output: Path, *, steps: int) -> TrainingA
         max_grad_norm=1.0,
         logging_steps=recipe["logging_steps"],
         save_steps=recipe["save_steps"],
-        save_total_limit=2,
+        save_total_limit=recipe["keep_saves"],
         report_to="none",
         remove_unused_columns=False,
         ddp_find_unused_parameters=True,
@@ -112,21 +122,31 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     """One stage, from its recipe to `output/final`; goes on from the last save where there is one."""
     torch.manual_seed(recipe["seed"])
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    model, processor = _load(recipe)
+    plan = _plan(recipe)
+    model, processor = _load(recipe, plan)
     # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
     model.set_attn_implementation("eager")
-    network = TinyTrainingModel(model, processor, recipe["losses"])
+    steps = max_steps or recipe["steps"]
+    data = _batches(recipe, plan, processor, model.config.vision_config, steps=steps)
+    network = TinyTrainingModel(
+        model, processor, recipe["losses"], num_colours=len(data.colours), num_kinds=len(data.kinds)
+    )
     if "start_from" in recipe:
         load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)
-    steps = max_steps or recipe["steps"]
-    optimizer = MuonWithAdamW(network, lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
+    optimizer = MuonWithAdamW(
+        network,
+        lr=recipe["learning_rate"],
+        weight_decay=recipe["weight_decay"],
+        pretrained=TRAINED_STAGE,
+        pretrained_rate=recipe["tower_rate"],
+    )
     scheduler = linear_decay(
         optimizer, steps=steps, warmup=recipe["warmup_steps"], hold=recipe["hold"], floor=recipe["floor"]
     )
     trainer = TinyTrainer(
         model=network,
         args=_arguments(recipe, output, steps=steps),
-        train_dataset=_batches(recipe, processor, model.config.vision_config, steps=steps),
+        train_dataset=data,
         data_collator=lambda items: items[0],
         optimizers=(optimizer, scheduler),
     )

@@ -5,7 +5,11 @@ import numpy as np
 from .scene import Scene
 from .sprites import COLOURS, KINDS
 
-WORLD_WORDS = [*COLOURS, *KINDS, *"left right large small top bottom moving still one that is the a up down".split()]
+WORLD_WORDS = [
+    *COLOURS,
+    *KINDS,
+    *"left right large small top bottom moving still one that is the a an up down yes no there on or to move".split(),
+]
 _SIZE_RATIO = 1.45
 _PLACE_GAP = 0.2
 _MOTION_GAP = 0.12
@@ -68,13 +72,51 @@ def _among_twins(name: str, boxes: np.ndarray, other_boxes: np.ndarray) -> list[
     return found
 
 
+def with_article(name: str) -> str:
+    """
+    >>> with_article("owl"), with_article("red cross")
+    ('an owl', 'a red cross')
+    """
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def scene_questions(
+    scene: Scene, boxes_xyxy_norm: np.ndarray, visible: np.ndarray, absent_name: str | None
+) -> list[tuple[str, str]]:
+    """Questions on a clip with their answers: presence, place in frame 1 and motion of objects with a name of their
+    own, and those of `simple_questions`.
+
+    Args:
+        boxes_xyxy_norm: (T, O, 4) of the tracked objects.
+        visible: (T, O).
+        absent_name: of something that the scene does not hold; None where no such name is known.
+    """
+    objects = [scene.objects[i] for i in scene.tracked]
+    names = [item.name for item in objects]
+    pairs = simple_questions(scene)
+    if absent_name is not None:
+        pairs.append((f"Is there {with_article(absent_name)}?", "no"))
+    for index, name in enumerate(names):
+        if name is None or names.count(name) > 1 or not visible[0, index]:
+            continue
+        if sum(item.sprite.kind == objects[index].sprite.kind for item in objects) == 1:
+            pairs.append((f"Is there {with_article(name)}?", "yes"))
+        centre = (boxes_xyxy_norm[:, index, 0] + boxes_xyxy_norm[:, index, 2]) / 2
+        if abs(centre[0] - 0.5) > _PLACE_GAP / 2:
+            pairs.append((f"Is the {name} on the left or on the right?", "left" if centre[0] < 0.5 else "right"))
+        if visible[-1, index] and abs(centre[-1] - centre[0]) > _MOTION_GAP:
+            towards = "left" if centre[-1] < centre[0] else "right"
+            pairs.append((f"Does the {name} move to the left or to the right?", towards))
+    return pairs
+
+
 def simple_questions(scene: Scene) -> list[tuple[str, str]]:
     """Questions on the whole scene with their answers: counts, and the colour of a kind that stands alone."""
     named = [scene.objects[i] for i in scene.tracked if scene.objects[i].name is not None]
     pairs: list[tuple[str, str]] = []
     for kind in KINDS:
         colours = [item.sprite.colour for item in named if item.sprite.kind == kind]
-        if len(colours) == 1:
+        if len(colours) == 1 and colours[0] is not None:
             pairs.append((f"What colour is the {kind}?", colours[0]))
     for colour in COLOURS:
         kinds = [item.sprite.kind for item in named if item.sprite.colour == colour]

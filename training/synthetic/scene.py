@@ -142,6 +142,23 @@ class World:
             names[-1] = names[0]
         return names
 
+    @property
+    def colours(self) -> list[str]:
+        """Words for colours that objects of this world may have."""
+        return list(COLOURS)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Names of things that objects of this world may have."""
+        return list(KINDS)
+
+    def absent_name(self, scene: Scene, rng: np.random.Generator) -> str | None:
+        """A name that fits nothing in the scene; None where there is none."""
+        shown = {item.name for item in scene.objects}
+        names = [f"{colour} {kind}" for colour in self.colours for kind in self.kinds]
+        others = [name for name in names if name not in shown]
+        return str(rng.choice(others)) if others else None
+
     def sample(self, seed: int, config: SceneConfig) -> Scene:
         """The scene of a seed: the same seed, banks and configuration give the same scene."""
         rng = np.random.default_rng((self.seed, 2, seed))

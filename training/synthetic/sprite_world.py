@@ -85,6 +85,22 @@ class SpriteWorld(World):
         self.named = [place for place in places if bank.names[place]]
         self.nameless = [place for place in places if not bank.names[place]]
 
+    @property
+    def colours(self) -> list[str]:
+        """Words for colours that cut-outs may be turned to."""
+        return list(ATTRIBUTES)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Names of the cut-outs of this part."""
+        return sorted({self.bank.names[place] for place in self.named})
+
+    def absent_name(self, scene: Scene, rng: np.random.Generator) -> str | None:
+        """A name of this part that nothing in the scene has; None where there is none."""
+        shown = {item.sprite.kind for item in scene.objects}
+        others = [place for place in self.named if self.bank.names[place] not in shown]
+        return self.bank.names[others[rng.integers(len(others))]] if others else None
+
     def sample(self, seed: int, config: SceneConfig) -> Scene:
         """The scene of a seed; objects of one name at most twice."""
         rng = np.random.default_rng((self.seed, 6, seed))
