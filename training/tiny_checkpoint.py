@@ -16,8 +16,8 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.tokenizer import build_tiny_tokenizer
 
 TRAINED_ON = (
-    "trained on synthetic scenes (cut-outs of emoji, of photographs and of coloured shapes, moved over pictures); words "
-    "work for the things that are in them"
+    "trained on synthetic scenes (emoji, cut-out photographs and coloured shapes that move over pictures); words work "
+    "for the things that are in them"
 )
 # Of the pretrained tower: MobileSAM's pictures.
 TRAINED_STAGE = "coarse_blocks"
@@ -138,7 +138,9 @@ def load_tower(network: ElysiumForConditionalGeneration, path: str | os.PathLike
     """
     tower = network.model.vision_tower
     if not Path(path).is_file():
-        raise ValueError(f"tower must be a file of fetch_tower, got {path}; run python -m elysium.training.fetch_tower")
+        raise ValueError(
+            f"tower must be a file of fetch_tower, got {path}; run python -m elysium.training.fetch_tower"
+        )
     tower.load_state_dict(load_file(path))
     freeze_early_stages(tower)
 
@@ -149,9 +151,7 @@ def freeze_early_stages(tower: nn.Module) -> None:
         parameter.requires_grad_(name.startswith(TRAINED_STAGE))
 
 
-def build_tiny(
-    model: dict[str, Any], words: list[str]
-) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+def build_tiny(model: dict[str, Any], words: list[str]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Untrained model and processor.
 
     Args:
@@ -175,8 +175,20 @@ def build_tiny(
 
 
 def save_checkpoint(
-    model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, folder: str | os.PathLike
+    model: ElysiumForConditionalGeneration,
+    processor: ElysiumProcessor,
+    folder: str | os.PathLike,
+    *,
+    half: bool = False,
 ) -> None:
-    """Writes weights (safetensors, fp32), configuration, processor and tokenizer."""
-    model.save_pretrained(folder)
+    """Writes weights (safetensors), configuration, processor and tokenizer.
+
+    Args:
+        half: stores the weights in half precision, in half the space; the configuration goes on to say float32, and
+            as that they load.
+    """
+    if half:
+        model.save_pretrained(folder, state_dict={name: value.half() for name, value in model.state_dict().items()})
+    else:
+        model.save_pretrained(folder)
     processor.save_pretrained(folder)

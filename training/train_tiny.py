@@ -153,7 +153,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)) if output.is_dir() else None)
     if trainer.is_world_process_zero():
         model.set_attn_implementation("sdpa")
-        save_checkpoint(model, processor, output / "final")
+        save_checkpoint(model, processor, output / "final", half=True)
         save_heads(network, output / HEADS_FILE)
 
 

@@ -1,14 +1,18 @@
 """The bank of cut-outs, what it holds out, and scenes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from tiny import tiny_processor
 
 from elysium.training.datasets.catalogue import open_source
 from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.synthetic import SceneConfig, referring_expressions, render_clip
+from elysium.training.synthetic import SceneConfig, World, referring_expressions, render_clip
 from elysium.training.synthetic.fetch_sprites import caption_name, plain_name
 from elysium.training.synthetic.sprite_bank import PARTS, SpriteBank, as_sprite, is_held_out_class, normalise_cutout
 from elysium.training.synthetic.sprite_world import ATTRIBUTES, SpriteMix, SpriteWorld
+from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches
 
 CONFIG = SceneConfig(num_objects=(3, 5), side=(0.15, 0.4), share_leaving=0.3)
 
@@ -159,3 +163,38 @@ def test_rows_of_a_bank_are_drawn_for_training(bank, tmp_path):
     ):
         with pytest.raises(DatasetError, match=message):
             open_source(spec | change)
+
+
+def test_a_name_that_is_absent_fits_nothing_in_the_scene(bank):
+    world = SpriteWorld(bank, 3)
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        scene = world.sample(seed, SceneConfig(num_objects=(1, 3)))
+        absent = world.absent_name(scene, rng)
+        assert absent in world.kinds or absent is None
+        assert absent not in {item.sprite.kind for item in scene.objects}
+
+
+def test_training_on_both_worlds_has_words_and_heads_for_both(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    plan = BatchPlan(
+        frames={1: 1.0},
+        clips_per_batch={1: 8},
+        scene=SceneConfig(num_objects=(3, 4)),
+        worlds={"sprites": 0.5, "shapes": 0.5},
+        bank=tmp_path / "bank.npz",
+    )
+    shapes, sprites = World(2, num_backgrounds=2, num_things=2, num_variants=1), SpriteWorld(bank, 2)
+    words = plan.words(2)
+    assert {"circle", "red", "reddish", "yes"} <= set(words) and len(words) == len(set(words))
+    assert {word for name in sprites.kinds for word in name.split()} <= set(words)
+    data = TinyBatches(tiny_processor(), plan, num_batches=2, seed=2, ranks=1, image_size=32, patch_size=8)
+    assert data.kinds == [*sprites.kinds, *(kind for kind in shapes.kinds if kind not in sprites.kinds)]
+    batch = data[0]
+    known = batch["kinds"][batch["kinds"] != IGNORE]
+    told = {data.kinds[number] for number in known.tolist()}
+    assert told & set(sprites.kinds) and told & set(shapes.kinds)
+    with pytest.raises(ValueError, match="needs a bank, got none"):
+        replace(plan, bank=None).build_worlds(1)
+    with pytest.raises(ValueError, match="shapes or sprites, got cubes"):
+        replace(plan, worlds={"cubes": 1.0}).build_worlds(1)

@@ -13,6 +13,7 @@ from elysium.training.synthetic import (
     description,
     referring_expressions,
     render_clip,
+    scene_questions,
     simple_questions,
 )
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
@@ -143,6 +144,29 @@ def test_descriptions_and_answers_are_true_of_the_scene(clips) -> None:
             assert len(matches) == 1 and answer in matches[0].split()
             asked += 1
     assert asked > 20
+
+
+def test_questions_on_a_clip_are_answered_by_its_boxes(world, clips) -> None:
+    kinds = {"Is there": 0, "Is the": 0, "Does the": 0}
+    for scene, clip in clips:
+        names = [description(scene, o) for o in range(len(scene.tracked))]
+        absent = world.absent_name(scene, np.random.default_rng(0))
+        assert absent not in names
+        for question, answer in scene_questions(scene, clip.boxes_xyxy_norm, clip.visible, absent):
+            start = next((start for start in kinds if question.startswith(start)), None)
+            if start is None:
+                continue
+            kinds[start] += 1
+            (about,) = [name for name in {*names, absent} - {None} if name in question]
+            if start == "Is there":
+                assert answer == ("no" if about == absent else "yes")
+                continue
+            assert names.count(about) == 1
+            box = clip.boxes_xyxy_norm[:, names.index(about)]
+            middle = (box[:, 0] + box[:, 2]) / 2
+            value = middle[0] - 0.5 if start == "Is the" else middle[-1] - middle[0]
+            assert answer == ("left" if value < 0 else "right")
+    assert min(kinds.values()) > 5
 
 
 def test_colour_and_kind_distractors_are_in_the_scene(world) -> None:

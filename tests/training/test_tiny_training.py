@@ -24,7 +24,7 @@ from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_his
 from elysium.training.tiny_losses import TinyTrainingModel
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
-STAGES = ("images", "vision", "clips", "windows", "glimpses")
+STAGES = ("images", "clips")
 RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
@@ -235,7 +235,7 @@ def test_glimpses_enter_the_losses(_small_worlds) -> None:
 def training_model() -> TinyTrainingModel:
     model = tiny_model()
     model.set_attn_implementation("eager")
-    return TinyTrainingModel(model, tiny_processor(), {"gate": 0.3})
+    return TinyTrainingModel(model, tiny_processor(), {"gate": 0.3}, num_colours=8, num_kinds=6)
 
 
 @torch.no_grad()
@@ -289,7 +289,10 @@ def tiny_recipe() -> dict[str, Any]:
         "box_jitter": 0.1,
         "wrong_histories": 0.5,
         "glimpses": True,
-        "ask": True,
+        "worlds": {"shapes": 1.0},
+        "share_fine": 0.3,
+        "tower_rate": 1.0,
+        "keep_saves": 2,
         "steps": 4,
         "learning_rate": 1e-3,
         "weight_decay": 0.01,
@@ -355,6 +358,15 @@ def test_every_parameter_is_trained_by_one_of_the_two_optimizers() -> None:
     groups = [[id(p) for group in part.param_groups for p in group["params"]] for part in optimizer.parts]
     assert groups[0] == [id(network.inner.layers[0].weight)]
     assert sorted(groups[0] + groups[1]) == sorted(id(p) for p in network.parameters())
+
+
+def test_pretrained_weights_learn_at_a_rate_of_their_own() -> None:
+    network = small_network()
+    optimizer = MuonWithAdamW(network, lr=0.02, weight_decay=0.0, pretrained="head", pretrained_rate=0.25)
+    rates = {id(p): group["lr"] for part in optimizer.parts for group in part.param_groups for p in group["params"]}
+    assert rates.keys() == {id(p) for p in network.parameters()}
+    assert rates[id(network.head.weight)] == rates[id(network.head.bias)] == 0.005
+    assert rates[id(network.inner.layers[0].weight)] == 0.02
 
 
 def test_the_schedule_reaches_both_optimizers_also_after_loading() -> None:
