@@ -17,7 +17,7 @@ from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
 from torch import nn
 
 from elysium.processing.boxes_elysium import format_box, format_frames
-from elysium.training import tiny_checkpoint, tiny_data, train_tiny
+from elysium.training import average_saves, tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
@@ -318,6 +318,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch) -> Non
     assert equal(whole, resumed)
     start = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
     assert any(not torch.equal(start[f"model.{name}"], value) for name, value in whole.items())
+
+
+def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
+    run = tmp_path / "run"
+    train_tiny.train(tiny_recipe() | {"save_steps": 1}, run)
+    saves = average_saves.choose_saves(run, 2)
+    assert [save.name for save in saves] == ["checkpoint-3", "checkpoint-4"]
+    assert average_saves.choose_saves(run, 1, until=3) == saves[:1]
+    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2)
+    one, other = (load_file(save / "model.safetensors") for save in saves)
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    assert mean.keys() == load_file(run / "final" / "model.safetensors").keys()
+    for name, value in mean.items():
+        expected = (one[f"model.{name}"] + other[f"model.{name}"]) / 2
+        assert value.dtype == torch.float16
+        torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="must hold 5 saves named checkpoint-N, got 2"):
+        average_saves.choose_saves(run, 5)
 
 
 def small_network() -> nn.Module:
