@@ -215,3 +215,13 @@ def test_a_data_set_holds_videos_frames_and_rows_that_agree(tmp_path, monkeypatc
         assert read_video(tmp_path / "a" / row["video"]).frames.shape == (4, 48, 64, 3)
     assert write_dataset(tmp_path / "b", count=2, seed=9, shape=shape) == count
     assert (tmp_path / "a/rows.jsonl").read_text("utf-8") == (tmp_path / "b/rows.jsonl").read_text("utf-8")
+
+
+def test_compression_leaves_marks_and_the_boxes_as_they_were(world) -> None:
+    config = dataclasses.replace(CONFIG, share_compressed=1.0)
+    plain, packed = world.sample(4, CONFIG), world.sample(4, config)
+    assert plain.jpeg_quality is None and 20 <= packed.jpeg_quality < 75
+    one, other = render_clip(plain, 2, (96, 96)), render_clip(packed, 2, (96, 96))
+    assert np.array_equal(one.boxes_xyxy_norm, other.boxes_xyxy_norm)
+    difference = np.abs(one.frames.astype(int) - other.frames).mean()
+    assert 0.3 < difference < 12

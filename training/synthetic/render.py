@@ -144,13 +144,17 @@ def render_clip(
 
 
 def _finish(canvas: np.ndarray, scene: Scene, frame: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur, light and sensor noise."""
+    """Blur, light, sensor noise and the marks of compression."""
     if scene.blur:
         canvas = cv2.GaussianBlur(canvas, (3, 3), 0)
     canvas = canvas * (1 + _waves(scene.light, np.array([frame]))[0])
     if scene.noise:
         canvas = canvas + rng.standard_normal(canvas.shape, dtype=np.float32) * scene.noise
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    picture = np.clip(canvas, 0, 255).astype(np.uint8)
+    if scene.jpeg_quality is None:
+        return picture
+    _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality])
+    return cv2.imdecode(packed, cv2.IMREAD_COLOR)
 
 
 def _measure(frames: np.ndarray, owners: np.ndarray, areas: np.ndarray) -> RenderedClip:

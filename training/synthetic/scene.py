@@ -23,6 +23,7 @@ class SceneConfig:
     share_occluded: float = 0.35
     share_camera_motion: float = 0.7
     share_twins: float = 0.0
+    share_compressed: float = 0.0
     frame_steps: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
@@ -77,6 +78,7 @@ class Scene:
     noise: float
     frame_step: int
     seed: int
+    jpeg_quality: int | None = None
     tracked: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -198,6 +200,7 @@ class World:
             noise=float(rng.choice([0, 2, 4, 9])),
             frame_step=int(rng.choice(config.frame_steps)),
             seed=seed,
+            jpeg_quality=int(rng.integers(20, 75)) if rng.random() < config.share_compressed else None,
         )
 
     def _place(self, rng: np.random.Generator, sprite: Sprite, speed: float, config: SceneConfig) -> SceneObject:
