@@ -271,6 +271,13 @@ def synth(
     embed: Annotated[
         bool, typer.Option("--embed", help="With --as trl: videos inside the rows, for a folder that is to be moved.")
     ] = False,
+    bank: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Cut-outs with names instead of shapes; fetch_sprites writes it."),
+    ] = None,
+    part: Annotated[
+        Literal["train", "seen_classes", "held_out_classes"], typer.Option(help="With --bank: which of its cut-outs.")
+    ] = "train",
 ) -> None:
     """Write synthetic clips with exact boxes: mp4 files and their frames, and rows or conversations about them."""
     width, height = parse_size(size)
@@ -282,6 +289,12 @@ def synth(
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
     shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
+    world = None
+    if bank is not None:
+        from elysium.training.synthetic.sprite_bank import SpriteBank
+        from elysium.training.synthetic.sprite_world import SpriteWorld
+
+        world = SpriteWorld(SpriteBank.load(bank), seed, part=part)
     write: Callable[..., int] = write_dataset
     if form == "trl":
         require("datasets", extra="train")
@@ -289,7 +302,9 @@ def synth(
 
         write = partial(write_trl_dataset, embed=embed, home=out)
     with atomic_folder(out) as unfinished, frame_progress("Writing clips", count) as progress:
-        num_rows = write(unfinished, count=count, seed=seed, shape=shape, progress=lambda done, _: progress(done))
+        num_rows = write(
+            unfinished, count=count, seed=seed, shape=shape, world=world, progress=lambda done, _: progress(done)
+        )
     print(f"Clips: {out} ({count} videos, {num_rows} {'conversations' if form == 'trl' else 'rows'})")
 
 

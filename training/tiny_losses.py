@@ -41,7 +41,7 @@ class TinyTrainingModel(nn.Module):
     Args:
         weights: the recipe's ``losses`` section, a factor for each of gate, dense, tokens, attention, contrast,
             expected and template.
-        num_colours, num_kinds: words that the patches learn to tell, beside the language model.
+        colours, kinds: words that patches and tokens learn to tell, beside the language model's answers.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class TinyTrainingModel(nn.Module):
         processor: ElysiumProcessor,
         weights: dict[str, float],
         *,
-        num_colours: int,
-        num_kinds: int,
+        colours: list[str],
+        kinds: list[str],
     ):
         super().__init__()
-        self.model, self.weights, self.num_colours = model, weights, num_colours
+        self.model, self.weights, self.num_colours = model, weights, len(colours)
         width, text_width = model.config.vision_config.hidden_size, model.config.text_config.hidden_size
-        self.patch_head = nn.Linear(width, 1 + 4 + num_colours + num_kinds)
+        self.patch_head = nn.Linear(width, 1 + 4 + len(colours) + len(kinds))
         self.token_head = nn.Linear(text_width, 8)
         self.contrast_head = nn.Linear(width, 64)
         tokenizer = processor.tokenizer
@@ -67,6 +67,8 @@ class TinyTrainingModel(nn.Module):
         # Behind a frame's label comes a space and a bracket, or the word " none": the choice falls at that space.
         space = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(" ")[0])
         self.register_buffer("presence_ids", torch.tensor([bracket, none_id, space]), persistent=False)
+        first_tokens = [tokenizer.encode(f" {kind}", add_special_tokens=False)[0] for kind in kinds]
+        self.register_buffer("kind_ids", torch.tensor(first_tokens), persistent=False)
         table = torch.full((len(tokenizer),), -1)
         table[numbers] = torch.arange(100)
         self.register_buffer("number_of_id", table, persistent=False)
@@ -153,7 +155,8 @@ class TinyTrainingModel(nn.Module):
     def _token_losses(
         self, hidden: torch.Tensor, kept_coverage: torch.Tensor, places: torch.Tensor, batch: dict[str, Any]
     ) -> dict[str, torch.Tensor]:
-        """Every kept token on an object tells, inside the language model, its object's box now and in Frame 1."""
+        """Every kept token on an object tells, inside the language model, its object's box now and in Frame 1, and the
+        first token of its name, as which the head of the language model reads it."""
         tokens = F.rms_norm(hidden[:, places].float(), hidden.shape[-1:])  # (B, T, K, D)
         most, owner = kept_coverage.max(2)  # (B, T, K)
         clip = torch.arange(len(owner), device=owner.device)[:, None, None].expand_as(owner)
@@ -164,7 +167,11 @@ class TinyTrainingModel(nn.Module):
         now, first = batch["boxes"][clip, frame, owner], batch["boxes"][clip, 0, owner]
         loss = F.smooth_l1_loss(told[on_object][:, :4], now[on_object], beta=_BETA)
         loss = loss + F.smooth_l1_loss(told[seen_first][:, 4:], first[seen_first], beta=_BETA)
-        return {"tokens": loss}
+        kinds = batch["kinds"][clip, owner][on_object]
+        named = kinds != IGNORE
+        logits = self.model.lm_head(tokens[on_object][named]).float()
+        names = F.cross_entropy(logits, self.kind_ids[kinds[named]], reduction="sum") / named.sum().clamp(1)
+        return {"tokens": loss, "names": names}
 
     def _answer(
         self, group: dict[str, torch.Tensor], cache: list[tuple[torch.Tensor, torch.Tensor]], **kwargs: Any

@@ -128,9 +128,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     model.set_attn_implementation("eager")
     steps = max_steps or recipe["steps"]
     data = _batches(recipe, plan, processor, model.config.vision_config, steps=steps)
-    network = TinyTrainingModel(
-        model, processor, recipe["losses"], num_colours=len(data.colours), num_kinds=len(data.kinds)
-    )
+    network = TinyTrainingModel(model, processor, recipe["losses"], colours=data.colours, kinds=data.kinds)
     if "start_from" in recipe:
         load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)
     optimizer = MuonWithAdamW(

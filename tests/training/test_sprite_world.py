@@ -1,11 +1,13 @@
 """The bank of cut-outs, what it holds out, and scenes of it."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny import tiny_processor
 
+from elysium import cli
 from elysium.training.datasets.catalogue import open_source
 from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.synthetic import SceneConfig, World, referring_expressions, render_clip
@@ -198,3 +200,15 @@ def test_training_on_both_worlds_has_words_and_heads_for_both(bank, tmp_path):
         replace(plan, bank=None).build_worlds(1)
     with pytest.raises(ValueError, match="shapes or sprites, got cubes"):
         replace(plan, worlds={"cubes": 1.0}).build_worlds(1)
+
+
+def test_synth_writes_clips_of_a_bank(bank, tmp_path, monkeypatch, capsys):
+    bank.save(tmp_path / "bank.npz")
+    monkeypatch.chdir(tmp_path)
+    command = ["synth", "out", "--count", "4", "--frames", "2", "--size", "64x64", "--bank"]
+    assert cli.run([*command, "bank.npz", "--part", "held_out_classes"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text("utf-8").splitlines()]
+    assert rows and all(is_held_out_class(row["object_class"]) for row in rows)
+    assert cli.run([*command[:1], "other", *command[2:], "nowhere.npz"]) == 1
+    assert "must be an .npz file of fetch_sprites, got nowhere.npz" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

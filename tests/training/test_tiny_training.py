@@ -20,6 +20,7 @@ from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.training import average_saves, tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
+from elysium.training.synthetic.sprites import COLOURS, KINDS
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
 from elysium.training.tiny_losses import TinyTrainingModel
 
@@ -235,7 +236,7 @@ def test_glimpses_enter_the_losses(_small_worlds) -> None:
 def training_model() -> TinyTrainingModel:
     model = tiny_model()
     model.set_attn_implementation("eager")
-    return TinyTrainingModel(model, tiny_processor(), {"gate": 0.3}, num_colours=8, num_kinds=6)
+    return TinyTrainingModel(model, tiny_processor(), {"gate": 0.3}, colours=list(COLOURS), kinds=list(KINDS))
 
 
 @torch.no_grad()

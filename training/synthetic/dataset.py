@@ -117,12 +117,14 @@ def write_dataset(
     seed: int,
     shape: ClipShape | None = None,
     config: SceneConfig | None = None,
+    world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Writes `count` clips and their rows; the same seed gives the same clips.
 
     Args:
         out: a folder, made where missing.
+        world: where the scenes are from, such as a `SpriteWorld`; by default that of coloured shapes.
         progress: called after each clip with the clips written and `count`.
 
     Returns:
@@ -132,7 +134,7 @@ def write_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     num_rows = 0
     with atomic_path(folder / "rows.jsonl") as temporary, temporary.open("w", encoding="utf-8") as rows:
-        for number, clip in enumerate(synthetic_clips(count, seed, shape, config), start=1):
+        for number, clip in enumerate(synthetic_clips(count, seed, shape, config, world), start=1):
             _write_pictures(folder, clip, shape.fps)
             for row in clip.rows:
                 rows.write(json.dumps(row) + "\n")
@@ -143,10 +145,10 @@ def write_dataset(
 
 
 def synthetic_clips(
-    count: int, seed: int, shape: ClipShape, config: SceneConfig | None = None
+    count: int, seed: int, shape: ClipShape, config: SceneConfig | None = None, world: World | None = None
 ) -> Iterator[LabelledClip]:
     """Clips of the synthetic world with their rows; the same seed gives the same clips."""
-    world, config = World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
+    world, config = world or World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
     for number in range(count):
         scene = world.sample(number, config)
         clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))

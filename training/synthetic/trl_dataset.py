@@ -23,7 +23,7 @@ from PIL import Image as Pictures
 from elysium.processing.processing_elysium import DEFAULT_TASK_PROMPTS
 
 from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, synthetic_clips, task_examples, write_video
-from .scene import SceneConfig
+from .scene import SceneConfig, World
 
 IMAGE_TASKS = ("rec", "reg")
 VIDEO_TASKS = ("sot", "rsot", "video_reg", "video_qa")
@@ -68,6 +68,7 @@ def write_trl_dataset(
     seed: int,
     shape: ClipShape | None = None,
     config: SceneConfig | None = None,
+    world: World | None = None,
     embed: bool = False,
     home: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -76,6 +77,7 @@ def write_trl_dataset(
 
     Args:
         out: a folder, made where missing.
+        world: as in `write_dataset`.
         embed: put videos into the rows, so that the folder can be moved or uploaded; else rows name their files.
         home: where the folder will stand, if it is moved from `out` afterwards.
         progress: called after each clip with the clips written and `count`.
@@ -90,7 +92,7 @@ def write_trl_dataset(
         raise ValueError(f"a data set for trl must have 2 clips or more, one to test on, got {count}; raise the count")
     shape = shape or ClipShape()
     num_train = count - max(1, round(count * TEST_SHARE))
-    clips = synthetic_clips(count, seed, shape, config)
+    clips = synthetic_clips(count, seed, shape, config, world)
     if progress is not None:
         clips = _watched(clips, count, progress)
     writer = TrlWriter(out, fps=shape.fps, seed=seed, embed=embed, home=home)
