@@ -87,6 +87,12 @@ ZoomOption = Annotated[
         help=f"Show a square around the last box, FACTOR ({ZOOM}) times the object's side: for small objects.",
     ),
 ]
+DecodingOption = Annotated[
+    Literal["fast", "reference", "plain"],
+    typer.Option(
+        metavar="WAY", help="fast; reference, the same boxes by transformers' generate; plain, without the grammar."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
 
 
@@ -112,6 +118,7 @@ def track(
     ] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
     zoom: ZoomOption = None,
+    decoding: DecodingOption = "fast",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -120,7 +127,17 @@ def track(
     Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here.
     """
     outputs = Outputs(output, boxes, sheet)
-    return run_track(video, text or [], box or [], outputs, model=model, device=device, zoom=zoom, as_json=as_json)
+    return run_track(
+        video,
+        text or [],
+        box or [],
+        outputs,
+        model=model,
+        device=device,
+        zoom=zoom,
+        decoding=decoding,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
     from elysium.processing.video_io import VideoInfo
+    from elysium.tracking.answering import Decoding
     from elysium.tracking.tracker import Tracker
 
 Box = tuple[float, float, float, float]
@@ -187,8 +189,8 @@ def quiet_transformers() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def load_tracker(model: str, device: str | None) -> "Tracker":
-    """The model of a command, after the cheap checks.
+def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") -> "Tracker":
+    """The model of a command, after the cheap checks; a decoding that it cannot do is said on stderr.
 
     Raises:
         CheckpointError: no checkpoint that can be loaded.
@@ -201,7 +203,10 @@ def load_tracker(model: str, device: str | None) -> "Tracker":
         from elysium.tracking.tracker import Tracker
 
         logging.disable_progress_bar()
-        tracker = Tracker.from_pretrained(model, device=device)
+        with warnings.catch_warnings(record=True) as caught:
+            tracker = Tracker.from_pretrained(model, device=device, decoding=decoding)
+    for warning in caught:
+        say(f"Warning: {warning.message}")
     if "synthetic" in tracker.trained_on.lower():
         say(f"Note on {model}: {tracker.trained_on}.")
     return tracker

@@ -22,6 +22,7 @@ from .console import (
 
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
+    from elysium.tracking.answering import Decoding
     from elysium.tracking.tracker import Tracker
 
 BOXES_SUFFIXES = (".json", ".csv", ".txt")
@@ -82,6 +83,7 @@ def run_track(
     model: str,
     device: str | None,
     zoom: float | None,
+    decoding: "Decoding",
     as_json: bool,
 ) -> int:
     """The whole command; returns its exit code.
@@ -107,7 +109,7 @@ def run_track(
         )
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
-    tracker = load_tracker(model, device)
+    tracker = load_tracker(model, device, decoding)
     result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames, zoom)
     if interrupted:
         return _keep_finished(result, outputs, as_json=as_json)

@@ -1,7 +1,8 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Processor of Elysium: chat messages with videos, images and boxes in, tensors out; answers in, boxes out."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers.image_processing_utils import ImageProcessingMixin
 from transformers.processing_utils import MultiModalData
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .boxes_elysium import format_box, parse_box, parse_frames
+from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
 from .video_processing_elysium import ElysiumVideoProcessor
 
@@ -26,6 +27,7 @@ DEFAULT_TASK_PROMPTS = {
 }
 _NEEDS = {"rec": "text", "reg": "box", "sot": "box", "rsot": "text", "video_reg": "box", "video_qa": "question"}
 _IMAGE_TASKS = ("rec", "reg")
+_ANSWERED = re.compile(r"\[(\d+),(\d+),(\d+),(\d+)\]|none")
 
 
 class ElysiumProcessor(ProcessorMixin):
@@ -192,6 +194,72 @@ class ElysiumProcessor(ProcessorMixin):
         return messages
 
     # --- answers ---
+    def answer_template(self, num_frames: int) -> dict[str, Any]:
+        """The canonical answer of a tracking task as tokens: what `BoxAnswerGrammar` is built from.
+
+        Answers that hold every number, with and without absent frames, are written by the box codec, rendered by the
+        chat template and tokenized in their place; each token must belong to one number or to what is between two.
+
+        Args:
+            num_frames: T.
+
+        Returns:
+            `numbers`: the tokens of 0, 1, 2, ... to 99 (`box_rounding="floor"`) or 100; `comma`: the tokens between
+            the numbers of a box; `joints`: T + 1 mappings from (what a frame holds, what the next one holds) to the
+            tokens between them, where `start`, `box`, `none` and `end` are held; `min_extent`: the least x2 - x1 and
+            y2 - y1 that reads as a box.
+
+        Raises:
+            ValueError: ``num_frames`` below 1, or a tokenizer that joins numbers with their neighbours, writes them
+                differently from place to place, or does not say which characters a token covers.
+        """
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a window has at least one frame.")
+        pieces: dict[tuple, tuple[int, ...]] = {}
+        for boxes_bin in self._canonical_answers(num_frames):
+            self._cut_answer(boxes_bin, pieces)
+        return {
+            "numbers": [ids for key, ids in sorted(pieces.items()) if key[0] == "number"],
+            "comma": pieces["comma",],
+            "joints": [
+                {key[2:]: ids for key, ids in pieces.items() if key[:2] == ("joint", frame)}
+                for frame in range(num_frames + 1)
+            ],
+            "min_extent": 0 if self.box_rounding == "floor" else 1,
+        }
+
+    def _canonical_answers(self, num_frames: int) -> Iterator[list[list[int] | None]]:
+        """Boxes of answers in which every number stands, and every order of a box and `none`."""
+        top, size = (99 if self.box_rounding == "floor" else 100), 4 * num_frames
+        for start in range(0, top + 1, size):
+            numbers = [min(start + place, top) for place in range(size)]
+            boxes = [numbers[place : place + 4] for place in range(0, size, 4)]
+            yield [*boxes]
+            if start == 0 and self.allow_absent:
+                yield [None] * num_frames
+                yield from ([box if frame % 2 == odd else None for frame, box in enumerate(boxes)] for odd in (0, 1))
+
+    def _cut_answer(self, boxes_bin: Sequence[Sequence[int] | None], pieces: dict[tuple, tuple[int, ...]]) -> None:
+        """Writes an answer in its place; files its tokens under the number, or what is between two, they belong to."""
+        boxes = [None if box is None else bin_to_norm(box, self.box_rounding) for box in boxes_bin]
+        answer = format_frames(boxes, rounding=self.box_rounding)
+        question: list[dict] = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+        text = self.apply_chat_template([*question, turn], tokenize=False)
+        start = len(self.apply_chat_template(question, add_generation_prompt=True, tokenize=False))
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        tokens = [(max(first, start), last, token) for token, (first, last) in spans if last > start]
+        for stop, key in _answer_cuts(text, start):
+            held = tuple(token for first, _, token in tokens if start <= first < stop)
+            split = any(start <= first < stop < last for first, last, _ in tokens)
+            if split or pieces.setdefault(key, held) != held:
+                raise ValueError(
+                    "the tokenizer must write numbers and what stands between them apart and always alike, got "
+                    f"{text[start:stop]!r} as {self.tokenizer.convert_ids_to_tokens(held)}; decode without a grammar."
+                )
+            start = stop
+
     def post_process_boxes(self, texts: str | Sequence[str], num_frames: int | None = None) -> list[list[dict]]:
         """Reads boxes out of answers.
 
@@ -214,6 +282,21 @@ class ElysiumProcessor(ProcessorMixin):
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each picture or video."""
         return super().__call__(images=images, text=text, videos=videos, **kwargs)
+
+
+def _answer_cuts(text: str, start: int) -> Iterator[tuple[int, tuple]]:
+    """Ends of the pieces of the answer that stands in a text from an offset on, and what each piece is."""
+    before, frame = "start", 0
+    for match in _ANSWERED.finditer(text, start):
+        now = "none" if match[1] is None else "box"
+        joint = ("joint", frame, before, now)
+        if now == "none":
+            yield match.end(), joint
+        for group in range(1, 5) if now == "box" else ():
+            yield match.start(group), joint if group == 1 else ("comma",)
+            yield match.end(group), ("number", int(match[group]))
+        before, frame = now, frame + 1
+    yield len(text), ("joint", frame, before, "end")
 
 
 __all__ = ["ElysiumProcessor"]

@@ -57,7 +57,7 @@ def seeing(monkeypatch):
     """Lets the commands load a model that sees squares of colour; called with options of `SeeingModel`."""
 
     def use(**options) -> None:
-        def load(model: str, device: str | None) -> Tracker:
+        def load(model: str, device: str | None, decoding: str = "fast") -> Tracker:
             return Tracker(SeeingModel(tiny_model(), tiny_processor(), **options), tiny_processor(), name=model)
 
         monkeypatch.setattr(cli, "load_tracker", load)
@@ -71,7 +71,7 @@ def seeing(monkeypatch):
 def no_model(monkeypatch) -> None:
     """Lets a test fail where a command loads a model before it has checked its input."""
 
-    def load(model: str, device: str | None) -> Tracker:
+    def load(model: str, device: str | None, decoding: str = "fast") -> Tracker:
         raise AssertionError("the model was loaded before the input was checked")
 
     monkeypatch.setattr(cli, "load_tracker", load)

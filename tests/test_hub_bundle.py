@@ -17,14 +17,19 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 
 CODE = {
+    "box_drafting_elysium.py",
+    "box_grammar_elysium.py",
     "boxes_elysium.py",
     "configuration_elysium.py",
+    "generation_elysium.py",
     "model_card_elysium.py",
     "image_processing_elysium.py",
     "modeling_elysium.py",
+    "packed_cache_elysium.py",
     "processing_elysium.py",
     "released_elysium.py",
     "selector_elysium.py",
+    "tiny_vit_elysium.py",
     "video_processing_elysium.py",
 }
 # Run with -I in another folder; `elysium`, however it is installed, cannot be imported.
@@ -59,6 +64,11 @@ def answer(model, processor):
     inputs = processor.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
+    states = [model.box_grammar(processor.answer_template(3)).start()]
+    boxes = model.generate(**inputs, custom_generate=model.generate_boxes, states=states, max_new_tokens=1)
+    text = processor.decode(boxes[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+    readings = processor.post_process_boxes(text, 3)[0]
+    assert len(readings) == 3 and all(reading["status"] in ("ok", "absent") for reading in readings), text
     return model.generate(**inputs, max_new_tokens=6, do_sample=False).tolist()
 
 first = answer(model, processor)

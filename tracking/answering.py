@@ -1,29 +1,41 @@
 """Asks the model: conversations in, texts with the log probability of each token out.
 
-Many conversations go through `generate` at once, padded on the left. Decoding is greedy.
+Many conversations go through `generate` at once, padded on the left. Decoding is greedy. Windows of a video are
+answered under the grammar of tracking answers: fast (`WindowReader`), or by `generate`, which is the reference and
+gives the same tokens; "plain" asks without a grammar, and an answer may then be unreadable.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import GenerationMixin, LogitsProcessorList
 
-from elysium.processing.boxes_elysium import BoxReading, format_frames, parse_box, parse_frames
+from elysium.modeling_elysium.box_grammar_elysium import (
+    NEARBY,
+    AnswerState,
+    BoxAnswerGrammar,
+    BoxGrammarLogitsProcessor,
+    nearby_log_probs,
+)
+from elysium.modeling_elysium.generation_elysium import BoxDecoder, BoxQuestion, Prefix, why_not_decodable
+from elysium.processing.boxes_elysium import BoxReading, format_frames, norm_to_bin, parse_box, parse_frames
 
 from .session import WindowRequest
 
 Conversation = list[dict[str, Any]]
+Picture = NDArray[np.uint8]
+Decoding = Literal["fast", "reference", "plain"]
 
+DECODINGS = ("fast", "reference", "plain")
 # The longest answer of a frame: every coordinate has two digits in both ends of the picture.
 _WIDEST_BOX_NORM = (0.11, 0.22, 0.88, 0.99)
 _SPARE_TOKENS = 8
-# How far, in percent of width or height, an integer may lie from the one written and count with it.
-NEARBY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,52 +78,37 @@ def integer_ids(tokenizer: Any) -> torch.Tensor | None:
     return torch.tensor([ids[0] for ids in tokens]) if all(len(ids) == 1 for ids in tokens) else None
 
 
-def nearby_log_probs(logits: torch.Tensor, chosen: torch.Tensor, integers: torch.Tensor | None) -> torch.Tensor:
-    """Log probabilities of generated tokens, where an integer counts together with those next to it.
-
-    A model that is sure of a place to within a few percent spreads its probability over as many integers: what it is
-    sure of is their sum, not the share of the one that it wrote.
-
-    Args:
-        logits (`torch.Tensor` of shape `(B, V)`): of one step.
-        chosen (`torch.Tensor` of shape `(B,)`): the tokens that were written.
-        integers: from `integer_ids`.
-
-    Returns:
-        `(B,)`, at most 0.
-    """
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    plain = log_probs.gather(-1, chosen[:, None])[:, 0]
-    if integers is None:
-        return plain
-    integers = integers.to(chosen.device)
-    same = chosen[:, None] == integers  # (B, 101)
-    numbers = torch.arange(len(integers), device=chosen.device)
-    near = (numbers - (same * numbers).sum(-1, keepdim=True)).abs() <= NEARBY
-    summed = log_probs[:, integers].masked_fill(~near, -math.inf).logsumexp(-1)
-    return torch.where(same.any(-1), summed, plain).clamp(max=0)
-
-
 class Answerer:
     """A model and its processor as one thing that answers.
 
     Args:
         model: anything with transformers' `generate`.
         processor: an `ElysiumProcessor`.
-        batch_size: most conversations in one call of `generate`.
+        batch_size: most conversations in one call of `generate`, most windows that are written at once.
+        decoding: how windows are answered: "fast" (`BoxDecoder`), "reference" (`generate` under the same grammar: the
+            same tokens, one forward pass for each) or "plain" (`generate` without a grammar).
+
+    Attributes:
+        decoding: what is used; not what was asked for where that cannot be done with this model or tokenizer.
+        fallback: why not, or None.
 
     Raises:
-        ValueError: ``batch_size`` below 1.
+        ValueError: ``batch_size`` below 1, or no such decoding.
     """
 
-    def __init__(self, model: Any, processor: Any, *, batch_size: int = 8) -> None:
+    def __init__(self, model: Any, processor: Any, *, batch_size: int = 8, decoding: Decoding = "fast") -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}; 1 asks one question at a time")
+        if decoding not in DECODINGS:
+            raise ValueError(f"decoding must be one of {', '.join(DECODINGS)}, got {decoding!r}")
         self.model, self.processor, self.batch_size = model, processor, batch_size
+        self.decoding, self.fallback = possible_decoding(model, processor, decoding)
         self._integers = integer_ids(processor.tokenizer)
+        self._grammars: dict[int, BoxAnswerGrammar] = {}
+        self._reader = WindowReader(bare_model(model), processor, batch_size) if self.decoding == "fast" else None
 
     def answer(self, conversations: Iterable[Conversation], *, max_new_tokens: int) -> list[Answer]:
-        """Answers conversations, at most ``batch_size`` at once, in their order.
+        """Answers conversations without a grammar, at most ``batch_size`` at once, in their order.
 
         Args:
             conversations: as `processor.build_messages` gives them; taken batch by batch, so that a generator holds
@@ -121,19 +118,26 @@ class Answerer:
         waiting = iter(conversations)
         answers: list[Answer] = []
         while batch := list(itertools.islice(waiting, self.batch_size)):
-            answers.extend(self._answer_batch(batch, max_new_tokens))
+            answers.extend(self._generate(batch, max_new_tokens))
         return answers
 
-    def answer_windows(self, requests: Sequence[WindowRequest]) -> list[tuple[Answer, list[BoxReading], list[float]]]:
-        """For each window the model's answer, and a reading and a score for each of its frames."""
-        if not requests:
-            return []
-        conversations = map(self.window_conversation, requests)
-        budget = self.tracking_budget(max(len(request) for request in requests))
+    def answer_windows(
+        self, requests: Sequence[WindowRequest], *, upcoming: Sequence[Sequence[Picture]] = ()
+    ) -> list[tuple[Answer, list[BoxReading], list[float]]]:
+        """For each window the model's answer, and a reading and a score for each of its frames.
+
+        Args:
+            requests: the windows.
+            upcoming: pictures of windows that will be asked for next, as it seems; those that are read together with
+                the windows need not be read later. It changes no answer.
+        """
         replies = []
-        for request, answer in zip(requests, self.answer(conversations, max_new_tokens=budget), strict=True):
-            readings = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
-            replies.append((answer, readings, [answer.score(reading.span) for reading in readings]))
+        for start in range(0, len(requests), self.batch_size):
+            batch = requests[start : start + self.batch_size]
+            later = [request.frames for request in requests[start + self.batch_size :]] + list(upcoming)
+            for request, answer in zip(batch, self._answer_batch(batch, later), strict=True):
+                readings = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
+                replies.append((answer, readings, [answer.score(reading.span) for reading in readings]))
         return replies
 
     def window_conversation(self, request: WindowRequest) -> Conversation:
@@ -141,6 +145,13 @@ class Answerer:
         return self.processor.build_messages(
             request.task, video=np.stack(request.frames), text=request.text, box_xyxy_norm=request.box_xyxy_norm
         )
+
+    def window_start(self, request: WindowRequest) -> AnswerState:
+        """The start of a window's answer; a box that is given is that of frame 1."""
+        count, box = len(request), request.box_xyxy_norm
+        if count not in self._grammars:
+            self._grammars[count] = BoxAnswerGrammar(self.processor.answer_template(count))
+        return self._grammars[count].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
 
     def read_box(self, answer: Answer) -> tuple[BoxReading, float]:
         """The box of a grounding answer, and its score."""
@@ -152,7 +163,20 @@ class Answerer:
         longest = format_frames([_WIDEST_BOX_NORM] * num_frames, rounding=self.processor.box_rounding)
         return len(self.processor.tokenizer(longest, add_special_tokens=False)["input_ids"]) + _SPARE_TOKENS
 
-    def _answer_batch(self, conversations: list[Conversation], max_new_tokens: int) -> list[Answer]:
+    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[Sequence[Picture]]) -> list[Answer]:
+        """One answer for each window, by the decoding in use."""
+        if self._reader is not None:
+            return self._reader.answer(requests, [self.window_start(request) for request in requests], later)
+        conversations = [self.window_conversation(request) for request in requests]
+        if self.decoding == "plain":
+            return self._generate(conversations, self.tracking_budget(max(map(len, requests))))
+        states = [self.window_start(request) for request in requests]
+        return self._generate(conversations, max(state.grammar.longest for state in states), states)
+
+    def _generate(
+        self, conversations: list[Conversation], max_new_tokens: int, states: Sequence[AnswerState] = ()
+    ) -> list[Answer]:
+        """Answers of `generate`, under the grammar where states are given."""
         inputs = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
@@ -162,19 +186,22 @@ class Answerer:
             processor_kwargs={"padding": True, "padding_side": "left"},
         )
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
+        grammar = {"logits_processor": LogitsProcessorList([BoxGrammarLogitsProcessor(states)])} if states else {}
         output = self.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
             return_dict_in_generate=True,
-            output_logits=True,
+            output_logits=not states,
+            output_scores=bool(states),  # logits behind the grammar: what is not allowed has no probability
+            **grammar,
         )
         new_ids = output.sequences[:, inputs["input_ids"].shape[1] :]  # (B, L)
         log_probs = torch.stack(
             [
-                nearby_log_probs(logits, chosen, self._integers)
-                for logits, chosen in zip(output.logits, new_ids.unbind(1), strict=True)
+                nearby_log_probs(logits, chosen, self._integers, NEARBY)
+                for logits, chosen in zip(output.scores if states else output.logits, new_ids.unbind(1), strict=True)
             ],
             dim=1,
         )  # (B, L)
@@ -182,6 +209,135 @@ class Answerer:
             build_answer(self.processor.tokenizer, ids, values)
             for ids, values in zip(new_ids.tolist(), log_probs.double().cpu().numpy(), strict=True)
         ]
+
+
+class WindowReader:
+    """Answers windows by `BoxDecoder`: every picture is seen once, and windows of the same pictures are read once.
+
+    Visual tokens of the last call's pictures are held, since the next windows open with one of them.
+
+    Args:
+        model: `ElysiumForConditionalGeneration` that `why_not_decodable` has nothing against.
+        processor: its `ElysiumProcessor`.
+        at_once: most windows that are read in one pass.
+    """
+
+    def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
+        self.model, self.processor, self.at_once = model, processor, at_once
+        self.decoder = BoxDecoder(model)
+        # By the picture's id; the picture is held, so that its id is not given to another.
+        self._seen: dict[int, tuple[Picture, torch.Tensor]] = {}
+        self._prefixes: dict[_Key, Prefix] = {}
+
+    def answer(
+        self,
+        requests: Sequence[WindowRequest],
+        states: Sequence[AnswerState],
+        later: Sequence[Sequence[Picture]] = (),
+    ) -> list[Answer]:
+        """One answer for each window.
+
+        Args:
+            requests: the windows, written in the same passes.
+            states: the start of each answer.
+            later: pictures of windows that will be asked for, as it seems.
+        """
+        prompts = [self._prompt(len(each), self._words(each)) for each in requests]
+        keys = [_Key(beginning, each.frames) for each, (beginning, _) in zip(requests, prompts, strict=True)]
+        self._read(keys, [_Key(self._prompt(len(frames), "?")[0], frames) for frames in later])
+        questions = [
+            BoxQuestion(self._prefixes[key], question, state, state.first_box)
+            for key, (_, question), state in zip(keys, prompts, states, strict=True)
+        ]
+        return [
+            build_answer(self.processor.tokenizer, answer.token_ids, np.array(answer.log_probs))
+            for answer in self.decoder.write(questions)
+        ]
+
+    def _words(self, request: WindowRequest) -> str:
+        return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)
+
+    def _prompt(self, num_frames: int, question: str) -> tuple[tuple[int, ...], list[int]]:
+        """The prompt's tokens up to the last picture, which do not depend on the question, and the others."""
+        content = [{"type": "video"}, {"type": "text", "text": question}]
+        messages = [{"role": "user", "content": content}]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text = text.replace(self.processor.video_token, self.processor.expand_frames(num_frames), 1)
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        cut = len(ids) - ids[::-1].index(self.processor.video_token_id)
+        return tuple(ids[:cut]), ids[cut:]
+
+    def _read(self, keys: "Sequence[_Key]", later: "Sequence[_Key]") -> None:
+        """Reads windows that were not read; where there are any, those that come later with them."""
+        missing = list(dict.fromkeys(key for key in keys if key not in self._prefixes))
+        if missing:
+            more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
+            missing += more[: max(0, self.at_once - len(missing))]
+        known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
+        self._look([picture for key in missing for picture in key.pictures])
+        beginnings = [
+            self.decoder.embed(key.beginning, torch.cat([self._seen[id(picture)][1] for picture in key.pictures]))
+            for key in missing
+        ]
+        self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
+        needed = {id(picture) for key in self._prefixes for picture in key.pictures}
+        self._seen = {name: held for name, held in self._seen.items() if name in needed}
+
+    @torch.no_grad()
+    def _look(self, pictures: Sequence[Picture]) -> None:
+        """Makes visual tokens of the pictures that were not seen."""
+        new = {id(picture): picture for picture in pictures if id(picture) not in self._seen}
+        for _, alike in itertools.groupby(new.values(), key=lambda picture: picture.shape):
+            held = list(alike)
+            pixels = self.processor.video_processor(videos=[np.stack(held)], return_tensors="pt")
+            values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
+            tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
+            self._seen |= {id(picture): (picture, kept) for picture, kept in zip(held, tokens, strict=True)}
+
+
+class _Key:
+    """A window by the tokens and pictures that it begins with; equal where the pictures are the same objects."""
+
+    def __init__(self, beginning: tuple[int, ...], pictures: Sequence[Picture]) -> None:
+        self.beginning, self.pictures = beginning, pictures
+        self._name = (beginning, *map(id, pictures))
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._name == other._name
+
+
+def possible_decoding(model: Any, processor: Any, wanted: Decoding) -> tuple[Decoding, str | None]:
+    """The decoding that can be done, and why it is not the one that is wanted, or None where it is.
+
+    Args:
+        model: with `generate`.
+        processor: its processor.
+        wanted: "fast" needs an Elysium model; "reference" transformers' `generate`; both a tokenizer that writes
+            numbers apart.
+    """
+    if wanted == "plain":
+        return wanted, None
+    bare = bare_model(model)
+    if not isinstance(bare, GenerationMixin):
+        return "plain", f"a {type(model).__name__} has no generate of transformers' that takes logits processors"
+    try:
+        processor.answer_template(1)
+    except (ValueError, NotImplementedError) as error:
+        return "plain", str(error)
+    if wanted == "reference":
+        return wanted, None
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        return "reference", "the adapter puts tokens of its own into the prompt"
+    reason = why_not_decodable(bare)
+    return ("fast", None) if reason is None else ("reference", reason)
+
+
+def bare_model(model: Any) -> Any:
+    """The model itself where it is wrapped by PEFT, whose layers stand inside it."""
+    return model.get_base_model() if callable(getattr(model, "get_base_model", None)) else model
 
 
 def build_answer(tokenizer: Any, token_ids: Sequence[int], token_log_probs: NDArray[np.float64]) -> Answer:
@@ -195,16 +351,18 @@ def build_answer(tokenizer: Any, token_ids: Sequence[int], token_log_probs: NDAr
     ids = list(token_ids)
     ends = [position for position, token_id in enumerate(ids) if token_id == tokenizer.eos_token_id]
     ids = ids[: ends[0]] if ends else ids
-    prefixes = list(_decode_prefixes(tokenizer, ids))
-    edges = [0, *(len(prefix) for prefix in prefixes)]
+    text = _decode(tokenizer, ids)
+    pieces = {token: _decode(tokenizer, [token]) for token in set(ids)}
+    edges = [0, *itertools.accumulate(len(pieces[token]) for token in ids)]
+    if text != "".join(pieces[token] for token in ids):
+        # The one way to a token's characters that holds for every tokenizer: the text of the first 1, 2, … tokens.
+        edges = [0, *(len(_decode(tokenizer, ids[:stop])) for stop in range(1, len(ids) + 1))]
     return Answer(
-        text=prefixes[-1] if prefixes else "",
+        text=text,
         token_spans=tuple(zip(edges[:-1], edges[1:], strict=True)),
         token_log_probs=np.asarray(token_log_probs, dtype=np.float64)[: len(ids)],
     )
 
 
-def _decode_prefixes(tokenizer: Any, ids: list[int]) -> Iterator[str]:
-    """The text of the first 1, 2, … tokens: the one way to a token's characters that holds for every tokenizer."""
-    for stop in range(1, len(ids) + 1):
-        yield tokenizer.decode(ids[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

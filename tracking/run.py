@@ -1,12 +1,16 @@
 """A video on its way through the model: objects that share one stream of frames, and many videos at once."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from elysium.processing.structures import TrackingResult
+from elysium.processing.video_io import Frame
 
 from .answering import Answerer
 from .crop import Crop
@@ -58,14 +62,24 @@ class TrackingRun:
         stream: the video.
         sessions: one for each object.
         model: name of the model, for the result.
+        windows_ahead: windows whose frames are read before they are asked for, so that the model reads several windows
+            in one pass. It changes no result.
     """
 
     def __init__(
-        self, answerer: Answerer, stream: FrameStream, sessions: list[TrackingSession], *, model: str
+        self,
+        answerer: Answerer,
+        stream: FrameStream,
+        sessions: list[TrackingSession],
+        *,
+        model: str,
+        windows_ahead: int = 0,
     ) -> None:
         self.stream, self.sessions, self.model = stream, sessions, model
+        self.windows_ahead = windows_ahead
         self._answerer = answerer
         self._frames = iter(stream)
+        self._read_ahead: deque[Frame] = deque()
         self._exhausted = False
         self._stopped = False
         self._results: deque[WindowResult] = deque()
@@ -77,7 +91,7 @@ class TrackingRun:
         if not self._results and not self._stopped:
             self._stopped = True  # until this step has gone well: a decoder that was interrupted must not be asked on
             asked = self.pull()
-            self._results.extend(answer_all(self._answerer, asked))
+            self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
             self._stopped = not asked
         if not self._results:
             raise StopIteration
@@ -139,7 +153,7 @@ class TrackingRun:
             crowded = any(session.num_waiting >= 2 * session.rule.window_frames for session in self.sessions)
             if len(asked) == len(self.sessions) or crowded:
                 return asked
-            frame = next(self._frames, None)
+            frame = self._read_ahead.popleft() if self._read_ahead else next(self._frames, None)
             if frame is None:
                 self._exhausted = True
                 break
@@ -147,15 +161,35 @@ class TrackingRun:
                 session.feed(frame.image, timestamp_s=frame.timestamp_s, frame_idx=frame.index)
         return self._asked(final=True)
 
+    def _upcoming(self, asked: list[Asked]) -> list[tuple[NDArray[np.uint8], ...]]:
+        """Pictures of the windows that follow, should every object stay in sight."""
+        if not self.windows_ahead or not asked:
+            return []
+        longest = max(session.rule.window_frames - 1 for session, _ in asked)
+        while len(self._read_ahead) < self.windows_ahead * longest and (frame := next(self._frames, None)) is not None:
+            self._read_ahead.append(frame)
+        following = [frame.image for frame in self._read_ahead]
+        windows = (session.expected_windows(following)[: self.windows_ahead] for session, _ in asked)
+        return list({tuple(map(id, window)): window for several in windows for window in several}.values())
+
     def _asked(self, *, final: bool) -> list[Asked]:
         requests = ((session, session.next_window(final=final)) for session in self.sessions)
         return [(session, request) for session, request in requests if request is not None]
 
 
-def answer_all(answerer: Answerer, asked: list[Asked]) -> list[WindowResult]:
-    """Asks the model for windows of any sessions at once, and lets the sessions take the answers."""
+def answer_all(
+    answerer: Answerer, asked: list[Asked], *, upcoming: Sequence[Sequence[NDArray[np.uint8]]] = ()
+) -> list[WindowResult]:
+    """Asks the model for windows of any sessions at once, and lets the sessions take the answers.
+
+    Args:
+        answerer: the model.
+        asked: sessions with their windows.
+        upcoming: pictures of windows that follow, as it seems, which the model may read at the same time.
+    """
     finished = []
-    replies = answerer.answer_windows([request for _, request in asked])
+    ahead = {"upcoming": upcoming} if upcoming else {}
+    replies = answerer.answer_windows([request for _, request in asked], **ahead)
     for (session, request), (answer, readings, scores) in zip(asked, replies, strict=True):
         window_idx = session.num_windows
         frames = tuple(session.accept(readings, scores))

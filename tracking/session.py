@@ -220,6 +220,23 @@ class TrackingSession:
             self._request = None if plan is None else self._build(plan)
         return self._request
 
+    def expected_windows(self, following: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ...]]:
+        """Pictures of the windows behind the one that is asked, should the object stay in sight until then.
+
+        Args:
+            following: pictures that will be fed next.
+
+        Returns:
+            Full windows only; none before there is a question, or where squares are shown whose place is not known.
+        """
+        request = self._request
+        if request is None or self.rule.zoom is not None:
+            return []
+        waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
+        pictures = [request.frames[-1], *waiting, *following]
+        step = self.rule.window_frames - 1
+        return [tuple(pictures[start : start + step + 1]) for start in range(0, len(pictures) - step, step)]
+
     def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
         """Takes the answer to `next_window` and returns the frames that it finishes, in order.
 

@@ -1,6 +1,9 @@
 """One way to look at every kind of video that a user may give: frames that come one at a time, in order."""
 
 import itertools
+import queue
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,74 @@ from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_
 
 VideoLike = str | Path | VideoClip | NDArray[np.uint8] | Image.Image | Iterable[NDArray[np.uint8] | Image.Image]
 ImageLike = str | Path | NDArray[np.uint8] | Image.Image
+
+
+# Frames that are decoded while the model is at work.
+_DECODED_AHEAD = 8
+
+
+class DecodingThread:
+    """Decodes a video in a thread of its own, a few frames ahead of whoever iterates over this.
+
+    What the decoder raises is raised here, behind the frames before it.
+
+    Args:
+        frames: in order.
+        depth: most frames that wait.
+    """
+
+    def __init__(self, frames: Iterator[Frame], *, depth: int = _DECODED_AHEAD) -> None:
+        self._waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=_decode_into, args=(frames, self._waiting, self._stop), name="elysium-decoding", daemon=True
+        )
+        self._thread.start()
+        weakref.finalize(self, self._stop.set)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        found = self._waiting.get() if not self._stop.is_set() else None
+        if isinstance(found, Frame):
+            return found
+        self._stop.set()
+        if found is None:
+            raise StopIteration
+        raise found
+
+    def close(self) -> None:
+        """Ends the thread; no frames come after that."""
+        self._stop.set()
+        self._thread.join()
+
+
+def _decode_into(
+    frames: Iterator[Frame], waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
+) -> None:
+    """What the thread does; it holds no reference to its `DecodingThread`, so that one left alone ends."""
+    last: BaseException | None = None
+    try:
+        for frame in frames:
+            if not _put(frame, waiting, stop):
+                return
+    except BaseException as error:
+        last = error
+    _put(last, waiting, stop)
+
+
+def _put(
+    item: Frame | BaseException | None, waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
+) -> bool:
+    """Waits for room; False where nobody wants frames any more."""
+    while not stop.is_set():
+        try:
+            waiting.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return True
+    return False
 
 
 class FrameStream:
@@ -42,13 +113,19 @@ class FrameStream:
         first = next(frames, None)
         if first is None:
             raise ValueError(f"a video must have at least one frame, got none from {name}; check where they come from")
-        self._frames = itertools.chain([first], frames)
+        self._thread = None if reader is None else DecodingThread(frames)
+        self._frames = itertools.chain([first], self._thread or frames)
         self._reader = reader
         self.name, self.fps, self.num_frames = name, fps, num_frames
         self.height, self.width = first.image.shape[:2]
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the frames come from a file, which does not wait for what is done with them."""
+        return self._reader is not None
 
     @property
     def warnings(self) -> list[str]:
@@ -58,6 +135,8 @@ class FrameStream:
     def close(self) -> None:
         """Closes the file, if there is one; no frames come after that."""
         self._frames = itertools.chain()
+        if self._thread is not None:
+            self._thread.close()
         if self._reader is not None:
             self._reader.close()
 

@@ -1,6 +1,7 @@
 """`Tracker`: point at an object by words or a box and get its boxes; or point at a box and get words; or ask."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from elysium.processing.boxes_elysium import px_to_norm
 from elysium.processing.structures import TrackingResult, check_box_xyxy_px
 
-from .answering import Answerer, Conversation
+from .answering import Answerer, Conversation, Decoding
 from .loading import load_checkpoint
 from .run import TrackingRun, finish_together
 from .session import Box, ObjectPrompt, Reason, TrackingSession, check_text, judge
@@ -22,6 +23,8 @@ from .windows import WindowRule
 DESCRIBE_FRAMES = 8
 ASK_FRAMES = 16
 _GROUND_TOKENS = 40
+# Of a file: frames that come from a camera are not waited for.
+_WINDOWS_AHEAD = 3
 
 BoxLike = Sequence[float]
 PromptLike = str | BoxLike | ObjectPrompt
@@ -79,13 +82,24 @@ class Tracker:
         processor: its `ElysiumProcessor`.
         name: for results; by default the folder or Hub id that the model came from.
         batch_size: most windows or questions that the model answers at once.
+        decoding: how windows are answered: "fast"; "reference", the same tokens by transformers' `generate` under the
+            same grammar; or "plain", `generate` without a grammar, whose answers may be unreadable. Where a model or a
+            tokenizer cannot be decoded as asked, the next of the three is used, with a warning that says why.
 
     Raises:
         TypeError: the model has no `generate`, as what `AutoModel` gives.
         ValueError: model and processor differ in the tokens that they keep of a frame.
     """
 
-    def __init__(self, model: Any, processor: Any, *, name: str | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str | None = None,
+        batch_size: int = 8,
+        decoding: Decoding = "fast",
+    ) -> None:
         if not callable(getattr(model, "generate", None)):
             raise TypeError(
                 f"model must have generate, got {type(model).__name__}, which has no language-modelling head; load it "
@@ -98,7 +112,13 @@ class Tracker:
             )
         self.model, self.processor = model, processor
         self.name = name or model.config.name_or_path or type(model).__name__
-        self._answerer = Answerer(model, processor, batch_size=batch_size)
+        self._answerer = Answerer(model, processor, batch_size=batch_size, decoding=decoding)
+        if self._answerer.fallback is not None:
+            warnings.warn(
+                f"decoding must fit model and tokenizer, got {decoding!r} for {self._answerer.fallback}; windows are "
+                f"answered by decoding={self._answerer.decoding!r}",
+                stacklevel=2,
+            )
 
     @classmethod
     def from_pretrained(
@@ -109,6 +129,7 @@ class Tracker:
         dtype: str | torch.dtype | None = None,
         quantization_config: Any = None,
         batch_size: int = 8,
+        decoding: Decoding = "fast",
     ) -> "Tracker":
         """Loads a checkpoint from a folder or the Hub.
 
@@ -117,13 +138,18 @@ class Tracker:
             device: by default the first GPU where there is one, else the CPU.
             dtype: by default that of the checkpoint.
             quantization_config: of transformers, such as `BitsAndBytesConfig`.
-            batch_size: as in the constructor.
+            batch_size, decoding: as in the constructor.
 
         Raises:
             CheckpointError: what is there is no Elysium checkpoint with safetensors; the message says why.
         """
         loaded, processor = load_checkpoint(model, device=device, dtype=dtype, quantization_config=quantization_config)
-        return cls(loaded, processor, name=str(model), batch_size=batch_size)
+        return cls(loaded, processor, name=str(model), batch_size=batch_size, decoding=decoding)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How windows are answered."""
+        return self._answerer.decoding
 
     @property
     def trained_on(self) -> str:
@@ -330,7 +356,8 @@ class Tracker:
         except ValueError:
             stream.close()
             raise
-        return TrackingRun(self._answerer, stream, sessions, model=self.name)
+        ahead = _WINDOWS_AHEAD if stream.is_file and self.decoding == "fast" else 0
+        return TrackingRun(self._answerer, stream, sessions, model=self.name, windows_ahead=ahead)
 
 
 def object_prompts(

@@ -1,5 +1,6 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Configuration of Elysium: a vision tower, a token compressor, a projector and a language model."""
+"""Configuration of Elysium (a vision tower, a token compressor, a projector and a language model) and of its own
+small vision tower."""
 
 import os
 from typing import Any, Literal
@@ -15,6 +16,41 @@ _VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"
 
 def _as_ours(config: dict[str, Any], folder: str | os.PathLike) -> dict[str, Any]:
     return config_from_released(config, folder) if is_released_config(config) else config
+
+
+@strict
+class ElysiumTinyViTConfig(PreTrainedConfig):
+    r"""
+    A vision tower for computers without a GPU (see `tiny_vit_elysium`); the defaults are three stages of TinyViT-5M.
+
+    Args:
+        image_size (`int`): S, pixels a side, a multiple of `patch_size`.
+        patch_size (`int`): pixels a side that one feature stands for; 16, by the architecture.
+        num_channels (`int`): colours of a picture.
+        hidden_size (`int`): width of the last stage, whose features come out.
+        num_hidden_layers (`int`): blocks of the last stage.
+        num_attention_heads (`int`): heads of the last stage.
+        attention_window (`int`): patches a side of the last stage's attention window.
+        early_widths (`list[int]`): widths of the stages before it, at S/4 and S/8.
+        early_depths (`list[int]`): their blocks; those of the first are convolutions.
+        early_heads (`int`): attention heads of the second stage.
+        early_window (`int`): attention window of the second stage.
+    """
+
+    model_type = "elysium_tiny_vit"
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_size: int = 160
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 5
+    attention_window: int = 14
+    early_widths: list[int] | tuple[int, ...] = (64, 128)
+    early_depths: list[int] | tuple[int, ...] = (2, 2)
+    early_heads: int = 4
+    early_window: int = 7
+    initializer_range: float = 0.02
 
 
 @strict
@@ -34,6 +70,8 @@ class ElysiumConfig(PreTrainedConfig):
         selector_gate (`str`): `softmax_topk` learns, kept feature times N * softmax(score); `public_affine` is the
             rule of the public code, whose parameters receive no gradient, kept so that its weights give its numbers.
         selector_hidden_size (`int`): hidden width of the selector's scoring MLP.
+        selector_merge (`bool`): a kept token of `softmax_topk` is the mean of its patch and of the dropped patches of
+            its frame that are most like it, instead of its patch alone.
         projector_type (`str`): `mlp2x_gelu` (two linear layers with GELU), `linear` or `identity`.
         vision_feature_layer (`int`): which hidden state of the tower is read, counted from the end; the layers
             behind it are not built.
@@ -64,6 +102,7 @@ class ElysiumConfig(PreTrainedConfig):
     num_kept_tokens: int = 108
     selector_gate: Literal["softmax_topk", "public_affine"] = "softmax_topk"
     selector_hidden_size: int = 64
+    selector_merge: bool = False
     projector_type: Literal["mlp2x_gelu", "linear", "identity"] = "mlp2x_gelu"
     vision_feature_layer: int = -2
     vision_prefix_tokens: int = 1
@@ -106,6 +145,11 @@ class ElysiumConfig(PreTrainedConfig):
             raise ValueError(
                 f"compressor 'concat' joins equal groups: num_kept_tokens must divide {patches}, got {kept}."
             )
+        if self.selector_merge and (self.compressor, self.selector_gate) != ("t_selector", "softmax_topk"):
+            raise ValueError(
+                "selector_merge needs compressor 't_selector' with selector_gate 'softmax_topk', got "
+                f"{self.compressor!r} with {self.selector_gate!r}; leave it out."
+            )
         if self.kept_position_embedding and self.compressor not in ("t_selector", "none"):
             raise ValueError(
                 f"kept_position_embedding needs tokens that have a place (t_selector, none), got {self.compressor!r}."
@@ -117,4 +161,7 @@ class ElysiumConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["ElysiumConfig"]
+# A vision tower is read by its type: `vision_config={"model_type": "elysium_tiny_vit", ...}`.
+AutoConfig.register(ElysiumTinyViTConfig.model_type, ElysiumTinyViTConfig, exist_ok=True)
+
+__all__ = ["ElysiumConfig", "ElysiumTinyViTConfig"]

@@ -23,8 +23,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
 from .configuration_elysium import ElysiumConfig
+from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .model_card_elysium import model_card
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
+from .tiny_vit_elysium import ElysiumTinyViT
 
 
 @dataclass
@@ -125,7 +127,12 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ElysiumTSelector", "ElysiumPublicSelector", "ElysiumCrossAttentionCompressor"]
+    _no_split_modules = [
+        "ElysiumTSelector",
+        "ElysiumPublicSelector",
+        "ElysiumCrossAttentionCompressor",
+        *ElysiumTinyViT._no_split_modules,
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -354,7 +361,16 @@ class ElysiumModel(ElysiumPreTrainedModel):
 
 
 class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
-    """Elysium with its language-modelling head: `generate` answers prompts that the processor builds."""
+    """Elysium with its language-modelling head: `generate` answers prompts that the processor builds.
+
+    Tracking answers in a few forward passes instead of one a token, where the code came with the checkpoint:
+
+        grammar = model.box_grammar(processor.answer_template(num_frames))
+        model.generate(**inputs, custom_generate=model.generate_boxes, states=[grammar.start()])
+    """
+
+    box_grammar = BoxAnswerGrammar
+    generate_boxes = staticmethod(generate_boxes)
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
