@@ -7,8 +7,9 @@
 The vision tower is frozen; its features are computed once. On them a small language model learns to ground words and
 to track from a box, without compression and guided by further losses (the base). From these weights every variant is
 trained for the same steps on the same clips with the same losses; only a supervised gate, where that is the variant,
-has one more. Compressor and projector weights that the base does not have start fresh. A learned position embedding
-is added to the patches before each compressor: the tower's features carry no place.
+has one more. Weights that the base does not have start fresh (the gates, the comb, all of cross-attention, which so
+short a run may leave behind); the projector of `concat` starts as that of the mean. A learned position embedding is
+added to the patches before each compressor: the tower's features carry no place.
 
 Boxes are decoded greedily from what the model itself wrote, on held-out clips (see compression_features.py). Intervals
 are standard deviations over seeds. Which of the improved selectors gets further seeds is chosen by the first seed.

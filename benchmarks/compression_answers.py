@@ -23,7 +23,7 @@ class BoxForm:
         centre: centre, width and height, instead of two corners.
         scale_losses: neighbours share a label's weight, and the expected coordinate has a loss; needs `digits` 1.
 
-    >>> BoxForm(name="thousandths", base=10, digits=3).open_numbers((0.5, 0.25, 0.758, 1.0))
+    >>> BoxForm(name="thousandths", base=10, digits=3, scale_losses=False).open_numbers((0.5, 0.25, 0.758, 1.0))
     [5, 0, 0, 2, 5, 0, 7, 5, 8, 9, 9, 9]
     """
 

@@ -108,8 +108,13 @@ class CompressionModel(nn.Module):
         self.register_buffer("smooth_labels", smooth / smooth.sum(1, keepdim=True), persistent=False)
 
     def start_from(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over every weight that fits in name and shape; the others stay as they were drawn."""
-        own = self.state_dict()
+        """Takes over every weight that fits in name and shape; the others stay as they were drawn.
+
+        A projector of several patches side by side starts as that of their mean.
+        """
+        own, first = self.state_dict(), "model.model.multi_modal_projector.linear_1.weight"
+        times = own[first].shape[1] // state[first].shape[1]
+        state = state | {first: state[first].repeat(1, times) / times}
         fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
         self.load_state_dict(fitting, strict=False)
 

@@ -123,11 +123,22 @@ def test_every_loss_has_a_gradient_and_only_a_supervised_gate_has_its_own(words:
 
 
 def test_weights_that_do_not_fit_start_fresh() -> None:
-    base, joined = network("none"), network("concat")
-    first = joined.model.model.multi_modal_projector.linear_1.weight.clone()
-    joined.start_from({name: value + 1 for name, value in base.state_dict().items()})
-    assert torch.equal(joined.model.model.multi_modal_projector.linear_1.weight, first)
-    assert torch.equal(joined.model.lm_head.weight, base.model.lm_head.weight + 1)
+    base, mixing = network("none"), network("cross-attention")
+    first = mixing.model.model.selector.q_proj.weight.clone()
+    mixing.start_from({name: value + 1 for name, value in base.state_dict().items()})
+    assert torch.equal(mixing.model.model.selector.q_proj.weight, first)
+    assert torch.equal(mixing.model.lm_head.weight, base.model.lm_head.weight + 1)
+
+
+def test_concatenation_starts_as_the_mean_of_its_patches() -> None:
+    base, joined, pooled = network("none"), network("concat"), network("average")
+    frames = clips(1, "the red circle").features[:, 0].float()
+    found = []
+    for model in (joined, pooled):
+        model.start_from(base.state_dict())
+        core = model.model.model
+        found.append(core.multi_modal_projector(core.selector(frames).tokens))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
 
 
 def test_gate_evidence_counts_object_patches_by_hand() -> None:
