@@ -185,8 +185,14 @@ def main() -> None:
         place = prepare(arguments, pool)
         base = arguments.cache / f"base-{arguments.base_steps}.safetensors"
         whole = variants(arguments.kept, NUM_PATCHES)["none"]
-        rates = {"learning_rate": BASE_PEAK, "hold": BASE_HOLD}
-        shown = Run(variant=whole, seed=0, steps=arguments.base_steps, guided=True, **rates)
+        shown = Run(
+            variant=whole,
+            seed=0,
+            steps=arguments.base_steps,
+            guided=True,
+            learning_rate=BASE_PEAK,
+            hold=BASE_HOLD,
+        )
         start = pool.submit(do_run, shown, place, str(base)).result()["figures"]
         say(f"base: REC {start['rec_iou']:.3f}  SOT {start['sot_iou']:.3f}  {start['cpu_minutes']:.1f} min")
         records = run_all(arguments, place, base, pool)

@@ -174,7 +174,8 @@ def build_part(part: Part) -> dict[str, Any]:
     """One chunk of a set, as it is kept in the file; the first held-out clips keep their frames, to be looked at."""
     torch.set_num_threads(1)
     tower = load_frozen_tower(part.tower)
-    features, coverage, boxes, asked, frames = [], [], [], [], []
+    features, coverage, boxes, asked = [], [], [], []
+    frames: list[np.ndarray] = []
     for clip, about in sample_clips(part):
         pictures = torch.from_numpy(clip.frames)
         features.append(see(tower, pictures))

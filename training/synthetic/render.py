@@ -154,7 +154,7 @@ def _finish(canvas: np.ndarray, scene: Scene, frame: float, rng: np.random.Gener
     if scene.jpeg_quality is None:
         return picture
     _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality])
-    return cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
 
 
 def _measure(frames: np.ndarray, owners: np.ndarray, areas: np.ndarray) -> RenderedClip:
