@@ -175,7 +175,7 @@ def build_part(part: Part) -> dict[str, Any]:
     torch.set_num_threads(1)
     tower = load_frozen_tower(part.tower)
     features, coverage, boxes, asked = [], [], [], []
-    frames: list[np.ndarray] = []
+    frames: list[torch.Tensor] = []
     for clip, about in sample_clips(part):
         pictures = torch.from_numpy(clip.frames)
         features.append(see(tower, pictures))
