@@ -25,9 +25,11 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from elysium.benchmarks.compression_features import NUM_PATCHES, build_features, example_frames, load_features
@@ -39,7 +41,7 @@ from elysium.benchmarks.compression_report import (
     sentence,
     table,
 )
-from elysium.benchmarks.compression_runs import Place, Run, build_tokenizer, do_run, do_runs, say
+from elysium.benchmarks.compression_runs import Place, Run, build_tokenizer, do_run, do_runs, measure_costs, say
 from elysium.benchmarks.compression_variants import variants
 from elysium.benchmarks.parser_fuzz import hardware
 from elysium.processing.atomic_files import atomic_path
@@ -113,10 +115,11 @@ def sentences(outcomes: dict[str, Outcome], seeds: int) -> list[str]:
     """What the figures support. The chosen selector is judged without the seed that chose it."""
     every, best = range(seeds), best_improved(outcomes)
     pairs = [
-        ("selector+gate", "average"),
-        ("selector", "average"),
         ("selector", "random"),
+        ("selector", "stride"),
+        ("selector", "average"),
         ("selector+gate", "selector"),
+        ("selector+gate", "average"),
     ]
     said = [sentence(outcomes[a], outcomes[b], every) for a, b in pairs]
     if best != "selector+gate" and seeds > 2:
@@ -124,9 +127,17 @@ def sentences(outcomes: dict[str, Outcome], seeds: int) -> list[str]:
     return said
 
 
-def write_results(records: list[dict[str, Any]], arguments: argparse.Namespace, place: Place) -> dict[str, Any]:
-    """Table, sentences and pictures beside `--output`; returns the record that is kept."""
+def write_results(
+    records: list[dict[str, Any]], costs: list[dict[str, float]], arguments: argparse.Namespace, place: Place
+) -> dict[str, Any]:
+    """Table, sentences and pictures beside `--output`; returns the record that is kept.
+
+    Args:
+        costs: of each variant, in the order of `variants`.
+    """
     outcomes, output = gather(records), arguments.output
+    for outcome, cost in zip(outcomes.values(), costs, strict=True):
+        outcome.values.update({key: np.array([value]) for key, value in cost.items()})
     said = sentences(outcomes, arguments.seeds)
     repeated = outcomes["none"].values["first_box_repeated"][0]
     chance = outcomes["none"].values["gate_objects"][0]
@@ -174,7 +185,7 @@ def main() -> None:
     """Trains, measures, prints a table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--steps", type=int, default=200, help="of each variant")
+    parser.add_argument("--steps", type=int, default=120, help="of each variant")
     parser.add_argument("--base-steps", type=int, default=700, help="of the weights that all start from")
     parser.add_argument("--seeds", type=int, default=3, help="of the variants with several")
     parser.add_argument("--kept", type=int, default=25, help="tokens a frame of controls and improved selectors")
@@ -196,7 +207,9 @@ def main() -> None:
         start = pool.submit(do_run, shown, place, str(base)).result()["figures"]
         say(f"base: REC {start['rec_iou']:.3f}  SOT {start['sot_iou']:.3f}  {start['cpu_minutes']:.1f} min")
         records = run_all(arguments, place, base, pool)
-    record = write_results(records, arguments, place) | {"base": {k: start[k] for k in ("rec_iou", "sot_iou")}}
+        known = variants(arguments.kept, NUM_PATCHES).values()
+        costs = list(pool.map(partial(measure_costs, place=place), known))
+    record = write_results(records, costs, arguments, place) | {"base": {k: start[k] for k in ("rec_iou", "sot_iou")}}
     with atomic_path(arguments.output) as unfinished:
         unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     print(json.dumps(record))

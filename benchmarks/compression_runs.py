@@ -163,16 +163,24 @@ def evaluate(network: CompressionModel, data: dict[str, FeatureSet], *, seed: in
     return figures | {f"gate_{name}": float(np.mean(values)) for name, values in evidence.items()}
 
 
-@torch.no_grad()
-def forward_ms(network: CompressionModel, clips: FeatureSet, *, times: int = 5) -> float:
-    """Milliseconds of one core for a clip's frames, from features to the language model's cache; the median."""
-    batch, seconds = clips.select(torch.arange(16)), []
+def measure_costs(variant: Variant, place: Place, *, times: int = 3) -> dict[str, float]:
+    """What a variant costs on one core, weights aside: a training step, and a clip's frames; the fastest of some.
+
+    Measured apart from the runs, so that all variants are measured under one load.
+    """
+    torch.set_num_threads(1)
+    data, network = load_features(Path(place.features)), build_network(variant, load_coder(place.tokenizer, INTEGERS))
+    steps = train(network, data, Run(variant=variant, seed=0, steps=2 * times, learning_rate=1e-4, hold=1.0))
+    batch, step_s, clip_s = data["held_out_sot"].select(torch.arange(16)), [], []
     for _ in range(times):
         start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16):
+        next(steps), next(steps)  # one of each task
+        step_s.append((time.process_time() - start) / 2)
+        start = time.process_time()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             network.read(batch)
-        seconds.append(time.process_time() - start)
-    return 1000 * float(np.median(seconds)) / len(batch)
+        clip_s.append((time.process_time() - start) / len(batch))
+    return {"train_s_per_step": min(step_s), "forward_ms_per_clip": 1000 * min(clip_s)}
 
 
 def do_run(run: Run, place: Place, weights: str | None = None) -> dict[str, Any]:
@@ -203,11 +211,8 @@ def do_run(run: Run, place: Place, weights: str | None = None) -> dict[str, Any]
         if weights is not None and len(losses) % 50 == 0:
             minutes = (time.process_time() - start) / 60
             say(f"{run.name} {len(losses)}/{run.steps} {minutes:.1f} min {mean_losses(losses[-50:])}")
-    seconds = time.process_time() - start
     figures = evaluate(network, data, seed=run.seed) | {
-        "train_s_per_step": seconds / run.steps,
         "cpu_minutes": (time.process_time() - start) / 60,
-        "forward_ms_per_clip": forward_ms(network, data["held_out_sot"]),
         "prefix_tokens_of_a_clip": len(network.coder.prefix(CLIP_FRAMES)) + CLIP_FRAMES * (run.variant.kept - 1),
         "last_losses": mean_losses(losses[-50:]),
     }

@@ -40,7 +40,7 @@ from elysium.processing.atomic_files import atomic_path
 from elysium.processing.boxes_elysium import FORMS, ROUNDINGS, BoxFloats, format_box, format_frames, parse_box
 
 LABEL = "Frame 1:"
-FIGURES = ("rec_iou", "rec_over_half", "sot_iou", "sot_over_half", "train_s_per_step")
+FIGURES = ("rec_iou", "rec_over_half", "sot_iou", "sot_over_half")
 KEPT = 25
 TRAINED = (
     BoxForm(name="integers, scale"),
@@ -162,12 +162,11 @@ def measure_accuracy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def print_accuracy(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Markdown, one line a form."""
     print(f"\n{arguments.seeds} seeds, {arguments.steps} steps each")
-    print("| form | tokens a box | units | REC IoU | REC > 0.5 | SOT IoU | SOT > 0.5 | s a step |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| form | tokens a box | units | REC IoU | REC > 0.5 | SOT IoU | SOT > 0.5 |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
-        cells = [spread(np.array(row[key]), 3) for key in FIGURES[:4]]
-        cost = f"{mean(row['train_s_per_step']):.2f}"
-        print(f"| {row['form']} | {row['tokens a box']} | {row['units']} | {' | '.join(cells)} | {cost} |")
+        cells = [spread(np.array(row[key]), 3) for key in FIGURES]
+        print(f"| {row['form']} | {row['tokens a box']} | {row['units']} | {' | '.join(cells)} |")
 
 
 def main() -> int:
