@@ -145,7 +145,7 @@ def _draw_curve(axis: Any, curve: list[Outcome], outcomes: dict[str, Outcome], t
 def _draw_ranking(axis: Any, ranked: list[Outcome], task: str, *, named: bool) -> None:
     for row, outcome in enumerate(ranked):
         values = outcome.values[f"{task}_iou"]
-        colour = _SECOND if "+" in outcome.name else _ACCENT if outcome.name == "selector" else _INK
+        colour = _SECOND if outcome.name.startswith("selector+") else _ACCENT if outcome.name == "selector" else _INK
         if len(values) > 1:
             axis.plot([values.min(), values.max()], [row, row], color=colour, linewidth=2)
         axis.plot(values.mean(), row, marker="o", color=colour)

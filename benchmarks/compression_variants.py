@@ -46,6 +46,7 @@ def variants(kept: int, num_patches: int) -> dict[str, Variant]:
         "random": Variant(name="random", compressor="random", kept=kept),
         "stride": Variant(name="stride", compressor="stride", kept=kept),
         "average": Variant(name="average", compressor="average", kept=kept),
+        "stride+positions": Variant(name="stride+positions", compressor="stride", kept=kept, original_positions=True),
         "comb": Variant(name="comb", compressor="comb", kept=kept),
         "selector": Variant(name="selector", compressor="t_selector", kept=kept),
     }
