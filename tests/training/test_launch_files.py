@@ -132,9 +132,12 @@ def test_the_commands_of_a_configuration_start_the_trainer_with_a_recipe(file: P
 def test_two_cpu_processes_are_joined_by_gloo(tmp_path: Path) -> None:
     script = tmp_path / "join.py"
     script.write_text(
+        "import os\n"
         "from accelerate import PartialState\n"
         "state = PartialState(cpu=True)\n"
-        "print(state.process_index, state.num_processes, state.backend, state.device.type)\n"
+        "line = f'{state.process_index} {state.num_processes} {state.backend} {state.device.type}\\n'\n"
+        # In one write, so that the lines of two processes do not mix.
+        "os.write(1, line.encode())\n"
     )
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "cpu.yaml")]
     done = subprocess.run([*launch, "--main_process_port", "0", str(script)], capture_output=True, text=True)
