@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from elysium.benchmarks.parser_fuzz import hardware
+from elysium.evaluation.bootstrap import bootstrap_interval
 from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import TrackingResult, VideoClip
@@ -52,7 +53,6 @@ SETTINGS = (
     "--per_device_train_batch_size 8 --assistant_only_loss --gradient_checkpointing False --bf16 False "
     "--save_strategy no --report_to none"
 )
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,14 +137,11 @@ def track(tracker: Tracker, chosen: list[Target]) -> dict[str, NDArray[np.float6
 def compare(base: NDArray[np.float64], adapted: NDArray[np.float64]) -> dict[str, Any]:
     """Means, and the paired difference with its 95% interval: percentiles of 10,000 resamples of the clips."""
     difference = adapted - base
-    rng = np.random.default_rng(0)
-    means = difference[rng.integers(len(difference), size=(RESAMPLES, len(difference)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
     return {
         "base": round(float(base.mean()), 4),
         "adapter": round(float(adapted.mean()), 4),
         "difference": round(float(difference.mean()), 4),
-        "interval_95": [round(float(low), 4), round(float(high), 4)],
+        "interval_95": bootstrap_interval(difference),
         "clips_better": int((difference > 0).sum()),
         "clips_worse": int((difference < 0).sum()),
     }

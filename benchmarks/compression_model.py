@@ -17,7 +17,7 @@ from elysium.benchmarks.compression_features import NUM_PATCHES, SIDE_PX, Featur
 from elysium.benchmarks.compression_variants import KeptClips, Variant, build_variant, compress_clips
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.modeling_elysium import ElysiumProjector
-from elysium.training.tiny_checkpoint import _grid_waves, build_config, initialise
+from elysium.training.tiny_checkpoint import build_config, grid_waves, initialise
 
 TEXT_WIDTH, TEXT_LAYERS = 192, 4
 _ON_OBJECT = 0.25
@@ -31,7 +31,7 @@ class PlacedFeatures(nn.Module):
     def __init__(self, num_patches: int, width: int) -> None:
         super().__init__()
         self.width = width
-        self.position_embedding = nn.Parameter(0.5 * _grid_waves(round(num_patches**0.5), width))
+        self.position_embedding = nn.Parameter(0.5 * grid_waves(round(num_patches**0.5), width))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, T, N, C) to the same."""

@@ -159,6 +159,39 @@ class SharedBudgetSelector(nn.Module):
         return CompressedFrames(kept * gate.unsqueeze(-1).to(kept.dtype), indices, scores.flatten(1))
 
 
+def merge_dropped(patches: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Means of each kept patch and the dropped ones that are nearer to it (cosine) than to any other kept one.
+
+    Every patch of a frame counts once, in one mean of its own frame.
+
+    Args:
+        patches (`torch.Tensor` of shape `(sum T, N, C)`): features of whole frames.
+        indices (`torch.LongTensor` of shape `(sum T, K)`): the kept patches.
+
+    Returns:
+        `torch.Tensor` of shape `(sum T, K, C)`, in the order of `indices`.
+    """
+    kept_count = indices.shape[1]
+    directions = nn.functional.normalize(patches.detach().float(), dim=-1)
+    kept = directions.gather(1, indices.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+    group = (directions @ kept.transpose(1, 2)).argmax(dim=-1)  # (sum T, N), in 0..K-1
+    own = torch.arange(kept_count, device=indices.device).expand_as(indices)
+    group = group.scatter(1, indices, own)  # a kept patch stays itself, also where another is its twin
+    member = nn.functional.one_hot(group, kept_count).to(patches.dtype).transpose(1, 2)  # (sum T, K, N)
+    return (member / member.sum(dim=-1, keepdim=True)) @ patches
+
+
+class MergingSelector(ElysiumTSelector):
+    """The selector with each kept feature averaged first with the dropped ones that are most like it."""
+
+    def forward(self, patches: torch.Tensor) -> CompressedFrames:
+        """patches (sum T, N, C)"""
+        plain = super().forward(patches)
+        gate = plain.scores.softmax(dim=-1).gather(1, plain.indices) * patches.shape[1]
+        merged = merge_dropped(patches, plain.indices)  # (sum T, K, C)
+        return replace(plain, tokens=merged * gate.unsqueeze(-1).to(merged.dtype))
+
+
 def _gather(patches: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     return patches.gather(1, indices.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
 
@@ -176,8 +209,10 @@ def build_variant(variant: Variant, config: ElysiumConfig) -> nn.Module:
     """The module of a variant; `config` gives widths and patches, the variant the rest."""
     values = config.to_dict() | {"num_kept_tokens": variant.kept, "kept_position_embedding": False}
     own = variant.compressor not in _CONTROLS
-    values |= {"compressor": variant.compressor if own else "t_selector", "selector_merge": variant.merge}
+    values |= {"compressor": variant.compressor if own else "t_selector"}
     config = ElysiumConfig(**values)
+    if variant.merge:
+        return MergingSelector(config)
     return build_compressor(config) if own else _CONTROLS[variant.compressor](config)
 
 

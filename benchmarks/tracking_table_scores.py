@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.benchmarks.tracking_table_clips import Clip
+from elysium.evaluation.bootstrap import bootstrap_interval
 from elysium.evaluation.grounding import GroundingAnswers, grounding_figures
 from elysium.evaluation.ope import OVERLAP_THRESHOLDS
 from elysium.evaluation.opencv_trackers import opencv_boxes
@@ -32,7 +33,6 @@ FIRST_BOX = "first box"
 PEERS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "medianflow": "MedianFlow"}
 SOT, SOT_ZOOM, RSOT = "ours, box", "ours, box, zoom 2", "ours, words"
 ZOOM = 2.0
-RESAMPLES = 10_000
 Figures = dict[str, Any]
 
 
@@ -81,13 +81,6 @@ def score_track(clip: Clip, followed: FollowedClip) -> ClipScore:
         seen=int(visible.sum()),
         seen_missed=int((absent & visible).sum()),
     )
-
-
-def bootstrap_interval(values: Sequence[float]) -> list[float]:
-    """The middle 95% of the means of 10,000 resamples of the clips."""
-    array = np.array(values, dtype=np.float64)
-    means = array[np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))].mean(axis=1)
-    return [round(float(edge), 4) for edge in np.percentile(means, [2.5, 97.5])]
 
 
 def summarise(scores: Sequence[ClipScore], *, marks_absent: bool) -> Figures:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from elysium.benchmarks.parser_fuzz import hardware
+from elysium.evaluation.bootstrap import bootstrap_interval
 from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import VideoClip
@@ -50,7 +51,6 @@ ZOOMS = (1.5, 2.0, 3.0)
 PACE = (0.02, 0.15)
 MIN_FIRST_FRACTION = 0.6
 WHOLE, REPEATED = "whole frame", "first box repeated"
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +97,12 @@ class Figures:
     def record(self, before: "Figures", num_frames: int) -> dict[str, Any]:
         """Means, and the difference to ``before`` on the same clips."""
         difference = np.array(self.ious) - before.ious
-        rng = np.random.default_rng(0)
-        means = difference[rng.integers(len(difference), size=(RESAMPLES, len(difference)))].mean(axis=1)
         return {
             "mean_iou": round(float(np.mean(self.ious)), 4),
             "share_above_half": round(float(np.mean(self.shares_above_half)), 4),
             "ms_per_frame": round(1000 * float(np.mean(self.seconds)) / num_frames, 2),
             "gain": round(float(difference.mean()), 4),
-            "gain_interval_95": [round(float(edge), 4) for edge in np.percentile(means, [2.5, 97.5])],
+            "gain_interval_95": bootstrap_interval(difference),
         }
 
 

@@ -70,8 +70,6 @@ class ElysiumConfig(PreTrainedConfig):
         selector_gate (`str`): `softmax_topk` learns, kept feature times N * softmax(score); `public_affine` is the
             rule of the public code, whose parameters receive no gradient, kept so that its weights give its numbers.
         selector_hidden_size (`int`): hidden width of the selector's scoring MLP.
-        selector_merge (`bool`): a kept token of `softmax_topk` is the mean of its patch and of the dropped patches of
-            its frame that are most like it, instead of its patch alone.
         projector_type (`str`): `mlp2x_gelu` (two linear layers with GELU), `linear` or `identity`.
         vision_feature_layer (`int`): which hidden state of the tower is read, counted from the end; the layers
             behind it are not built.
@@ -102,7 +100,6 @@ class ElysiumConfig(PreTrainedConfig):
     num_kept_tokens: int = 108
     selector_gate: Literal["softmax_topk", "public_affine"] = "softmax_topk"
     selector_hidden_size: int = 64
-    selector_merge: bool = False
     projector_type: Literal["mlp2x_gelu", "linear", "identity"] = "mlp2x_gelu"
     vision_feature_layer: int = -2
     vision_prefix_tokens: int = 1
@@ -144,11 +141,6 @@ class ElysiumConfig(PreTrainedConfig):
         if self.compressor == "concat" and patches % kept:
             raise ValueError(
                 f"compressor 'concat' joins equal groups: num_kept_tokens must divide {patches}, got {kept}."
-            )
-        if self.selector_merge and (self.compressor, self.selector_gate) != ("t_selector", "softmax_topk"):
-            raise ValueError(
-                "selector_merge needs compressor 't_selector' with selector_gate 'softmax_topk', got "
-                f"{self.compressor!r} with {self.selector_gate!r}; leave it out."
             )
         if self.kept_position_embedding and self.compressor not in ("t_selector", "none"):
             raise ValueError(

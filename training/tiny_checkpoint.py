@@ -19,7 +19,7 @@ TRAINED_ON = (
     "trained on synthetic scenes (emoji, cut-out photographs and coloured shapes that move over pictures); words work "
     "for the things that are in them"
 )
-# Of the pretrained tower: MobileSAM's pictures.
+# The part of the pretrained tower that learns on, and mean and deviation of the pictures that it is used to.
 TRAINED_STAGE = "coarse_blocks"
 TOWER_MEAN, TOWER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -78,7 +78,7 @@ def _vision_config(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grid_waves(side: int, width: int) -> torch.Tensor:
+def grid_waves(side: int, width: int) -> torch.Tensor:
     """(side * side, width): sines and cosines of a patch's column and row, as a start for learned positions."""
     frequency = torch.exp(torch.linspace(math.log(0.5), math.log(12), width // 4)) * 2 * math.pi
     place = (torch.arange(side) + 0.5) / side
@@ -109,7 +109,7 @@ def initialise(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     if config.vision_config.model_type == "clip_vision_model":
         _initialise_clip(core.vision_tower, side)
     text_width = config.text_config.hidden_size
-    core.kept_position_embedding.weight.copy_(_grid_waves(side, text_width) * 0.4)
+    core.kept_position_embedding.weight.copy_(grid_waves(side, text_width) * 0.4)
     table = core.language_model.embed_tokens.weight
     nn.init.normal_(table, std=0.3)
     number = torch.arange(100) / 100
@@ -127,7 +127,7 @@ def _initialise_clip(tower: nn.Module, side: int) -> None:
     embeddings = tower.embeddings
     nn.init.normal_(embeddings.patch_embedding.weight, std=embeddings.patch_embedding.weight[0].numel() ** -0.5)
     width = embeddings.embed_dim
-    embeddings.position_embedding.weight[1:, : width // 4 * 4] = _grid_waves(side, width) * 0.5
+    embeddings.position_embedding.weight[1:, : width // 4 * 4] = grid_waves(side, width) * 0.5
 
 
 def load_tower(network: ElysiumForConditionalGeneration, path: str | os.PathLike) -> None:

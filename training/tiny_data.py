@@ -4,6 +4,7 @@ Item i of the data set is a whole batch and depends on (seed, i) alone, so that 
 Letters: B clips, T frames, O tracked objects, N patches, Q questions a clip, L tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -134,10 +135,11 @@ class BatchPlan:
         makers = {"shapes": World, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s)}
         return [makers[name](seed) for name in self.worlds]
 
-    def words(self, seed: int) -> list[str]:
-        """Every word that the worlds' expressions, questions and answers may hold, once."""
-        names = [name for world in self.build_worlds(seed) for name in (*world.colours, *world.kinds)]
-        return list(dict.fromkeys(word for name in (*names, *WORLD_WORDS) for word in name.split()))
+
+def world_words(worlds: Sequence[World]) -> list[str]:
+    """Every word that the worlds' expressions, questions and answers may hold, once."""
+    names = [name for world in worlds for name in (*world.colours, *world.kinds)]
+    return list(dict.fromkeys(word for name in (*names, *WORLD_WORDS) for word in name.split()))
 
 
 class TinyBatches(Dataset):
@@ -145,6 +147,7 @@ class TinyBatches(Dataset):
 
     Args:
         processor: gives prefix, question phrasing and tokenizer, so that training reads what inference asks.
+        worlds: of the plan, in its order (`BatchPlan.build_worlds`).
         ranks: processes that train together; batches i*ranks .. i*ranks+ranks-1 have the same T.
     """
 
@@ -152,6 +155,7 @@ class TinyBatches(Dataset):
         self,
         processor: ElysiumProcessor,
         plan: BatchPlan,
+        worlds: Sequence[World],
         *,
         num_batches: int,
         seed: int,
@@ -162,7 +166,7 @@ class TinyBatches(Dataset):
         self.processor, self.plan = processor, plan
         self.num_batches, self.seed, self.ranks, self.image_size = num_batches, seed, ranks, image_size
         self.phrasings = load_phrasings()
-        self.worlds = plan.build_worlds(seed)
+        self.worlds = worlds
         self.shares = np.array(list(plan.worlds.values())) / sum(plan.worlds.values())
         self.colours = list(dict.fromkeys(word for world in self.worlds for word in world.colours))
         self.kinds = list(dict.fromkeys(word for world in self.worlds for word in world.kinds))

@@ -23,9 +23,9 @@ from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
-from elysium.training.synthetic import SceneConfig
+from elysium.training.synthetic import SceneConfig, World
 from elysium.training.tiny_checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
-from elysium.training.tiny_data import BatchPlan, TinyBatches
+from elysium.training.tiny_data import BatchPlan, TinyBatches, world_words
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
 HEADS_FILE = "training_heads.safetensors"
@@ -59,14 +59,14 @@ def _scene_config(values: dict[str, Any]) -> SceneConfig:
     return SceneConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _load(recipe: dict[str, Any], plan: BatchPlan) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+def _load(recipe: dict[str, Any], worlds: list[World]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Model and processor: those of `start_from`, or untrained ones of the recipe's `model` section."""
     if "start_from" in recipe:
         model = ElysiumForConditionalGeneration.from_pretrained(recipe["start_from"], dtype=torch.float32)
         if model.config.vision_config.model_type == ElysiumTinyViTConfig.model_type:
             freeze_early_stages(model.model.vision_tower)
         return model, ElysiumProcessor.from_pretrained(recipe["start_from"])
-    return build_tiny(recipe["model"], plan.words(recipe["seed"]))
+    return build_tiny(recipe["model"], world_words(worlds))
 
 
 def _plan(recipe: dict[str, Any]) -> BatchPlan:
@@ -84,12 +84,19 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
 
 
 def _batches(
-    recipe: dict[str, Any], plan: BatchPlan, processor: ElysiumProcessor, vision: Any, *, steps: int
+    recipe: dict[str, Any],
+    plan: BatchPlan,
+    worlds: list[World],
+    processor: ElysiumProcessor,
+    vision: Any,
+    *,
+    steps: int,
 ) -> TinyBatches:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     return TinyBatches(
         processor,
         plan,
+        worlds,
         num_batches=steps * ranks,
         seed=recipe["seed"],
         ranks=ranks,
@@ -123,11 +130,12 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     torch.manual_seed(recipe["seed"])
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     plan = _plan(recipe)
-    model, processor = _load(recipe, plan)
+    worlds = plan.build_worlds(recipe["seed"])
+    model, processor = _load(recipe, worlds)
     # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
     model.set_attn_implementation("eager")
     steps = max_steps or recipe["steps"]
-    data = _batches(recipe, plan, processor, model.config.vision_config, steps=steps)
+    data = _batches(recipe, plan, worlds, processor, model.config.vision_config, steps=steps)
     network = TinyTrainingModel(model, processor, recipe["losses"], colours=data.colours, kinds=data.kinds)
     if "start_from" in recipe:
         load_heads(network, Path(recipe["start_from"]).parent / HEADS_FILE)

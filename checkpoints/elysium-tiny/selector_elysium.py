@@ -26,39 +26,16 @@ class CompressedFrames:
     scores: torch.Tensor | None = None
 
 
-def merge_dropped(patches: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Means of each kept patch and the dropped ones that are nearer to it (cosine) than to any other kept one.
-
-    Every patch of a frame counts once, in one mean of its own frame.
-
-    Args:
-        patches (`torch.Tensor` of shape `(sum T, N, C)`): features of whole frames.
-        indices (`torch.LongTensor` of shape `(sum T, K)`): the kept patches.
-
-    Returns:
-        `torch.Tensor` of shape `(sum T, K, C)`, in the order of `indices`.
-    """
-    kept_count = indices.shape[1]
-    directions = nn.functional.normalize(patches.detach().float(), dim=-1)
-    kept = directions.gather(1, indices.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
-    group = (directions @ kept.transpose(1, 2)).argmax(dim=-1)  # (sum T, N), in 0..K-1
-    own = torch.arange(kept_count, device=indices.device).expand_as(indices)
-    group = group.scatter(1, indices, own)  # a kept patch stays itself, also where another is its twin
-    member = nn.functional.one_hot(group, kept_count).to(patches.dtype).transpose(1, 2)  # (sum T, K, N)
-    return (member / member.sum(dim=-1, keepdim=True)) @ patches
-
-
 class ElysiumTSelector(nn.Module):
     """T-Selector of the paper (section 3.2): ``G = KeepTopK(Softmax(MLP(F)), k, F)``, per frame, raster order kept.
 
     The paper leaves open how the score enters. Here a kept feature is multiplied by N times its softmax weight, so
-    that a uniform gate is the identity and a gradient reaches the scoring MLP. With `config.selector_merge` a kept
-    feature is first averaged with the dropped ones that are most like it (see `merge_dropped`).
+    that a uniform gate is the identity and a gradient reaches the scoring MLP.
     """
 
     def __init__(self, config: ElysiumConfig):
         super().__init__()
-        self.num_kept_tokens, self.merge = config.num_kept_tokens, config.selector_merge
+        self.num_kept_tokens = config.num_kept_tokens
         self.output_size = config.vision_config.hidden_size
         self.score_mlp = nn.Sequential(
             nn.Linear(self.output_size, config.selector_hidden_size),
@@ -70,10 +47,7 @@ class ElysiumTSelector(nn.Module):
         scores = self.score_mlp(patches).squeeze(-1).float()  # (sum T, N)
         indices = scores.topk(self.num_kept_tokens, dim=-1).indices.sort(dim=-1).values  # (sum T, K)
         gate = scores.softmax(dim=-1).gather(1, indices) * patches.shape[1]
-        if self.merge:
-            kept = merge_dropped(patches, indices)  # (sum T, K, C)
-        else:
-            kept = patches.gather(1, indices.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))  # (sum T, K, C)
+        kept = patches.gather(1, indices.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))  # (sum T, K, C)
         return CompressedFrames(kept * gate.unsqueeze(-1).to(kept.dtype), indices, scores)
 
 
@@ -185,5 +159,4 @@ __all__ = [
     "ElysiumPublicSelector",
     "ElysiumTSelector",
     "build_compressor",
-    "merge_dropped",
 ]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from tiny import tiny_config, tiny_model
 
@@ -15,7 +14,6 @@ from elysium.modeling_elysium.selector_elysium import (
     ElysiumPublicSelector,
     ElysiumTSelector,
     build_compressor,
-    merge_dropped,
 )
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "golden"
@@ -69,66 +67,6 @@ def test_a_gradient_reaches_every_parameter_of_the_gate() -> None:
     for name, parameter in selector.named_parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > (-1 if name == "score_mlp.2.bias" else 1e-6), name
-
-
-def test_dropped_patches_are_averaged_into_the_kept_one_that_they_are_most_like() -> None:
-    # Patches 1 and 3 are kept; 0 and 2 point where 1 does, 4 where 3 does, whatever their length.
-    frame = torch.zeros(1, 5, 8)
-    frame[0, [0, 1, 2], 0] = torch.tensor([6.0, 1.0, 2.0])
-    frame[0, [3, 4], 1] = torch.tensor([1.0, 5.0])
-    merged = merge_dropped(frame, torch.tensor([[1, 3]]))
-    assert merged[0, 0].tolist() == [3.0] + [0.0] * 7
-    assert merged[0, 1].tolist() == [0.0, 3.0] + [0.0] * 6
-
-
-def test_every_patch_counts_once_in_one_mean() -> None:
-    frames, indices = patches(), compressor()(patches()).indices
-    similar = torch.nn.functional.normalize(frames, dim=-1)
-    similar = similar @ similar.mT
-    expected = torch.zeros(3, KEPT, WIDTH)
-    for frame in range(3):
-        kept = indices[frame].tolist()
-        groups = {index: [index] for index in kept}
-        for patch in set(range(PATCHES)) - set(kept):
-            groups[max(kept, key=lambda index: similar[frame, patch, index])].append(patch)
-        assert sorted(patch for group in groups.values() for patch in group) == list(range(PATCHES))
-        expected[frame] = torch.stack([frames[frame, groups[index]].mean(0) for index in kept])
-    torch.testing.assert_close(merge_dropped(frames, indices), expected)
-
-
-def test_a_kept_patch_stays_itself_where_another_is_its_twin() -> None:
-    frame = torch.ones(1, 4, 8)
-    merged = merge_dropped(frame.clone(), torch.tensor([[1, 2]]))
-    torch.testing.assert_close(merged, torch.ones(1, 2, 8))
-
-
-def test_merging_leaves_choice_and_factor_as_they_are() -> None:
-    plain, merging = compressor(), compressor(selector_merge=True)
-    merging.load_state_dict(plain.state_dict())
-    frames = patches()
-    before, after = plain(frames), merging(frames)
-    assert torch.equal(before.indices, after.indices)
-    gate = before.scores.softmax(-1).gather(1, before.indices)[..., None] * PATCHES
-    torch.testing.assert_close(after.tokens, merge_dropped(frames, after.indices) * gate)
-
-
-def test_each_frame_is_merged_by_itself() -> None:
-    selector, frames = compressor(selector_merge=True), patches()
-    torch.testing.assert_close(selector(frames).tokens[1:2], selector(frames[1:2]).tokens)
-
-
-def test_a_gradient_reaches_the_gate_and_every_patch_through_the_means() -> None:
-    selector, frames = compressor(selector_merge=True), patches().requires_grad_()
-    selector(frames).tokens.square().sum().backward()
-    assert selector.score_mlp[0].weight.grad.abs().max() > 1e-6
-    assert (frames.grad.abs().amax(-1) > 0).all()
-
-
-def test_merging_needs_a_gate_that_learns() -> None:
-    with pytest.raises(StrictDataclassError, match="selector_merge needs .* got 't_selector' with 'public_affine'"):
-        tiny_config(selector_merge=True, selector_gate="public_affine")
-    with pytest.raises(StrictDataclassError, match="selector_merge needs .* got 'none' with 'softmax_topk'"):
-        tiny_config(selector_merge=True, compressor="none", num_kept_tokens=16)
 
 
 def test_a_step_against_the_gradient_moves_the_choice_of_tokens() -> None:

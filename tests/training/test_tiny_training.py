@@ -41,7 +41,10 @@ def small_world(seed: int) -> World:
 
 
 def batches(seed: int = 3, ranks: int = 1, plan: BatchPlan = PLAN) -> TinyBatches:
-    return TinyBatches(tiny_processor(), plan, num_batches=12, seed=seed, ranks=ranks, image_size=32, patch_size=8)
+    worlds = plan.build_worlds(seed)
+    return TinyBatches(
+        tiny_processor(), plan, worlds, num_batches=12, seed=seed, ranks=ranks, image_size=32, patch_size=8
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
