@@ -1,0 +1,59 @@
+"""Agreement of boxes: by hand, with frames missing on either side."""
+
+import numpy as np
+import pytest
+
+from elysium.curation.agreement import agreement, box_iou, forward_backward, mean_iou, trackers_agree
+from elysium.curation.video_records import Detection, Trajectory
+
+NOWHERE = [np.nan] * 4
+LEFT, MIDDLE, RIGHT = [0.0, 0.0, 0.2, 0.2], [0.1, 0.0, 0.3, 0.2], [0.5, 0.5, 0.7, 0.7]
+
+
+def trajectory(*boxes, frames=None):
+    return Trajectory(
+        np.arange(len(boxes)) if frames is None else np.array(frames), np.array(boxes), np.ones(len(boxes))
+    )
+
+
+def test_iou_is_as_worked_by_hand():
+    assert box_iou(LEFT, MIDDLE) == pytest.approx(1 / 3)
+    assert box_iou(LEFT, LEFT) == 1 and box_iou(LEFT, RIGHT) == 0 and box_iou(NOWHERE, LEFT) == 0
+
+
+def test_a_trajectory_is_held_against_the_best_detection_of_each_frame():
+    followed = trajectory(LEFT, LEFT, NOWHERE, LEFT, frames=[0, 2, 4, 6])
+    found = agreement(
+        followed,
+        [
+            Detection(0, tuple(LEFT), 0.9),
+            Detection(2, tuple(LEFT), 0.7),
+            Detection(2, tuple(MIDDLE), 0.8),  # scored higher, so it is the one
+            Detection(4, tuple(LEFT), 0.9),  # the trajectory is lost here
+            Detection(5, tuple(LEFT), 0.9),  # a frame that it does not have
+        ],
+    )
+    assert found == {0: 1.0, 2: pytest.approx(1 / 3), 4: 0.0, 5: 0.0}
+    assert agreement(followed, []) == {}
+
+
+def test_one_sided_frames_count_as_none_and_empty_ones_not_at_all():
+    one = trajectory(LEFT, LEFT, NOWHERE, NOWHERE)
+    other = trajectory(LEFT, MIDDLE, RIGHT, NOWHERE)
+    assert mean_iou(one, other) == mean_iou(other, one) == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert mean_iou(one, trajectory(LEFT, frames=[5])) == 0
+    assert mean_iou(trajectory(NOWHERE), trajectory(NOWHERE)) == 0
+
+
+def test_tracking_back_the_same_way_agrees_and_another_way_does_not():
+    there = trajectory(LEFT, MIDDLE, RIGHT)
+    assert forward_backward(there, there) == 1
+    assert forward_backward(there, trajectory(RIGHT, RIGHT, RIGHT)) == pytest.approx(1 / 3)
+
+
+def test_trackers_agree_is_the_mean_over_pairs():
+    one, other, third = trajectory(LEFT, LEFT), trajectory(LEFT, LEFT), trajectory(RIGHT, RIGHT)
+    assert trackers_agree([one, other]) == 1
+    assert trackers_agree([one, other, third]) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="give two trajectories or more, got 1"):
+        trackers_agree([one])

@@ -1,0 +1,88 @@
+"""`elysium curate`: what it prints, what it asks for, and what it says to bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+from curation_parts import write_captioned_videos
+
+from elysium.cli import run
+
+CAPTIONS = 'id,video,caption\na,a.mp4,"A red car and two dogs at sunset."\nb,b.mp4,\n'
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    (tmp_path / "captions.csv").write_text(CAPTIONS, "utf-8")
+    return tmp_path / "captions.csv"
+
+
+def test_preview_shows_phrases_and_drops_and_writes_nothing(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["curate", str(table), str(table.parent / "out"), "--preview", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines() == [
+        "a: A red car and two dogs at sunset.",
+        "  kept: red car",
+        "  dropped: two dogs (plural)",
+        "  dropped: sunset (virtual)",
+        "b: ",
+        "  kept: nothing",
+        "  dropped: the caption (caption_empty)",
+    ]
+    assert not (table.parent / "out").exists()
+
+
+def test_preview_as_json_has_a_line_for_each_caption(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["curate", str(table), "out", "--preview", "1", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["phrases"] == ["red car"]
+
+
+def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = write_captioned_videos(tmp_path / "videos", count=2)
+    monkeypatch.setenv("ELYSIUM_TEST_TRUTH", str(truth))
+    command = ["curate", str(tmp_path / "videos"), str(tmp_path / "out"), "--tracker", "curation_parts:Standing"]
+    command += ["--detector", "curation_parts:oracle", "--set", "chunk_videos=1"]
+    assert run(command) == 0
+    printed = capfd.readouterr()
+    summary = json.loads((tmp_path / "out" / "report" / "summary.json").read_text("utf-8"))
+    assert printed.out.splitlines()[0] == f"Rows: {tmp_path / 'out'} ({summary['rows']} from 2 videos)"
+    assert f"phrases: {summary['steps'][0]['in']} phrases in" in printed.out
+    assert printed.out.splitlines()[-1] == f"Report: {tmp_path / 'out'}/report"
+    assert "datatrove" not in printed.err
+    assert "Curation: agree" in (tmp_path / "out" / "logs" / "run.log").read_text("utf-8")
+    assert run([*command, "--json"]) == 0  # the same command again: nothing to do but to say it
+    assert json.loads(capfd.readouterr().out) == {**summary, "pushed_to": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ([], 1, "the detector must be a zero-shot object detector of transformers, got IDEA-Research/grounding-dino"),
+        (["--set", "spacy_model=xx_none"], 1, "must be an installed package or a folder, got xx_none; pip install"),
+        (["--recipe", "papers"], 1, "a recipe must be one of paper, strict, or a YAML file, got 'papers'"),
+        (["--set", "max_frames"], 2, "it must be NAME=VALUE, got 'max_frames'"),
+        (["--set", "max_frames=2"], 1, "max_frames must be a whole number 3 or more, got 2"),
+        (["--min-track-score", "2"], 1, "min_track_score must be a number in 0..1, got 2.0"),
+        (["--detector", "curation_parts:Standing", "--tracker", "yolo"], 1, "or a SAM 2 video model, got yolo"),
+        (["--push", "owner/name"], 1, "curate with --format parquet or webdataset"),
+        (["--push", "a/b/c", "--format", "parquet"], 1, "a repository must be named owner/name, got 'a/b/c'"),
+        (["--drift-false-alarm", "1"], 1, "drift_false_alarm must be a number in 1e-12..0.5, got 1.0"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(
+    options: list[str], code: int, said: str, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["curate", str(table), str(table.parent / "out"), *options]) == code
+    printed = capsys.readouterr()
+    assert printed.out == "" and said in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert not (table.parent / "out").exists()
+
+
+def test_an_input_that_is_not_there_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["curate", str(tmp_path / "missing.csv"), str(tmp_path / "out"), "--detector", "curation_parts:Standing"]
+    assert run(command) == 1
+    assert "the input must be a table of captions" in capsys.readouterr().err
