@@ -1,5 +1,5 @@
-"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | synth | data |
-convert | assemble | publish``.
+"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | demo | synth | data |
+curate | convert | assemble | publish``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -33,7 +33,9 @@ from .console import (
     say,
 )
 from .convert_command import run_assemble, run_convert
+from .curate_command import curate
 from .data_command import run_data_check
+from .demo_command import run_demo
 from .evaluate_command import EvaluateOptions, run_evaluate
 from .publish_command import run_publish
 from .serve_command import run_serve
@@ -274,6 +276,21 @@ def serve(
 
 
 @app.command()
+def demo(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR_OR_ID", help="Checkpoint to choose from; once for each. By default elysium-tiny."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines visit.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Open the web page to track, ground, describe and ask with the mouse, on this machine."""
+    run_demo(model or ["elysium-tiny"], host=host, port=port, device=device, open_browser=browser)
+
+
+@app.command()
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
@@ -325,6 +342,9 @@ def synth(
     print(f"Clips: {out} ({count} videos, {num_rows} {'conversations' if form == 'trl' else 'rows'})")
 
 
+app.command()(curate)
+
+
 @app.command()
 def convert(
     released: Annotated[Path, typer.Argument(metavar="RELEASED", help="Folder of the public release.")],
@@ -361,14 +381,18 @@ def assemble(
 
 @app.command()
 def publish(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Checkpoint, as save_pretrained wrote it.")],
-    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model repository on the Hub.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint, a data set or a Space.")],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
+    kind: Annotated[
+        Literal["model", "dataset", "space"] | None,
+        typer.Option("--type", help="Of the repository; by default what the folder holds."),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository that only you can see.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go; no network.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that a checkpoint folder is complete and upload it to the Hub."""
-    run_publish(folder, repo_id, private=private, dry_run=dry_run, as_json=as_json)
+    """Check that a folder is complete and safe, and upload it to the Hub; again, it goes on where it stopped."""
+    run_publish(folder, repo_id, kind=kind, private=private, dry_run=dry_run, as_json=as_json)
 
 
 @data_app.command("check")

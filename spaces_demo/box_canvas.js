@@ -1,0 +1,141 @@
+// Boxes on a picture. The server sends {picture, width, height, boxes}; it gets the boxes alone, in pixels of the
+// original: [[x1, y1, x2, y2], ...]. Runs as the body of a function (element, trigger, props, server, upload, watch).
+const SMALLEST_PX = 4; // of the screen: a click is no box
+const find = (name) => element.querySelector(name);
+const canvas = find("canvas");
+const pen = canvas.getContext("2d");
+let picture = null;
+let width = 0;
+let height = 0;
+let boxes = [];
+let drag = null; // {x, y, toX, toY} in pixels of the original
+
+const color = (i) => props.colors[i % props.colors.length];
+const fault = (text) => { find(".fault").textContent = text; };
+
+function drawBox([x1, y1, x2, y2], i, scale) {
+  pen.lineWidth = Math.max(2, 3 * scale);
+  pen.strokeStyle = "#000a";
+  pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  pen.lineWidth = Math.max(1, 2 * scale);
+  pen.strokeStyle = color(i);
+  pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  pen.fillStyle = color(i);
+  const side = 20 * scale;
+  pen.fillRect(x1, y1, side, side);
+  pen.fillStyle = "#111";
+  pen.font = `bold ${14 * scale}px system-ui, sans-serif`;
+  pen.fillText(String(i + 1), x1 + 6 * scale, y1 + 15 * scale);
+}
+
+function draw() {
+  find("canvas").style.display = picture ? "block" : "none";
+  find(".empty").style.display = picture ? "none" : "block";
+  for (const name of [".add", ".typed"]) find(name).disabled = !picture;
+  for (const name of [".undo", ".clear"]) find(name).disabled = !boxes.length;
+  if (!picture) return;
+  pen.drawImage(picture, 0, 0, width, height);
+  const scale = width / Math.max(1, canvas.clientWidth);
+  boxes.forEach((box, i) => drawBox(box, i, scale));
+  if (drag) drawBox(ordered(drag), boxes.length, scale);
+}
+
+function list() {
+  const rows = boxes.map((box, i) => {
+    const row = document.createElement("li");
+    const dot = document.createElement("span");
+    dot.className = "dot";
+    dot.style.background = color(i);
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.textContent = "\u2715";
+    remove.setAttribute("aria-label", `Remove box ${i + 1}`);
+    remove.addEventListener("click", () => set(boxes.filter((_, j) => j !== i)));
+    row.append(dot, `${i + 1}: ${box.join(", ")}`, remove);
+    return row;
+  });
+  find(".boxes").replaceChildren(...rows);
+}
+
+function set(next) {
+  boxes = next;
+  props.value = next;
+  fault("");
+  list();
+  draw();
+}
+
+function add(box) {
+  if (boxes.length >= props.most) fault(`At most ${props.most} objects; remove a box first.`);
+  else set([...boxes, box]);
+}
+
+function ordered({ x, y, toX, toY }) {
+  return [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX), Math.max(y, toY)];
+}
+
+function at(event) {
+  const frame = canvas.getBoundingClientRect();
+  const clamp = (value, most) => Math.min(most, Math.max(0, Math.round(value)));
+  return [
+    clamp(((event.clientX - frame.left) / frame.width) * width, width),
+    clamp(((event.clientY - frame.top) / frame.height) * height, height),
+  ];
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary || event.button !== 0) return;
+  const [x, y] = at(event);
+  drag = { x, y, toX: x, toY: y };
+  canvas.setPointerCapture(event.pointerId);
+  event.preventDefault();
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (!drag || !event.isPrimary) return;
+  [drag.toX, drag.toY] = at(event);
+  draw();
+});
+canvas.addEventListener("pointerup", () => {
+  if (!drag) return;
+  const box = ordered(drag);
+  drag = null;
+  const least = (SMALLEST_PX * width) / Math.max(1, canvas.clientWidth);
+  if (box[2] - box[0] >= least && box[3] - box[1] >= least) add(box);
+  else draw();
+});
+canvas.addEventListener("pointercancel", () => { drag = null; draw(); });
+
+function addTyped() {
+  const numbers = find(".typed").value.split(/[\s,;]+/).filter(Boolean).map(Number);
+  const [x1, y1, x2, y2] = numbers;
+  const inside = x1 >= 0 && y1 >= 0 && x1 < x2 && y1 < y2 && x2 <= width && y2 <= height;
+  if (numbers.length !== 4 || !inside) {
+    fault(`A box is x1,y1,x2,y2 inside 0,0,${width},${height}, with x1 < x2 and y1 < y2.`);
+    return;
+  }
+  find(".typed").value = "";
+  add(numbers);
+}
+find(".add").addEventListener("click", addTyped);
+find(".typed").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") addTyped();
+});
+find(".undo").addEventListener("click", () => set(boxes.slice(0, -1)));
+find(".clear").addEventListener("click", () => set([]));
+
+function take(sent) {
+  if (Array.isArray(sent)) return;
+  picture = null;
+  if (!sent) { set([]); return; }
+  const loading = new Image();
+  loading.onload = () => {
+    picture = loading;
+    [width, height] = [sent.width, sent.height];
+    [canvas.width, canvas.height] = [width, height];
+    set(sent.boxes);
+  };
+  loading.src = sent.picture;
+}
+watch("value", () => take(props.value));
+new ResizeObserver(draw).observe(canvas);
+take(props.value);

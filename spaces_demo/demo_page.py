@@ -1,0 +1,350 @@
+"""The page: a video or picture, boxes on its first frame, and what can be asked. Each button is an API endpoint."""
+
+import functools
+import html
+import inspect
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from elysium.processing.structures import TrackingResult
+from elysium.visualization.annotate import OBJECT_COLORS, annotate_frame
+
+from .demo_examples import EXAMPLES, Example, example_box
+from .demo_inputs import BoxCanvas, PictureInput, VideoInput, box_canvas, live_frames
+from .demo_limits import (
+    Limits,
+    Media,
+    RefusedError,
+    check_boxes,
+    check_media,
+    check_question,
+    check_words,
+    naming,
+)
+from .demo_models import ModelShelf
+from .demo_tasks import Tasks, first_frame
+from .demo_tracks import (
+    FrameRecorder,
+    TrackFiles,
+    small_jpeg,
+    summary_html,
+    timeline_colors,
+    timeline_rows,
+    write_files,
+)
+
+log = logging.getLogger(__name__)
+
+TITLE = "Elysium"
+CHAT_MESSAGES = 40  # kept in view, questions and answers
+CANVAS_SIDE_PX = 1280
+NO_RESULT = (None, None, None, None, None)
+INTRODUCTION = """# Elysium
+Point at an object in a video, by a box or by words, and get its box in every frame. Or find, describe and ask."""
+HOW_TO_TRACK = (
+    "Draw a box on the first frame for each object, or type words, a line for each. With both, line 1 names box 1."
+)
+
+
+def for_visitors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose refusals are shown to the visitor, and whose other errors are only written to the log."""
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generate(*args: Any) -> Iterator[Any]:
+            try:
+                yield from function(*args)
+            except Exception as error:
+                raise _shown(error) from error
+
+        return generate
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except Exception as error:
+            raise _shown(error) from error
+
+    return call
+
+
+def _shown(error: Exception) -> gr.Error:
+    """The error as a visitor sees it: Gradio renders messages as HTML."""
+    if isinstance(error, RefusedError):
+        return gr.Error(html.escape(str(error)), print_exception=False)
+    if isinstance(error, gr.Error):
+        return error
+    log.error("a request failed", exc_info=error)
+    return gr.Error("something went wrong on the server; try again, or try another file", print_exception=False)
+
+
+class Page:
+    """The handlers; what they take is checked here, whether it comes from the page or from the API.
+
+    Args:
+        shelf: the models.
+        limits: of one request.
+        work: folder for results until Gradio has copied them.
+    """
+
+    def __init__(self, shelf: ModelShelf, limits: Limits, work: Path) -> None:
+        self.shelf, self.limits, self.work = shelf, limits, work
+        self.tasks = Tasks(shelf, limits)
+
+    def track(
+        self,
+        video: str | None = None,
+        picture: str | None = None,
+        words: str | None = None,
+        boxes: Any = None,
+        model: str | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Follow objects through a video. Give words, a line for each object, or boxes in the first frame, or both.
+
+        Answers after every window; the last answer has the annotated video, the contact sheet and the files.
+        """
+        media = self._media(video, picture, model)
+        lines, drawn = check_words(words, self.limits), check_boxes(boxes, media.info, self.limits)
+        total = media.info.num_frames or 0
+        live: dict[str, Any] = {"frames": [], "first": 0, "done": 0, "total": total, "fps": media.info.fps}
+        yield live, "", *NO_RESULT
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            files = TrackFiles.beside(Path(folder), media.name)
+            with naming(media.path), FrameRecorder(media.path, files.video) as recorder:
+                for result in self.tasks.follow(media.path, model, lines, drawn):
+                    first, frames = recorder.num_drawn, recorder.draw(result)
+                    live |= {"frames": frames, "first": first, "done": recorder.num_drawn}
+                    live["total"] = max(total, recorder.num_drawn)
+                    if frames:
+                        yield dict(live), *(gr.skip() for _ in range(6))
+            live |= {"frames": [], "first": recorder.num_drawn}
+            yield live, *self._results(media, result, files, total=live["total"])
+
+    def _media(self, video: str | None, picture: str | None, model: str | None) -> Media:
+        """The file of a request, checked, once its model is loaded.
+
+        It is loaded in this process: one with a GPU that is lent for a call is a copy of it, without its threads.
+        """
+        media = check_media(video, picture, self.limits)
+        self.shelf.tracker(model)
+        return media
+
+    def _results(self, media: Media, result: TrackingResult, files: TrackFiles, *, total: int) -> tuple[Any, ...]:
+        """What is shown below the frames."""
+        with naming(media.path):
+            write_files(media.path, result, files)
+        rows, colors = pd.DataFrame(timeline_rows(result)), timeline_colors(result)
+        plots = [
+            gr.LinePlot(rows[rows["plot"] == plot], color_map={line: colors[line] for line in lines})
+            for plot, lines in rows.groupby("plot")["line"].unique().items()
+        ]
+        summary = summary_html(result, num_frames=total, compute_s=self.limits.compute_s)
+        return summary, str(files.video), str(files.sheet), *plots, [str(files.json), str(files.csv)]
+
+    def ground(
+        self, video: str | None = None, picture: str | None = None, words: str | None = None, model: str | None = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Find what words point at, a line for each object, in a picture or in the first frame of a video."""
+        media = self._media(video, picture, model)
+        found = self.tasks.ground(media.path, model, check_words(words, self.limits), media.is_video)
+        boxes, labels = [one["box_xyxy_px"] for one in found], [one["text"] for one in found]
+        with naming(media.path):
+            drawn = annotate_frame(first_frame(media.path), boxes, labels, scores=[one["score"] for one in found])
+        return drawn, found
+
+    def describe(
+        self, video: str | None = None, picture: str | None = None, boxes: Any = None, model: str | None = None
+    ) -> str:
+        """Say what is in a box (the first, where there are several) of a picture, or of a video's first frame."""
+        media = self._media(video, picture, model)
+        drawn = check_boxes(boxes, media.info, self.limits)
+        if not drawn:
+            raise RefusedError("there must be a box to describe, got none; draw one on the first frame")
+        return self.tasks.describe(media.path, model, drawn[0])
+
+    def ask(
+        self,
+        video: str | None = None,
+        picture: str | None = None,
+        question: str | None = None,
+        model: str | None = None,
+    ) -> str:
+        """Answer a question about a video or picture. Each stands by itself: the model sees no earlier question."""
+        media = self._media(video, picture, model)
+        return self.tasks.ask(media.path, model, check_question(question, self.limits))
+
+    def look(self, video: str | None, picture: str | None) -> dict[str, Any] | None:
+        """The first frame for the canvas, with the box of an example; None where nothing is uploaded."""
+        if not video and not picture:
+            return None
+        media = check_media(video, picture, self.limits)
+        with naming(media.path):
+            shown = small_jpeg(first_frame(media.path), side_px=CANVAS_SIDE_PX)
+        size = {"width": media.info.width, "height": media.info.height}
+        return {"picture": shown, **size, "boxes": example_box(media.path)}
+
+    def say_state(self, model: str) -> tuple[str, gr.Timer]:
+        """How far the model is, and what it was trained on; the timer stops when that is known."""
+        state = self.shelf.state(model)
+        trained = f"; {state.trained_on}" if state.trained_on else ""
+        text = {
+            "loading": f"{model} is loading{trained}. You can upload and draw meanwhile.",
+            "ready": f"{model} is ready{trained}.",
+            "failed": f"{model} cannot be loaded here; choose another model.",
+        }[state.state]
+        return f'<p class="state {state.state}">{html.escape(text)}</p>', gr.Timer(active=state.state == "loading")
+
+    @staticmethod
+    def add_to_chat(chat: list[Any], question: str, answer: str) -> tuple[list[Any], str]:
+        """The chat with a question and its answer, and an empty field; Gradio shows messages as HTML."""
+        asked = {"role": "user", "content": html.escape(question.strip(), quote=False)}
+        said = {"role": "assistant", "content": html.escape(answer, quote=False) or "(no words)"}
+        return [*chat, asked, said][-CHAT_MESSAGES:], ""
+
+
+def build_page(page: Page) -> gr.Blocks:
+    """The page with its events."""
+    limits = page.limits
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(limits.kept_s // 6, limits.kept_s)) as blocks:
+        with gr.Row():
+            with gr.Column(scale=3, min_width=300):
+                gr.Markdown(INTRODUCTION)
+            with gr.Column(scale=1, min_width=220):
+                model = gr.Dropdown(page.shelf.names, value=page.shelf.names[0], label="Model")
+        state, timer = gr.HTML(), gr.Timer(1.0)
+        video, picture, boxes = _build_inputs(page)
+        gr.Markdown(limits.sentence(), elem_classes="limits")
+        with gr.Tab("Track"):
+            _build_track(page, video, picture, boxes, model)
+        with gr.Tab("Ground"):
+            _build_ground(page, video, picture, model)
+        with gr.Tab("Describe"):
+            _build_describe(page, video, picture, boxes, model)
+        with gr.Tab("Ask"):
+            _build_ask(page, video, picture, model)
+        hidden: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        for event in (timer.tick, model.change, blocks.load):
+            event(for_visitors(page.say_state), model, [state, timer], **hidden)
+    return blocks
+
+
+def _build_inputs(page: Page) -> tuple[VideoInput, PictureInput, BoxCanvas]:
+    """The upload, the examples, and the canvas that shows the first frame."""
+    limits = page.limits
+    with gr.Row():
+        with gr.Column(min_width=300):
+            with gr.Tab("Video"):
+                video = VideoInput(
+                    label="Video",
+                    sources=["upload", "webcam"],
+                    include_audio=False,
+                    elem_id="video",
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                )
+            with gr.Tab("Picture"):
+                picture = PictureInput(
+                    label="Picture",
+                    sources=["upload", "webcam", "clipboard"],
+                    type="filepath",
+                    elem_id="picture",
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                )
+            with gr.Row():
+                buttons = [gr.Button(f"Example: {example.title}", size="sm", min_width=120) for example in EXAMPLES]
+        with gr.Column(min_width=300):
+            colors = [color.as_hex() for color in OBJECT_COLORS.colors]
+            boxes = box_canvas(colors=colors, most=limits.objects, label="Boxes", elem_id="boxes")
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "look", "concurrency_limit": 2}
+    for upload in (video, picture):
+        upload.change(for_visitors(page.look), [video, picture], boxes, show_progress="minimal", **private)
+    for button, example in zip(buttons, EXAMPLES, strict=True):
+        button.click(functools.partial(_show, example), None, [video, picture], **private)
+    return video, picture, boxes
+
+
+def _show(example: Example) -> tuple[str, None]:
+    """An example as the video, and no picture."""
+    return str(example.path), None
+
+
+def _build_track(page: Page, video: Any, picture: Any, boxes: Any, model: Any) -> None:
+    """Words, a button, and what comes of them."""
+    gr.Markdown(HOW_TO_TRACK)
+    words = gr.Textbox(
+        label="Words", lines=2, max_lines=page.limits.objects, placeholder="the red cross\nthe yellow ring"
+    )
+    with gr.Row():
+        run = gr.Button("Track", variant="primary", elem_id="track")
+        stop = gr.Button("Stop", elem_id="stop", scale=0, min_width=90)
+    with gr.Row():
+        with gr.Column(min_width=300):
+            live = live_frames(label="Frames as they are finished", elem_id="live")
+        with gr.Column(min_width=300):
+            summary = gr.HTML(label="Summary", elem_id="summary")
+            files = gr.File(label="Boxes, as elysium track writes them", file_count="multiple", interactive=False)
+    with gr.Row():
+        annotated = gr.Video(label="Annotated video", interactive=False, autoplay=True, loop=True, min_width=300)
+        sheet = gr.Image(label="Contact sheet", type="filepath", interactive=False, min_width=300)
+    axes: dict[str, Any] = {"x": "time_s", "y": "px", "color": "line", "x_title": "seconds", "color_title": "object"}
+    axes |= {"show_label": False, "min_width": 300}
+    with gr.Row():
+        centre = gr.LinePlot(title="Centre of the box", label="Centre", y_title="centre, px", **axes)
+        size = gr.LinePlot(title="Size of the box", label="Size", y_title="size, px", **axes)
+    tracking = run.click(
+        for_visitors(page.track),
+        [video, picture, words, boxes, model],
+        [live, summary, annotated, sheet, centre, size, files],
+        show_progress_on=summary,
+        **_of_model("track"),
+    )
+    stop.click(None, cancels=[tracking])
+
+
+def _build_ground(page: Page, video: Any, picture: Any, model: Any) -> None:
+    """Words, and where they point."""
+    gr.Markdown("Find what words point at, a line for each object: in the picture, or in the video's first frame.")
+    words = gr.Textbox(label="Words", lines=2, max_lines=page.limits.objects, placeholder="the red cross")
+    run = gr.Button("Ground", variant="primary", elem_id="ground")
+    with gr.Row():
+        drawn = gr.Image(label="Boxes", interactive=False, min_width=300)
+        found = gr.JSON(label="Boxes in pixels", min_width=300)
+    run.click(for_visitors(page.ground), [video, picture, words, model], [drawn, found], **_of_model("ground"))
+
+
+def _build_describe(page: Page, video: Any, picture: Any, boxes: Any, model: Any) -> None:
+    """A box, and words for it."""
+    gr.Markdown("Draw a box round an object on the first frame, and get words for it.")
+    run = gr.Button("Describe", variant="primary", elem_id="describe")
+    words = gr.Textbox(label="Description", interactive=False, elem_id="description")
+    run.click(for_visitors(page.describe), [video, picture, boxes, model], words, **_of_model("describe"))
+
+
+def _build_ask(page: Page, video: Any, picture: Any, model: Any) -> None:
+    """Questions and answers."""
+    gr.Markdown("Ask about the video or picture. Each question is answered by itself: the model sees no earlier one.")
+    chat = gr.Chatbot(label="Questions and answers", height=320, render_markdown=False, buttons=["copy"])
+    question = gr.Textbox(label="Question", placeholder="What moves to the left?", max_length=page.limits.question)
+    run = gr.Button("Ask", variant="primary", elem_id="ask")
+    answer = gr.Textbox(label="Answer", visible=False)
+    asking = gr.on(
+        [run.click, question.submit],
+        for_visitors(page.ask),
+        [video, picture, question, model],
+        answer,
+        show_progress_on=chat,
+        **_of_model("ask"),
+    )
+    shown = [chat, question]
+    asking.success(page.add_to_chat, [chat, question, answer], shown, queue=False, api_visibility="private")
+
+
+def _of_model(api_name: str) -> dict[str, Any]:
+    """One request at a time works with the model; the others wait."""
+    return {"api_name": api_name, "concurrency_id": "model", "concurrency_limit": 1}

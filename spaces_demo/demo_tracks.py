@@ -1,0 +1,153 @@
+"""Results of tracking for the page: frames as they come, the annotated video, sheet, timeline and files."""
+
+import base64
+import html
+import io
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from elysium.processing.structures import Track, TrackingResult
+from elysium.processing.video_io import VideoReader, VideoWriter
+from elysium.visualization.annotate import FrameAnnotator, marks_at, object_color
+from elysium.visualization.contact_sheet import contact_sheet
+
+LIVE_SIDE_PX = 480
+JPEG_QUALITY = 75
+
+
+@dataclass(frozen=True)
+class TrackFiles:
+    """What there is to see and download of one run, beside one another in one folder."""
+
+    video: Path
+    sheet: Path
+    json: Path
+    csv: Path
+
+    @classmethod
+    def beside(cls, folder: Path, name: str) -> "TrackFiles":
+        """The names that `elysium track` gives them, for a video of this name."""
+        stem = Path(name).stem
+        return cls(
+            video=folder / f"{stem}.tracked.mp4",
+            sheet=folder / f"{stem}.sheet.png",
+            json=folder / f"{stem}.boxes.json",
+            csv=folder / f"{stem}.boxes.csv",
+        )
+
+
+class FrameRecorder:
+    """Draws the frames of a video as they are finished: into the annotated video, and small ones for the page.
+
+    Args:
+        video: what is tracked; it is decoded a second time, in step with the results.
+        output: the annotated video, whole or not there.
+    """
+
+    def __init__(self, video: Path, output: Path) -> None:
+        self._reader = VideoReader(video)
+        info = self._reader.info
+        self._frames = iter(self._reader)
+        self._annotator = FrameAnnotator(info.width, info.height)
+        self._writer = VideoWriter(output, info.fps, info.width, info.height)
+        self.num_drawn = 0
+
+    def __enter__(self) -> "FrameRecorder":
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writer.__exit__(kind, error, trace)
+        finally:
+            self._reader.close()
+
+    def draw(self, result: TrackingResult) -> list[str]:
+        """The frames that are finished for all objects and were not drawn yet, as data URLs of small JPEGs."""
+        pictures = []
+        finished = min(len(track) for track in result.tracks)
+        while self.num_drawn < finished and (frame := next(self._frames, None)) is not None:
+            drawn = self._annotator.annotate(frame.image, marks_at(result.tracks, frame.index))
+            self._writer.write(drawn, timestamp_s=frame.timestamp_s)
+            pictures.append(small_jpeg(drawn))
+            self.num_drawn += 1
+        return pictures
+
+
+def small_jpeg(image: NDArray[np.uint8], *, side_px: int = LIVE_SIDE_PX) -> str:
+    """A picture (uint8 RGB of shape `(H, W, 3)`) as a data URL, at most so large."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def write_files(video: Path, result: TrackingResult, files: TrackFiles) -> None:
+    """The boxes, as `elysium track` writes them, and the contact sheet."""
+    result.save(files.json)
+    result.save(files.csv)
+    contact_sheet(video, result, files.sheet)
+
+
+def timeline_rows(result: TrackingResult) -> list[dict[str, Any]]:
+    """Centre and size of every box over time, a row for each line of the plots; None where there is no box."""
+    rows = []
+    for track in result.tracks:
+        x1, y1, x2, y2 = track.boxes_xyxy_px.T
+        lines = {"centre": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}, "size": {"width": x2 - x1, "height": y2 - y1}}
+        for plot, values in lines.items():
+            for quantity, pixels in values.items():
+                for time_s, value in zip(track.timestamps_s, pixels, strict=True):
+                    line = f"{_short(track)}: {quantity}"
+                    shown = None if np.isnan(value) else round(float(value), 1)
+                    rows.append({"plot": plot, "line": line, "time_s": round(float(time_s), 3), "px": shown})
+    return rows
+
+
+def timeline_colors(result: TrackingResult) -> dict[str, str]:
+    """The colour of every line: the object's own for x and width, a darker one for y and height."""
+    colors = {}
+    for track in result.tracks:
+        own = object_color(track.track_id)
+        darker = f"#{own.r * 6 // 10:02x}{own.g * 6 // 10:02x}{own.b * 6 // 10:02x}"
+        for quantity, color in (("x", own.as_hex()), ("width", own.as_hex()), ("y", darker), ("height", darker)):
+            colors[f"{_short(track)}: {quantity}"] = color
+    return colors
+
+
+def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> str:
+    """A line for each object, and what is missing; a visitor's words are escaped."""
+    lines = []
+    for track in result.tracks:
+        color = object_color(track.track_id).as_hex()
+        missing = Counter(reason for reason in track.reasons if reason is not None)
+        notes = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))
+        text = f"{track.label}: a box in {int(track.valid.sum())} of {len(track)} frames"
+        if track.valid.any():
+            text += f", mean score {track.scores[track.valid].mean():.2f}"
+        text += f" ({notes})" if notes else ""
+        lines.append(f'<li><span class="dot" style="background:{color}"></span>{html.escape(text)}</li>')
+    note = ""
+    if not result.complete:
+        done = min(len(track) for track in result.tracks)
+        note = (
+            f'<p class="note">Stopped after {done} of {num_frames} frames: a request gets {compute_s} s. '
+            "Cut the video, or follow fewer objects; on a machine of your own, elysium track has no such limit.</p>"
+        )
+    return f'<ul class="summary">{"".join(lines)}</ul>{note}'
+
+
+def _short(track: Track) -> str:
+    """The object's number and the beginning of its words, for a legend."""
+    words = " ".join((track.text or "object").split())
+    return f"{track.track_id} {words if len(words) <= 24 else words[:23] + '…'}"

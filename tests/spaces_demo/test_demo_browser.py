@@ -1,0 +1,180 @@
+"""The page in a real browser: a mouse, a finger, a phone's width, light and dark."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elysium import cli
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium was found on the path")
+
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+SCRIPT = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def view(browser, address) -> Iterator[Any]:
+    """The page at a desktop's width, with its model loaded; a script that ran or a request elsewhere fails a test."""
+    yield from opened(browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True), address)
+
+
+@pytest.fixture
+def phone(browser, address) -> Iterator[Any]:
+    """The page on a phone, in the dark."""
+    size = {"width": 390, "height": 844}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True, color_scheme="dark")
+    yield from opened(context, address)
+
+
+def opened(context: Any, address: str) -> Iterator[Any]:
+    wrong: list[str] = []
+    page = context.new_page()
+    page.on("dialog", lambda dialog: (wrong.append(f"script ran: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda sent: wrong.append(sent.url) if not is_own(sent.url, address) else None)
+    page.set_default_timeout(120_000)
+    page.goto(address)
+    page.locator(".state.ready").wait_for()
+    yield page
+    context.close()
+    assert not wrong
+
+
+def is_own(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:"))
+
+
+def upload(page: Any, video: Path) -> None:
+    """Uploads a video and waits for its first frame."""
+    page.locator("#video input[type=file]").set_input_files(str(video))
+    page.locator("#boxes canvas").wait_for(state="visible")
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draws with the mouse, between places in 0..1 of the canvas."""
+    page.locator("#boxes canvas").scroll_into_view_if_needed()
+    frame = page.locator("#boxes canvas").bounding_box()
+    places = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=4)
+    page.mouse.up()
+
+
+def drawn(page: Any) -> list[list[int]]:
+    """The boxes as the page lists them."""
+    lines = page.locator("#boxes .boxes li").all_inner_texts()
+    return [[int(number) for number in line.split(":")[1].split("\n")[0].split(",")] for line in lines]
+
+
+def download(page: Any, suffix: str) -> bytes:
+    """A file of the results."""
+    with page.expect_download() as waiting:
+        page.locator(f"a[download$='{suffix}']").first.click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_a_box_that_is_drawn_is_tracked_as_on_the_command_line(view, clip, tmp_path, monkeypatch):
+    upload(view, clip)
+    drag(view, (0.52, 0.41), (0.70, 0.65))
+    (box,) = drawn(view)
+    assert all(abs(value - wanted) <= 2 for value, wanted in zip(box, (250, 148, 336, 234), strict=True))
+    view.get_by_role("textbox", name="Words").first.fill("the red cross")
+    view.evaluate(
+        """() => { window.counts = [];
+        new MutationObserver(() => window.counts.push(document.querySelector('#live .count').textContent))
+          .observe(document.querySelector('#live .count'), {childList: true}); }"""
+    )
+    view.locator("#track").click()
+    view.locator("#summary li").wait_for()
+    assert view.evaluate("window.counts")[:3] == ["0 of 20 frames", "8 of 20 frames", "15 of 20 frames"]
+    monkeypatch.chdir(clip.parent)
+    args = ["track", clip.name, "--text", "the red cross", "--box", ",".join(map(str, box))]
+    assert cli.run([*args, "--boxes", str(tmp_path / "boxes.json")]) == 0
+    assert download(view, ".json") == (tmp_path / "boxes.json").read_bytes()
+    assert json.loads((tmp_path / "boxes.json").read_text())["tracks"][0]["init_box_xyxy_px"] == box
+    assert view.locator("video").count() == 2 and view.locator(".vega-embed").count() == 2
+
+
+def test_boxes_are_drawn_typed_undone_and_removed(view, clip):
+    upload(view, clip)
+    drag(view, (0.1, 0.1), (0.3, 0.4))
+    drag(view, (0.9, 0.9), (0.6, 0.5))
+    drag(view, (0.5, 0.5), (0.5, 0.5))
+    assert len(drawn(view)) == 2 and all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in drawn(view))
+    view.locator("#boxes .typed").fill("10, 20, 30, 40")
+    view.locator("#boxes .typed").press("Enter")
+    assert drawn(view)[2] == [10, 20, 30, 40]
+    view.locator("#boxes .typed").fill("30,20,10,400")
+    view.locator("#boxes .add").click()
+    assert "inside 0,0,480,360" in view.locator("#boxes .fault").inner_text() and len(drawn(view)) == 3
+    view.locator("#boxes .boxes button").first.click()
+    view.locator("#boxes .undo").click()
+    assert len(drawn(view)) == 1
+    view.locator("#boxes .clear").click()
+    assert drawn(view) == []
+
+
+def test_every_tab_answers_and_runs_no_markup(view, clip):
+    upload(view, clip)
+    view.get_by_role("tab", name="Ground").click()
+    view.get_by_role("textbox", name="Words").last.fill(f"the red cross\n{SCRIPT}")
+    view.locator("#ground").click()
+    view.get_by_text("box_xyxy_px").first.wait_for()
+    view.get_by_role("tab", name="Describe").click()
+    view.locator("#describe").click()
+    view.get_by_text("there must be a box to describe, got none").wait_for()
+    drag(view, (0.52, 0.41), (0.70, 0.65))
+    view.locator("#describe").click()
+    sync_api.expect(view.locator("#description textarea")).not_to_have_value("", timeout=120_000)
+    view.get_by_role("tab", name="Ask").click()
+    for number, question in enumerate((f"What is this? {SCRIPT}", "And where?"), start=1):
+        view.get_by_label("Question", exact=True).fill(question)
+        view.get_by_label("Question", exact=True).press("Enter")
+        view.locator(".bot.message").nth(number - 1).wait_for()
+    assert SCRIPT in view.locator(".user.message").first.inner_text()
+
+
+def test_an_example_comes_with_a_box(view):
+    view.get_by_text("Example: a cup").click()
+    view.locator("#boxes .boxes li").wait_for()
+    assert drawn(view) == [[307, 124, 414, 383]]
+
+
+def test_a_run_that_is_stopped_makes_way_for_the_next(view):
+    view.get_by_text("Example: a cup").click()
+    view.locator("#boxes .boxes li").wait_for()
+    view.locator("#track").click()
+    view.locator("#live img").wait_for(state="visible")
+    view.locator("#stop").click()
+    view.get_by_role("tab", name="Describe").click()
+    view.locator("#describe").click()
+    sync_api.expect(view.locator("#description textarea")).not_to_have_value("", timeout=120_000)
+    view.get_by_role("tab", name="Track").click()
+    assert view.locator("#summary li").count() == 0
+
+
+def test_a_finger_draws_on_a_phone_where_nothing_is_cut_off(phone, clip):
+    upload(phone, clip)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.locator("#boxes canvas").scroll_into_view_if_needed()
+    frame = phone.locator("#boxes canvas").bounding_box()
+    touch = phone.context.new_cdp_session(phone)
+    for kind, places in (("Start", [(0.2, 0.2)]), ("Move", [(0.4, 0.5)]), ("Move", [(0.6, 0.7)]), ("End", [])):
+        points = [{"x": frame["x"] + x * frame["width"], "y": frame["y"] + y * frame["height"]} for x, y in places]
+        touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    (box,) = drawn(phone)
+    assert all(abs(value - wanted) <= 3 for value, wanted in zip(box, (96, 72, 288, 252), strict=True))

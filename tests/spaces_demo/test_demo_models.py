@@ -1,0 +1,99 @@
+"""Models behind the page, and what tasks do with them where time or a GPU is short."""
+
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from elysium.spaces_demo.demo_limits import Limits, RefusedError
+from elysium.spaces_demo.demo_models import ModelShelf, on_gpu
+from elysium.spaces_demo.demo_tasks import Tasks
+from elysium.tracking.tracker import Tracker
+
+SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
+BOX = (249.0, 146.0, 335.0, 233.0)
+
+
+@pytest.fixture(scope="module")
+def shelf() -> ModelShelf:
+    return ModelShelf(["elysium-tiny"])
+
+
+def test_a_model_says_what_it_was_trained_on_before_and_after_it_is_loaded(shelf, monkeypatch):
+    go_on = threading.Event()
+    waiting = ModelShelf(["elysium-tiny"])
+    tracker = shelf.tracker()
+    monkeypatch.setattr(ModelShelf, "_load", lambda self, name: go_on.wait(10) and tracker)
+    before = waiting.state("elysium-tiny")
+    go_on.set()
+    assert waiting.tracker() is tracker
+    after = waiting.state("elysium-tiny")
+    assert (before.state, after.state) == ("loading", "ready")
+    assert before.trained_on == after.trained_on == tracker.trained_on
+    assert "synthetic" in before.trained_on
+
+
+def test_a_model_is_loaded_once(shelf):
+    assert shelf.tracker("elysium-tiny") is shelf.tracker()
+
+
+def test_names_that_are_not_on_the_shelf_are_refused(shelf):
+    with pytest.raises(RefusedError, match="must be one of elysium-tiny, got another"):
+        shelf.tracker("owner/other")
+    with pytest.raises(ValueError, match="got none"):
+        ModelShelf([])
+
+
+def test_a_model_that_cannot_be_loaded_is_said_without_details():
+    shelf = ModelShelf(["no-such-model"])
+    with pytest.raises(RefusedError, match="got an error on the server; choose another model"):
+        shelf.tracker()
+    assert shelf.state("no-such-model").state == "failed"
+
+
+def test_tasks_ask_for_a_gpu_where_the_platform_lends_one(monkeypatch):
+    asked = []
+    platform = ModuleType("spaces")
+    platform.GPU = lambda duration: lambda function: asked.append((function.__name__, duration)) or function
+    monkeypatch.setitem(sys.modules, "spaces", platform)
+    Tasks(ModelShelf(["elysium-tiny"]), Limits(compute_s=45))
+    assert asked == [("_follow", 45), ("_ground", 45), ("_describe", 45), ("_ask", 45)]
+
+
+def test_without_the_platform_a_function_stays_itself(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    assert on_gpu(len, seconds=1) is len
+
+
+def test_tracking_ends_with_a_complete_result(shelf, clip):
+    results = list(Tasks(shelf, Limits()).follow(clip, None, [], [BOX]))
+    assert [len(result.tracks[0]) for result in results] == [8, 15, 20, 20]
+    assert results[-1].complete and results[-1].video == clip.name
+    assert results[-1].to_dict() == Tracker.track(shelf.tracker(), clip, box_xyxy_px=BOX).to_dict() | {
+        "video": clip.name
+    }
+
+
+@pytest.mark.parametrize("limits", [Limits(compute_s=0), Limits(video_frames=8)], ids=["time", "frames"])
+def test_tracking_keeps_what_is_finished_where_time_or_frames_run_out(shelf, clip, limits):
+    results = list(Tasks(shelf, limits).follow(clip, None, [], [BOX]))
+    assert [len(result.tracks[0]) for result in results] == [8]
+    assert not results[-1].complete
+
+
+def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
+    tracker = shelf.tracker()
+    ahead = []
+    answer = tracker._answerer.answer_windows
+
+    def spy(requests, upcoming=()):
+        ahead.append(len(upcoming))
+        return answer(requests, upcoming=upcoming)
+
+    monkeypatch.setattr(tracker, "_answerer", SimpleNamespace(answer_windows=spy, decoding="fast"))
+    results = Tasks(shelf, Limits()).follow(SHAPES, None, [], [BOX])
+    assert [len(next(results).tracks[0]) for _ in range(2)] == [8, 15]
+    results.close()
+    assert ahead[0] == 0 and ahead[1] > 0
