@@ -1,29 +1,36 @@
-"""Checks that a checkpoint folder is complete, lists what would go to the Hub, and uploads it."""
+"""Checks a folder, a checkpoint, a data set or a Space, lists what would go to the Hub, and uploads it."""
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from huggingface_hub import HfApi, ModelCard
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub import DatasetCard, HfApi, ModelCard, RepoCard, SpaceCard, metadata_load
+from huggingface_hub.errors import HFValidationError
+
+# Of the HTTP library that the client uses, which differs between its versions.
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-from safetensors import SafetensorError, safe_open
-from transformers.dynamic_module_utils import get_relative_imports
 
-from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+from .dataset_check import DATA, data_files, dataset_problems
+from .space_folder import space_problems
+from .unsafe_files import find_pickle, find_secret, is_leftover
 
-INDEX = "model.safetensors.index.json"
-# What a checkpoint needs besides weights and code, with what writes it.
-NEEDED = {
-    "generation_config.json": "model.save_pretrained",
-    "processor_config.json": "processor.save_pretrained",
-    "tokenizer_config.json": "processor.save_pretrained",
-    "tokenizer.json": "processor.save_pretrained",
-    "chat_template.jinja": "processor.save_pretrained",
-    "README.md": "model.save_pretrained",
+Kind = Literal["model", "dataset", "space"]
+TITLES = {"model": "checkpoint", "dataset": "data set", "space": "Space"}
+_TEXTS = (".json", ".md", ".txt", ".png", ".jpg", ".jpeg", ".gif", ".mp4")
+GOING = {
+    "model": (*_TEXTS, ".safetensors", ".py", ".jinja", ".model"),
+    "dataset": (*_TEXTS, *DATA, ".yaml", ".yml", ".webp", ".webm", ".mkv", ".mov", ".avi"),
+    "space": (*_TEXTS, ".py", ".js", ".css", ".html", ".yaml", ".yml", ".svg", ".webp", ".webm", ".whl"),
 }
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-GOING = (".json", ".safetensors", ".py", ".jinja", ".md", ".txt", ".model", ".png", ".jpg", ".gif", ".mp4")
+CARDS: dict[Kind, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
+CARD_WRITERS = {
+    "model": "python -m elysium.cards.render_model_card",
+    "dataset": "python -m elysium.cards.render_dataset_card",
+    "space": "python -m elysium.cards.render_space_card",
+}
+PLACEHOLDER = "FOLDER_OR_HUB_ID"
 
 
 class PublishError(ValueError):
@@ -35,138 +42,185 @@ class PublishPlan:
     """What would go to the Hub.
 
     Attributes:
-        folder: the checkpoint.
+        folder: what is published.
         repo_id: `owner/name`.
-        files: names and sizes in bytes.
-        left_out: names and why they stay.
+        kind: model, dataset or space.
+        files: paths in the folder and sizes in bytes.
+        left_out: paths and why they stay; a folder stays with all that is in it.
         license: of the card's metadata, or None.
+        sdk: of a Space.
+        models: that a Space's card names; they become its variable ELYSIUM_MODELS, from which it takes its choice.
     """
 
     folder: Path
     repo_id: str
+    kind: Kind
     files: dict[str, int]
     left_out: dict[str, str]
     license: str | None
+    sdk: str | None
+    models: list[str]
 
 
-def plan_publish(folder: str | Path, repo_id: str) -> PublishPlan:
-    """Looks at a folder; nothing is asked of the network and nothing written.
+def kind_of(folder: Path) -> Kind:
+    """What a folder holds, by its files.
 
     Raises:
-        PublishError: no checkpoint, or one that would not load from the Hub; everything that is wrong is named.
+        PublishError: neither a checkpoint, nor a Space, nor a data set.
+    """
+    if (folder / "config.json").is_file():
+        return "model"
+    card = folder / "README.md"
+    try:
+        head = metadata_load(card) if card.is_file() else None
+    except ValueError:
+        head = None
+    if (folder / "app.py").is_file() or (head or {}).get("sdk"):
+        return "space"
+    if folder.is_dir() and data_files(folder):
+        return "dataset"
+    raise PublishError(
+        f"what is published must be a checkpoint (with a config.json), a data set ({', '.join(DATA)}) or a Space "
+        f"(with an app.py), got {folder}; give the folder that save_pretrained or elysium synth wrote (an adapter "
+        "goes to the Hub with peft's push_to_hub), or say --type"
+    )
+
+
+def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) -> PublishPlan:
+    """Looks at a folder; nothing is asked of the network and nothing written.
+
+    Args:
+        folder: what is to be published; a Space as `stage_space` made it ready.
+        repo_id: `owner/name`.
+        kind: of the repository; by default what the folder holds.
+
+    Raises:
+        PublishError: nothing that can be published, or what would not load from the Hub, or what must not go there;
+            everything that is wrong is named.
     """
     folder = Path(folder)
+    check_repo_id(repo_id)
+    kind = kind or kind_of(folder)
+    problems = folder_problems(folder, kind)
+    going: dict[str, int] = {}
+    staying: dict[str, str] = {}
+    for path in _walk(folder, kind, staying):
+        name = path.relative_to(folder).as_posix()
+        reason = _reason_to_stay(path)
+        if reason is None and (pickled := find_pickle(path)):
+            problems.append(f"{name}, which {pickled} (it can run code when it is loaded: take it out)")
+        elif reason or path.suffix.lower() not in GOING[kind]:
+            staying[name] = reason or f"no part of a {TITLES[kind]}"
+        elif secret := find_secret(path):
+            problems.append(f"{secret} of {name} (take it out, and revoke it)")
+        else:
+            going[name] = path.stat().st_size
+    if problems:
+        raise PublishError(
+            f"a published {TITLES[kind]} must be complete and safe, got {folder} with " + "; ".join(problems)
+        )
+    data = CARDS[kind].load(folder / "README.md").data
+    models = list(data.get("models") or []) if kind == "space" else []
+    return PublishPlan(folder, repo_id, kind, going, staying, data.get("license"), data.get("sdk"), models)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises `PublishError` where a name is none that the Hub has."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise PublishError(f"a repository must be named owner/name, got {repo_id!r}; {error}") from error
-    if not (folder / "config.json").is_file():
-        raise PublishError(
-            f"what is published must be a checkpoint folder with a config.json, got {folder}; give the folder that "
-            "save_pretrained wrote (an adapter goes to the Hub with peft's push_to_hub)"
-        )
-    problems = [*_config_problems(folder), *_weight_problems(folder), *_missing_files(folder)]
-    if problems:
-        raise PublishError(f"a published checkpoint must be complete, got {folder} with " + "; ".join(problems))
-    going, staying = {}, {}
-    for path in sorted(folder.iterdir()):
-        reason = _reason_to_stay(path)
-        if reason:
-            staying[path.name] = reason
-        else:
-            going[path.name] = path.stat().st_size
-    card = ModelCard.load(folder / "README.md")
-    return PublishPlan(folder, repo_id, going, staying, card.data.license)
 
 
-def publish(plan: PublishPlan, *, private: bool | None = None, message: str = "Upload Elysium checkpoint") -> str:
-    """Uploads the files of a plan in one commit and returns the address of the repository.
+def folder_problems(folder: Path, kind: Kind) -> list[str]:
+    """What a folder of this kind lacks, and what is wrong with its card, each in a few words.
+
+    Raises:
+        PublishError: it is no folder of this kind at all.
+    """
+    if not folder.is_dir():
+        raise PublishError(f"what is published must be a folder, got {folder}; check the path")
+    if kind == "model":
+        if not (folder / "config.json").is_file():
+            raise PublishError(
+                f"a published checkpoint must be a checkpoint folder with a config.json, got {folder}; give the "
+                "folder that save_pretrained wrote"
+            )
+        from .checkpoint_check import checkpoint_problems  # loads transformers
+
+        problems = checkpoint_problems(folder)
+    else:
+        problems = dataset_problems(folder) if kind == "dataset" else space_problems(folder)
+    return problems + _card_problems(folder, kind)
+
+
+def publish(plan: PublishPlan, *, private: bool | None = None) -> str:
+    """Uploads the files of a plan and returns the address of the repository.
+
+    Where it stopped before, it goes on: what the Hub has is not sent again.
 
     Raises:
         PublishError: the Hub refuses it, or cannot be reached.
     """
     api = HfApi()
     try:
-        address = api.create_repo(plan.repo_id, private=private, exist_ok=True)
+        address = api.create_repo(
+            plan.repo_id, repo_type=plan.kind, private=private, exist_ok=True, space_sdk=plan.sdk
+        )
+        if plan.models:
+            api.add_space_variable(plan.repo_id, "ELYSIUM_MODELS", ",".join(plan.models))
         api.upload_folder(
             repo_id=plan.repo_id,
+            repo_type=plan.kind,
             folder_path=plan.folder,
-            allow_patterns=[_literal(name) for name in plan.files],
-            commit_message=message,
+            ignore_patterns=[pattern for name in plan.left_out for pattern in (_literal(name), f"{_literal(name)}/*")],
+            commit_message=f"Upload {TITLES[plan.kind]} with elysium publish",
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         raise PublishError(
-            f"the Hub must take {plan.repo_id}, got {type(error).__name__}: {str(error).splitlines()[0]}; "
-            "check the name, the network and `hf auth whoami`, and publish again: nothing is sent twice"
+            f"the Hub must take {plan.repo_id}, got {type(cause).__name__}: {' '.join(str(cause).split())}; check the "
+            "name, the network and `hf auth whoami`, and publish again: nothing is sent twice"
         ) from error
     return str(address)
+
+
+def _card_problems(folder: Path, kind: Kind) -> list[str]:
+    """A card that is missing, or that the Hub would refuse as far as its own client can tell."""
+    if not (folder / "README.md").is_file():
+        return [f"no README.md ({CARD_WRITERS[kind]} writes it)"]
+    try:
+        card = CARDS[kind].load(folder / "README.md")
+    except (ValueError, TypeError) as error:
+        return [f"a README.md whose head is no metadata ({' '.join(str(error).split())})"]
+    return [] if card.text.strip() else [f"a README.md without a text ({CARD_WRITERS[kind]} writes one)"]
+
+
+def _walk(folder: Path, kind: Kind, staying: dict[str, str]) -> list[Path]:
+    """The files in the order of their names; of a checkpoint those at its top. Folders that stay are noted."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        for name in sorted(folders):
+            path = Path(place) / name
+            hidden = name.startswith(".") or name == "__pycache__"
+            if hidden or kind == "model":
+                folders.remove(name)
+                staying[path.relative_to(folder).as_posix()] = "hidden" if hidden else "a folder"
+        files += [Path(place) / name for name in names]
+    return sorted(files)
+
+
+def _reason_to_stay(path: Path) -> str | None:
+    """Why a file is no matter of publishing at all."""
+    if path.name.startswith("."):
+        return "hidden"
+    if is_leftover(path.name):
+        return "pickled, by a trainer: it can run code when it is loaded"
+    if path.is_symlink() and not path.exists():
+        return "a link that leads nowhere"
+    return None
 
 
 def _literal(name: str) -> str:
     """A file name as a pattern that matches that name alone."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _reason_to_stay(path: Path) -> str | None:
-    if path.name.startswith("."):
-        return "hidden"
-    if path.is_dir():
-        return "a folder"
-    if path.suffix in PICKLES:
-        return "pickled: it can run code when it is loaded"
-    if path.name.startswith("training_args") or path.suffix not in GOING:
-        return "no part of a checkpoint"
-    return None
-
-
-def _config_problems(folder: Path) -> list[str]:
-    """Another kind of model, or code that is named and not there."""
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
-        return [f"a config.json that is no JSON ({error})"]
-    if config.get("model_type") != ElysiumConfig.model_type:
-        return [f"model_type {config.get('model_type')!r} in config.json (must be {ElysiumConfig.model_type!r})"]
-    named = dict(config.get("auto_map") or {})
-    if not named:
-        return ["no auto_map in config.json (import elysium before save_pretrained)"]
-    processor = folder / "processor_config.json"
-    if processor.is_file():
-        named |= json.loads(processor.read_text("utf-8")).get("auto_map") or {}
-    wanted, missing, seen = [target.split(".")[0] for target in named.values()], set(), set()
-    while wanted:
-        path = folder / f"{wanted.pop()}.py"
-        if not path.is_file():
-            missing.add(path.name)
-        elif path not in seen:
-            seen.add(path)
-            wanted += get_relative_imports(path)
-    return [f"no {name}, which the code needs" for name in sorted(missing)]
-
-
-def _weight_problems(folder: Path) -> list[str]:
-    """Shards that are missing, damaged, or hold other weights than the index says."""
-    if not (folder / INDEX).is_file():
-        expected: dict[str, set[str]] = {"model.safetensors": set()}
-    else:
-        expected = {}
-        for weight, file in json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].items():
-            expected.setdefault(file, set()).add(weight)
-    problems = []
-    for file, weights in sorted(expected.items()):
-        if not (folder / file).is_file():
-            problems.append(f"no {file}")
-            continue
-        try:
-            with safe_open(folder / file, framework="pt") as opened:
-                missing = weights - set(opened.keys())
-        except SafetensorError as error:
-            problems.append(f"a damaged {file} ({error})")
-            continue
-        if missing:
-            problems.append(f"a {file} without {len(missing)} weights of the index, such as {min(missing)}")
-    return problems
-
-
-def _missing_files(folder: Path) -> list[str]:
-    return [f"no {name} ({writer} writes it)" for name, writer in NEEDED.items() if not (folder / name).is_file()]

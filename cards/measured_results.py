@@ -1,0 +1,240 @@
+"""What a card says beside its configuration: sentences and tables of a recipe, with every figure out of a file.
+
+A recipe is YAML. Its texts and values are Jinja over the files that it names, so that it holds no figure itself:
+
+    license: apache-2.0
+    files: {scenes: ../benchmarks/results/eval_v1.json}      # relative to the recipe
+    optional_files: {table: ../benchmarks/results/tracking_table.json}
+    results:
+      - title: Generated clips
+        source: scenes                                       # a table without its file is left out
+        command: python benchmarks/eval_v1.py
+        data: {type: elysium-synthetic, name: generated scenes}
+        rows:
+          - {task: find by words, metric: "IoU > 0.5", type: accuracy, value: scenes.rec.model.success_50}
+    limits: ["Over long videos its mean IoU is {{ scenes.sot_64.model.mean_iou | figure }}."]
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from jinja2 import Environment, StrictUndefined, TemplateError
+
+VIDEO_TASK = "video-text-to-text"
+_TABLE_KEYS = {"title", "source", "command", "data", "note", "rows"}
+_ROW_KEYS = {"task", "metric", "type", "value", "beside"}
+
+
+class CardError(ValueError):
+    """A card cannot be written; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One figure in words and as a card's metadata has it, and what others reached beside it."""
+
+    task: str
+    metric: str
+    result: EvalResult
+    beside: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Figures that one command measured."""
+
+    title: str
+    command: str
+    rows: list[ResultRow]
+    note: str = ""
+
+    @property
+    def beside(self) -> list[str]:
+        """Those that the model is compared with, in the order in which they first come."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.beside))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCard:
+    """The text of a recipe with its figures in it.
+
+    Attributes:
+        title: the card's heading.
+        license, language, datasets, base_model: for the metadata.
+        limits: sentences on what the model cannot do.
+        training_data, training, compute: sentences.
+        tables: of figures.
+    """
+
+    title: str = ""
+    license: str | None = None
+    language: str | None = None
+    datasets: Sequence[str] = ()
+    base_model: str | None = None
+    limits: Sequence[str] = ()
+    training_data: str = ""
+    training: str = ""
+    compute: str = ""
+    tables: Sequence[ResultTable] = ()
+
+
+def read_recipe(path: Path, *, trained_on: str = "") -> MeasuredCard:
+    """A recipe with its figures.
+
+    Args:
+        path: of the YAML file.
+        trained_on: of the checkpoint's configuration; results of a model that was trained on something else are
+            refused.
+
+    Raises:
+        CardError: a recipe, or a file of results, that is not as above, or that is of another checkpoint.
+    """
+    try:
+        recipe = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise CardError(f"a recipe must be a YAML file, got {path} ({error}); check the path") from error
+    texts = {item.name for item in fields(MeasuredCard)} - {"tables"}
+    _check_keys(recipe, texts | {"files", "optional_files", "results"}, f"the recipe {path}")
+    results = {name: _read_results(path.parent / file, trained_on) for name, file in recipe.pop("files", {}).items()}
+    for name, file in recipe.pop("optional_files", {}).items():
+        place = path.parent / file
+        results[name] = _read_results(place, trained_on) if place.is_file() else None
+    filler = _Filler(path, results)
+    tables = [_table(table, filler) for table in recipe.pop("results", []) if results.get(table["source"]) is not None]
+    return MeasuredCard(tables=tables, **{name: filler.fill(value) for name, value in recipe.items()})
+
+
+def read_report(folder: Path, *, model: str) -> ResultTable:
+    """What `elysium evaluate` wrote about a model.
+
+    Args:
+        folder: of the report.
+        model: the checkpoint's name in it; another name is taken where it is the only one.
+
+    Raises:
+        CardError: no report, or none of this model.
+    """
+    try:
+        report = json.loads((folder / "report.json").read_text("utf-8"))
+        index = yaml.safe_load((folder / "model_index.yaml").read_text("utf-8"))["model-index"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CardError(
+            f"a report must be a folder that elysium evaluate wrote about an Elysium model, got {folder} ({error}); "
+            "evaluate the model first"
+        ) from error
+    entry = next((entry for entry in index if entry["name"] == model), index[0] if len(index) == 1 else None)
+    if entry is None:
+        names = ", ".join(entry["name"] for entry in index)
+        raise CardError(f"a report must be of this model, got {folder} of {names}; rename the checkpoint's folder")
+    _, found = model_index_to_eval_results([entry])
+    data = ", ".join(f"{name}: {value}" for name, value in report["data"].items() if isinstance(value, str | int))
+    rows = [ResultRow(str(result.task_name), str(result.metric_name), result) for result in found]
+    return ResultTable(found[0].dataset_name, report["command"], rows, note=data)
+
+
+class _Filler:
+    """Puts figures into the texts of a recipe."""
+
+    def __init__(self, path: Path, results: Mapping[str, Any]) -> None:
+        self._path, self._results = path, results
+        self._environment = Environment(undefined=StrictUndefined)
+        self._environment.filters["figure"] = show_figure
+
+    def fill(self, value: Any) -> Any:
+        """The value, with every text in it rendered."""
+        if isinstance(value, list):
+            return [self.fill(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        with self._explained(value):
+            return self._environment.from_string(value).render(self._results).strip()
+
+    def number(self, expression: str) -> float:
+        """The figure that an expression leads to."""
+        with self._explained(expression):
+            value = self._environment.compile_expression(expression, undefined_to_none=False)(self._results)
+            str(value)  # raises where there is no such figure
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise CardError(f"a value of {self._path} must be a number, got {expression} = {value!r}; mend it there")
+        return value
+
+    def _explained(self, text: str) -> "_Explained":
+        return _Explained(self._path, text)
+
+
+class _Explained:
+    """Turns what Jinja says about a missing figure into an error with a remedy."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._text = path, text
+
+    def __enter__(self) -> None:
+        """Nothing to begin with."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TemplateError | TypeError):
+            raise CardError(
+                f"a card's figures must stand in its files of results, got {error} in {self._text!r} of {self._path}; "
+                "measure again, or mend the recipe"
+            ) from error
+
+
+def show_figure(value: float) -> str:
+    """A figure as a card shows it: three decimals, whole numbers with separators.
+
+    >>> show_figure(0.95612), show_figure(12000)
+    ('0.956', '12,000')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """The text of a card from one of the templates beside this file."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = show_figure
+    return environment.from_string(resources.files(__package__).joinpath(name).read_text("utf-8")).render(values)
+
+
+def _read_results(path: Path, trained_on: str) -> Any:
+    try:
+        results = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CardError(f"results must be a JSON file, got {path} ({error}); measure again") from error
+    measured = results.get("trained_on") if isinstance(results, dict) else None
+    if trained_on and measured and measured != trained_on:
+        raise CardError(
+            f"results must be of the checkpoint that the card describes, got {path} of a model {measured!r}, and a "
+            f"checkpoint {trained_on!r}; measure again"
+        )
+    return results
+
+
+def _table(table: dict[str, Any], filler: _Filler) -> ResultTable:
+    _check_keys(table, _TABLE_KEYS, f"the table {table.get('title')!r}")
+    rows = []
+    for row in table["rows"]:
+        _check_keys(row, _ROW_KEYS, f"a row of {table['title']!r}")
+        result = EvalResult(
+            task_type=VIDEO_TASK,
+            dataset_type=table["data"]["type"],
+            dataset_name=table["data"]["name"],
+            metric_type=row["type"],
+            metric_name=f"{row['metric']}: {row['task']}",  # one data set has one task in the metadata
+            metric_value=round(filler.number(row["value"]), 4),
+        )
+        beside = {name: filler.number(value) for name, value in row.get("beside", {}).items()}
+        rows.append(ResultRow(row["task"], row["metric"], result, beside))
+    return ResultTable(table["title"], table["command"], rows, note=filler.fill(table.get("note", "")))
+
+
+def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise CardError(f"{where} must hold {', '.join(sorted(known))} alone, got {', '.join(unknown)}; mend it")

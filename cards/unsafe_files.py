@@ -1,0 +1,88 @@
+"""What must not go to a hub: secrets in texts, and pickles, whatever their names."""
+
+import re
+import tarfile
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
+# Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
+LEFTOVERS = ("training_args.bin", "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+TEXTS = (
+    ".py",
+    ".json",
+    ".jsonl",
+    ".md",
+    ".txt",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".csv",
+    ".tsv",
+    ".jinja",
+    ".js",
+    ".css",
+    ".html",
+)
+SECRETS = {
+    "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30,}\b",
+    "an OpenAI or Anthropic key": rb"\bsk-(?:[A-Za-z0-9]{32,}|(?:proj|svcacct|ant)-[\w-]{20,})",
+    "a GitHub token": rb"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,})",
+    "an AWS key": rb"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a Google key": rb"\bAIza[\w-]{35}(?![\w-])",
+    "a Slack token": rb"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    "a private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
+    "an address with a password": rb"\b[a-z]{3,6}://[^\s/:@\"']+:[^\s/:@\"']+@[\w.-]+",
+}
+_ANY = re.compile(b"|".join(b"(" + pattern + b")" for pattern in SECRETS.values()))
+_CHUNK_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 10
+_PICKLE_START = re.compile(rb"\x80[\x02-\x05][ -~\x80-\xff]")  # protocol 2 and later, and an opcode
+
+
+def find_secret(path: Path) -> str | None:
+    """What secret a text holds and in which line, never the secret itself; None where there is none.
+
+    Files that are no texts, among them Parquet and archives, are not looked into.
+    """
+    if path.suffix.lower() not in TEXTS:
+        return None
+    with path.open("rb") as file:
+        held, line = b"", 1
+        while chunk := file.read(_CHUNK_BYTES):
+            held += chunk
+            if found := _ANY.search(held):
+                line += held.count(b"\n", 0, found.start())
+                return f"{list(SECRETS)[(found.lastindex or 1) - 1]} in line {line}"
+            line += held.count(b"\n", 0, max(0, len(held) - _OVERLAP_BYTES))
+            held = held[-_OVERLAP_BYTES:]
+    return None
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a trainer left this file.
+
+    >>> is_leftover("rng_state_0.pth"), is_leftover("pytorch_model.bin")
+    (True, False)
+    """
+    return any(fnmatch(name, pattern) for pattern in LEFTOVERS)
+
+
+def find_pickle(path: Path) -> str | None:
+    """Why a file counts as a pickle, by its name, its first bytes or what an archive holds; None where it does not."""
+    if path.suffix.lower() in PICKLES:
+        return "is pickled"
+    if path.suffix == ".safetensors":  # starts with a number, which may look like one
+        return None
+    with path.open("rb") as file:
+        if _PICKLE_START.match(file.read(3)):
+            return "is a pickle under another name"
+    if path.suffix.lower() == ".tar":
+        with tarfile.open(path) as archive:
+            inside = next((member.name for member in archive if member.name.lower().endswith(PICKLES)), None)
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive_zip:
+            inside = next((name for name in archive_zip.namelist() if name.lower().endswith(PICKLES)), None)
+    else:
+        return None
+    return f"holds the pickle {inside}" if inside else None
