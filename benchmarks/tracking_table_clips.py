@@ -25,7 +25,7 @@ from elysium.training.synthetic import (
     render_clip,
     scene_questions,
 )
-from elysium.training.synthetic.sprite_bank import Part, SpriteBank
+from elysium.training.synthetic.sprite_bank import Part, SpriteBank, everyday_names
 from elysium.training.synthetic.sprite_world import SpriteMix, SpriteWorld
 
 REAL_CLIPS = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "real_clips"
@@ -229,7 +229,8 @@ class ClipMaker:
 
     def _world(self, part: Part, mix: SpriteMix) -> SpriteWorld:
         if (part, mix) not in self._worlds:
-            world = SpriteWorld(self.bank, self.seed, part=part, mix=mix, num_backgrounds=32, num_things=80)
+            sizes = {"num_backgrounds": 32, "num_things": 80}
+            world = SpriteWorld(self.bank, self.seed, part=part, mix=mix, names=everyday_names(), **sizes)
             self._worlds[part, mix] = world
         return self._worlds[part, mix]
 

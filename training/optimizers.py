@@ -13,8 +13,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     on the 2-D weights of transformer layers, `torch.optim.AdamW` on embeddings, norms, biases and heads.
 
     Args:
-        pretrained: part of a name that marks weights which were learnt before; AdamW takes them, at `pretrained_rate`
-            of the rate.
+        pretrained: part of a name that marks weights which were learnt before; they learn at `pretrained_rate` of the
+            rate, their matrices by Muon, too.
     """
 
     def __init__(
@@ -26,20 +26,22 @@ class MuonWithAdamW(torch.optim.Optimizer):
         pretrained: str | None = None,
         pretrained_rate: float = 1.0,
     ):
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        known = [p for name, p in named if pretrained is not None and pretrained in name]
-        chosen = {id(p) for p in known}
-        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name and id(p) not in chosen]
-        chosen |= {id(p) for p in matrices}
-        rest = [p for _, p in named if id(p) not in chosen]
-        others: list[dict[str, Any]] = [{"params": rest, "lr": lr}]
-        if known:
-            others.append({"params": known, "lr": lr * pretrained_rate})
+        rates = {False: lr, True: lr * pretrained_rate}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                known = pretrained is not None and pretrained in name
+                in_block = parameter.ndim == 2 and (known or ".layers." in name)
+                groups.setdefault((in_block, known), []).append(parameter)
+        blocks, others = (
+            [{"params": groups[kind, known], "lr": rates[known]} for known in (False, True) if (kind, known) in groups]
+            for kind in (True, False)
+        )
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(blocks, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay),
         ]
-        super().__init__([{"params": matrices}, *({"params": group["params"]} for group in others)], {"lr": lr})
+        super().__init__([{"params": group["params"]} for group in (*blocks, *others)], {"lr": lr})
         self._share_groups()
 
     def _share_groups(self) -> None:

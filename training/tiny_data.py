@@ -28,7 +28,7 @@ from elysium.training.synthetic import (
     render_clip,
     scene_questions,
 )
-from elysium.training.synthetic.sprite_bank import SpriteBank
+from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 from elysium.training.synthetic.sprite_world import SpriteWorld
 
 MAX_OBJECTS = 8
@@ -108,6 +108,7 @@ class BatchPlan:
     stay true: a model that only ever reads true earlier boxes learns to repeat them. glimpses: further short questions
     on clips, whose answers start at any frame, so that there are no earlier boxes to repeat. worlds: the share of
     scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
+    everyday_names: teaches the bank's names of everyday things alone; others' cut-outs are things without a name.
     """
 
     frames: dict[int, float]
@@ -120,6 +121,7 @@ class BatchPlan:
     share_fine: float = 0.3
     worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
     bank: str | Path | None = None
+    everyday_names: bool = False
 
     def build_worlds(self, seed: int) -> list[World]:
         """The worlds, in the order of their shares.
@@ -132,7 +134,8 @@ class BatchPlan:
             raise ValueError(f"worlds must be shapes or sprites, got {', '.join(sorted(unknown))}")
         if "sprites" in self.worlds and self.bank is None:
             raise ValueError("the world of sprites needs a bank, got none; give `bank`, an .npz file of fetch_sprites")
-        makers = {"shapes": World, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s)}
+        names = everyday_names() if self.everyday_names else None
+        makers = {"shapes": World, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s, names=names)}
         return [makers[name](seed) for name in self.worlds]
 
 

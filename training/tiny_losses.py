@@ -31,8 +31,10 @@ def save_heads(network: "TinyTrainingModel", path: Path) -> None:
 
 
 def load_heads(network: "TinyTrainingModel", path: Path) -> None:
-    """Heads of the stage before."""
-    network.load_state_dict(load_file(path), strict=False)
+    """Heads of the stage before; one for another number of words starts anew."""
+    own = network.state_dict()
+    heads = {name: value for name, value in load_file(path).items() if value.shape == own[name].shape}
+    network.load_state_dict(heads, strict=False)
 
 
 class TinyTrainingModel(nn.Module):
@@ -54,9 +56,10 @@ class TinyTrainingModel(nn.Module):
         kinds: list[str],
     ):
         super().__init__()
-        self.model, self.weights, self.num_colours = model, weights, len(colours)
+        self.model, self.weights = model, weights
         width, text_width = model.config.vision_config.hidden_size, model.config.text_config.hidden_size
-        self.patch_head = nn.Linear(width, 1 + 4 + len(colours) + len(kinds))
+        self.patch_head = nn.Linear(width, 1 + 4 + len(colours))
+        self.kind_head = nn.Linear(width, len(kinds))
         self.token_head = nn.Linear(text_width, 8)
         self.contrast_head = nn.Linear(width, 64)
         tokenizer = processor.tokenizer
@@ -126,11 +129,10 @@ class TinyTrainingModel(nn.Module):
         owner = owner[on_object]
         boxes = batch["boxes"].flatten(0, 1)[frame, owner]
         clip = frame // coverage.shape[1]
-        answer = dense[on_object]
+        answer, kinds = dense[on_object], self.kind_head(features[on_object]).float()
         losses["dense"] = F.binary_cross_entropy_with_logits(dense[..., 0], covered)
         losses["boxes"] = 10 * F.smooth_l1_loss(answer[:, 1:5] + 0.5, boxes, beta=_FINE_BETA)
-        words_at = 5 + self.num_colours
-        for name, logits in (("colours", answer[:, 5:words_at]), ("kinds", answer[:, words_at:])):
+        for name, logits in (("colours", answer[:, 5:]), ("kinds", kinds)):
             truth = batch[name][clip, owner]
             losses[name] = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / len(truth)
         losses["_dense_box_l1"] = (answer[:, 1:5] + 0.5 - boxes).abs().mean()

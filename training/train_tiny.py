@@ -1,11 +1,12 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    make tiny        # all five stages, or one:
+    make tiny        # all four stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_clips.yaml
 
-Single frames with questions come first, then vision alone, then clips, clips of every length, and at last short
-questions on any of their frames. Each stage is a run of transformers' Trainer (logging, saving and resuming are its
-own): stopped at any time and started again with the same command, it goes on from its last save.
+Single frames come first, then clips whose earlier boxes are wrong, then short ones whose earlier boxes are right, and
+at last clips of every length with the names of everyday things. Each stage is a run of transformers' Trainer (logging,
+saving and resuming are its own): stopped at any time and started again with the same command, it goes on from its last
+save.
 """
 
 import os
@@ -79,6 +80,7 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
         glimpses=recipe["glimpses"],
         worlds=recipe["worlds"],
         bank=recipe.get("bank"),
+        everyday_names=recipe.get("everyday_names", False),
         share_fine=recipe["share_fine"],
     )
 

@@ -12,7 +12,14 @@ from elysium.training.datasets.catalogue import open_source
 from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.synthetic import SceneConfig, World, referring_expressions, render_clip
 from elysium.training.synthetic.fetch_sprites import caption_name, plain_name
-from elysium.training.synthetic.sprite_bank import PARTS, SpriteBank, as_sprite, is_held_out_class, normalise_cutout
+from elysium.training.synthetic.sprite_bank import (
+    PARTS,
+    SpriteBank,
+    as_sprite,
+    everyday_names,
+    is_held_out_class,
+    normalise_cutout,
+)
 from elysium.training.synthetic.sprite_world import ATTRIBUTES, SpriteMix, SpriteWorld
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, world_words
 
@@ -113,6 +120,23 @@ def test_expressions_single_one_object_out_by_name_attribute_place_or_motion(ban
     assert any(attribute in words for words in said for attribute in ATTRIBUTES)
     assert any(words.startswith(("the left", "the right", "the top", "the bottom")) for words in said)
     assert any("moving" in words for words in said)
+
+
+def test_names_that_are_not_taught_leave_their_cut_outs_nameless_and_in_their_part(bank):
+    taught = [name for name in bank.classes if not is_held_out_class(name)][:20]
+    worlds = {part: SpriteWorld(bank, 1, part=part, names=taught) for part in PARTS}
+    assert worlds["train"].kinds == taught
+    assert set(worlds["held_out_classes"].kinds) == set(filter(is_held_out_class, bank.classes))
+    for part, world in worlds.items():
+        assert sorted(world.named + world.nameless) == bank.chosen(part)
+    shown = {thing.sprite.kind for seed in range(40) for thing in worlds["train"].sample(seed, CONFIG).objects}
+    assert shown - {None} and shown - {None} <= set(taught)
+
+
+def test_the_everyday_names_are_single_words_of_classes_that_are_taught():
+    names = everyday_names()
+    assert len(names) == len(set(names)) > 200
+    assert not any(map(is_held_out_class, names)) and all(name.isalpha() for name in names)
 
 
 def test_turned_colours_keep_the_alpha_and_stay_premultiplied(bank):

@@ -22,10 +22,10 @@ from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.synthetic.sprites import COLOURS, KINDS
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
-from elysium.training.tiny_losses import TinyTrainingModel
+from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
-STAGES = ("images", "clips")
+STAGES = ("images", "clips", "look", "windows")
 RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
@@ -342,6 +342,17 @@ def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
         average_saves.choose_saves(run, 5)
 
 
+def test_heads_go_on_from_the_stage_before_but_for_those_of_other_words(tmp_path) -> None:
+    before = training_model()
+    save_heads(before, tmp_path / "heads.safetensors")
+    names = [*KINDS, "cup"]
+    after = TinyTrainingModel(tiny_model(), tiny_processor(), {}, colours=list(COLOURS), kinds=names)
+    fresh = after.kind_head.weight.clone()
+    load_heads(after, tmp_path / "heads.safetensors")
+    assert equal(before.patch_head.state_dict(), after.patch_head.state_dict())
+    assert torch.equal(after.kind_head.weight, fresh) and len(fresh) == len(names)
+
+
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     network = nn.Module()
@@ -389,6 +400,8 @@ def test_pretrained_weights_learn_at_a_rate_of_their_own() -> None:
     assert rates.keys() == {id(p) for p in network.parameters()}
     assert rates[id(network.head.weight)] == rates[id(network.head.bias)] == 0.005
     assert rates[id(network.inner.layers[0].weight)] == 0.02
+    by_muon = {id(p) for group in optimizer.parts[0].param_groups for p in group["params"]}
+    assert id(network.head.weight) in by_muon and id(network.head.bias) not in by_muon
 
 
 def test_the_schedule_reaches_both_optimizers_also_after_loading() -> None:

@@ -18,6 +18,7 @@ from .sprites import SPRITE_SIDE, Sprite
 
 Part = Literal["train", "seen_classes", "held_out_classes"]
 PARTS: tuple[Part, ...] = ("train", "seen_classes", "held_out_classes")
+NAMES_FILE = Path(__file__).with_name("everyday_names.txt")
 _MARGIN = 4
 _LEAST_COVER = 0.12
 
@@ -122,6 +123,11 @@ class SpriteBank:
         """The backgrounds of a part: four fifths to learn from, the others for everything that is held out."""
         held_out = [_bucket(f"background {key}", 5) == 0 for key in self.background_keys]
         return [place for place, held in enumerate(held_out) if held == (part != "train")]
+
+
+def everyday_names() -> list[str]:
+    """Names of everyday things, in one word each: those that elysium-tiny is taught last and longest."""
+    return NAMES_FILE.read_text(encoding="utf-8").split()
 
 
 def is_held_out_class(name: str) -> bool:

@@ -3,6 +3,7 @@
 A `SpriteWorld` stands where a `World` stands: it samples the same `Scene`, and the same renderer draws it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .backgrounds import BACKGROUND_SIDE, make_background
 from .scene import Scene, SceneConfig, World
-from .sprite_bank import Part, SpriteBank, as_sprite
+from .sprite_bank import Part, SpriteBank, as_sprite, is_held_out_class
 from .sprites import Sprite, make_thing
 
 # What turned colours are called; each keeps a picture's light and shade.
@@ -63,6 +64,7 @@ class SpriteWorld(World):
         mix: what scenes are made of.
         num_backgrounds: made-up grounds, beside the photographs.
         num_things: made-up nameless things, textured by the grounds.
+        names: taught ones (held-out classes keep theirs); cut-outs of other names stay, nameless. None: all.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class SpriteWorld(World):
         mix: SpriteMix | None = None,
         num_backgrounds: int = 64,
         num_things: int = 160,
+        names: Collection[str] | None = None,
     ) -> None:
         rng = np.random.default_rng((seed, 5))
         self.seed, self.bank, self.mix = seed, bank, mix or SpriteMix()
@@ -81,9 +84,11 @@ class SpriteWorld(World):
         self.made = [make_background(rng) for _ in range(num_backgrounds)]
         self.backgrounds = self.photos + self.made
         self.things = [make_thing(rng, self._texture(rng)) for _ in range(num_things)]
+        kept = set(bank.names) if names is None else {*names, *filter(is_held_out_class, bank.names)}
+        self._names = [name if name in kept else "" for name in bank.names]
         places = bank.chosen(part)
-        self.named = [place for place in places if bank.names[place]]
-        self.nameless = [place for place in places if not bank.names[place]]
+        self.named = [place for place in places if self._names[place]]
+        self.nameless = [place for place in places if not self._names[place]]
 
     @property
     def colours(self) -> list[str]:
@@ -93,13 +98,13 @@ class SpriteWorld(World):
     @property
     def kinds(self) -> list[str]:
         """Names of the cut-outs of this part."""
-        return sorted({self.bank.names[place] for place in self.named})
+        return sorted({self._names[place] for place in self.named})
 
     def absent_name(self, scene: Scene, rng: np.random.Generator) -> str | None:
         """A name of this part that nothing in the scene has; None where there is none."""
         shown = {item.sprite.kind for item in scene.objects}
-        others = [place for place in self.named if self.bank.names[place] not in shown]
-        return self.bank.names[others[rng.integers(len(others))]] if others else None
+        others = [place for place in self.named if self._names[place] not in shown]
+        return self._names[others[rng.integers(len(others))]] if others else None
 
     def sample(self, seed: int, config: SceneConfig) -> Scene:
         """The scene of a seed; objects of one name at most twice."""
@@ -114,12 +119,12 @@ class SpriteWorld(World):
         num_named = int(rng.binomial(count, self.mix.share_named)) if self.named else 0
         chosen: list[int] = []
         for place in rng.permutation(self.named)[: 4 * num_named].tolist():
-            if len(chosen) < num_named and self.bank.names[place] not in {self.bank.names[p] for p in chosen}:
+            if len(chosen) < num_named and self._names[place] not in {self._names[p] for p in chosen}:
                 chosen.append(place)
         attributes: list[str | None] = [None] * len(chosen)
         if len(chosen) >= 2 and rng.random() < self.mix.share_same_class:
-            name = self.bank.names[chosen[0]]
-            chosen[1] = int(rng.choice([place for place in self.named if self.bank.names[place] == name]))
+            name = self._names[chosen[0]]
+            chosen[1] = int(rng.choice([place for place in self.named if self._names[place] == name]))
             if rng.random() < self.mix.share_attribute:
                 first, second = rng.permutation(list(ATTRIBUTES))[:2].tolist()
                 attributes[0], attributes[1] = first, second
@@ -138,7 +143,7 @@ class SpriteWorld(World):
         elif rng.random() < self.mix.share_turned:
             light = rng.uniform(0.75, 1.2)
             colours = (light * np.eye(3) + 0.07 * rng.standard_normal((3, 3))).astype(np.float32)
-        return as_sprite(self.bank.sprites[place], self.bank.names[place], colours=colours, attribute=attribute)
+        return as_sprite(self.bank.sprites[place], self._names[place], colours=colours, attribute=attribute)
 
 
 def _photo_levels(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
