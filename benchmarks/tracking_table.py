@@ -50,7 +50,7 @@ from elysium.benchmarks.tracking_table_scores import (
 from elysium.evaluation.captioning import CaptionScorer
 from elysium.evaluation.wordnet_folder import DictionaryError
 from elysium.processing.atomic_files import atomic_path
-from elysium.training.synthetic.sprite_bank import SpriteBank
+from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
@@ -302,7 +302,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed = WORLD_SEEDS[split] if arguments.seed is None else arguments.seed
     number = arguments.number or NUMBERS[split]
     bank = SpriteBank.load(arguments.bank)
-    maker = ClipMaker(bank, seed, num_frames=arguments.frames, width=arguments.size[0], height=arguments.size[1])
+    width, height = arguments.size
+    maker = ClipMaker(bank, seed, num_frames=arguments.frames, width=width, height=height, names=everyday_names())
     tracker = Tracker.from_pretrained(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
     names = [] if arguments.selection else [*(PEERS[name] for name in arguments.peers), FIRST_BOX]
     measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names)

@@ -6,7 +6,7 @@ group `taught`. A target can be seen by 60% or more in frame 1, and in half of t
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from elysium.training.synthetic import (
     render_clip,
     scene_questions,
 )
-from elysium.training.synthetic.sprite_bank import Part, SpriteBank, everyday_names
+from elysium.training.synthetic.sprite_bank import Part, SpriteBank
 from elysium.training.synthetic.sprite_world import SpriteMix, SpriteWorld
 
 REAL_CLIPS = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "real_clips"
@@ -189,10 +189,20 @@ class ClipMaker:
         seed: of the worlds.
         num_frames: T.
         width, height: of the frames in pixels.
+        names: that were taught; all of the bank's by default.
     """
 
-    def __init__(self, bank: SpriteBank, seed: int, *, num_frames: int, width: int, height: int) -> None:
-        self.bank, self.seed = bank, seed
+    def __init__(
+        self,
+        bank: SpriteBank,
+        seed: int,
+        *,
+        num_frames: int,
+        width: int,
+        height: int,
+        names: Collection[str] | None = None,
+    ) -> None:
+        self.bank, self.seed, self.names = bank, seed, names
         self.num_frames, self.size = num_frames, (width, height)
         self._worlds: dict[tuple[Part, SpriteMix], SpriteWorld] = {}
 
@@ -230,7 +240,7 @@ class ClipMaker:
     def _world(self, part: Part, mix: SpriteMix) -> SpriteWorld:
         if (part, mix) not in self._worlds:
             sizes = {"num_backgrounds": 32, "num_things": 80}
-            world = SpriteWorld(self.bank, self.seed, part=part, mix=mix, names=everyday_names(), **sizes)
+            world = SpriteWorld(self.bank, self.seed, part=part, mix=mix, names=self.names, **sizes)
             self._worlds[part, mix] = world
         return self._worlds[part, mix]
 
