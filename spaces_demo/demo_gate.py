@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,8 +24,14 @@ FILE_ROUTES = ("/gradio_api/file=", "/gradio_api/file/")
 NO_FETCHING = "this page fetches nothing: a file must be uploaded, got an address; download it and upload it here"
 
 
-class TooLargeError(Exception):
-    """A body goes on after its limit."""
+class TooLargeError(MultiPartException):
+    """A body goes on after its limit.
+
+    Of a kind that Gradio expects while it reads an upload: it then removes what it has written, and answers 413.
+    """
+
+    def __init__(self, limit: int):
+        super().__init__(f"the request goes on after the maximum allowed size of {limit} bytes; send less")
 
 
 class Gate:
@@ -106,7 +113,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise TooLargeError
+            raise TooLargeError(limit)
         return message
 
     return counted
