@@ -4,7 +4,7 @@
 # make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
-# make tiny     train the next elysium-tiny, into runs/ (some three hours on two cores; stop and go on at will)
+# make tiny     train the next elysium-tiny, into runs/ (some eighty minutes on two cores; stop and go on at will)
 # make clean    remove the virtual environment and what builds and tests leave behind
 #
 # Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when
@@ -93,7 +93,7 @@ quality: $(DEV)
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
 tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
-	for stage in images clips look windows; do \
+	for stage in images look windows; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done

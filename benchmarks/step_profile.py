@@ -27,7 +27,7 @@ from elysium.training.synthetic import SceneConfig
 from elysium.training.tiny_data import BatchPlan, TinyBatches
 from elysium.training.tiny_losses import TinyTrainingModel
 
-RECIPE = Path(__file__).parent.parent / "training" / "recipes" / "tiny_clips.yaml"
+RECIPE = Path(__file__).parent.parent / "training" / "recipes" / "tiny_windows.yaml"
 FRAMES, CLIPS = 8, 5
 PARTS = ("data", "vision", "language", "backward", "optimizer")
 STEPS = {

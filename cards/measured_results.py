@@ -16,16 +16,19 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, RepoCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from jinja2 import Environment, StrictUndefined, TemplateError
+
+from elysium.processing.atomic_files import atomic_path
 
 VIDEO_TASK = "video-text-to-text"
 _TABLE_KEYS = {"title", "source", "command", "data", "note", "rows"}
@@ -200,6 +203,18 @@ def fill_template(name: str, **values: Any) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = show_figure
     return environment.from_string(resources.files(__package__).joinpath(name).read_text("utf-8")).render(values)
+
+
+def write_card(folder: Path, render: Callable[[], RepoCard]) -> None:
+    """What the commands that write cards do: README.md of a folder, or an error in one line and exit code 1."""
+    place = folder / "README.md"
+    try:
+        card = render()
+        with atomic_path(place) as temporary:
+            temporary.write_text(str(card), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    print(f"Card: {place}")
 
 
 def _read_results(path: Path, trained_on: str) -> Any:

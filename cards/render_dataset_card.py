@@ -7,7 +7,6 @@ What the head of a card that is there says, such as its configurations, is kept.
 """
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from elysium.processing.atomic_files import atomic_path
-
 from .dataset_check import DATA, data_files, first_row
-from .measured_results import CardError, fill_template
+from .measured_results import CardError, fill_template, write_card
 from .publish import PLACEHOLDER
 
 _MEDIA = {".mp4": "videos", ".webm": "videos", ".jpg": "pictures", ".jpeg": "pictures", ".png": "pictures"}
@@ -152,15 +149,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--made-by", metavar="COMMAND", help="the command that made it")
     parser.add_argument("--repo-id", help="OWNER/NAME, for the code on the card")
     asked = parser.parse_args(argv)
-    try:
-        card = render_dataset_card(
+    write_card(
+        asked.folder,
+        lambda: render_dataset_card(
             asked.folder, title=asked.title, license=asked.license, made_by=asked.made_by, repo_id=asked.repo_id
-        )
-        with atomic_path(asked.folder / "README.md") as temporary:
-            temporary.write_text(str(card), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"Card: {asked.folder / 'README.md'}")
+        ),
+    )
 
 
 if __name__ == "__main__":

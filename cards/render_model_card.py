@@ -10,7 +10,6 @@ What a training run wrote about itself into the card stays.
 import argparse
 import math
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,8 @@ from safetensors import safe_open
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.model_card_elysium import model_card
-from elysium.processing.atomic_files import atomic_path
 
-from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report
+from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report, write_card
 from .publish import PLACEHOLDER
 
 CITATION = "## Citation"
@@ -130,15 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--license", help="such as apache-2.0")
     parser.add_argument("--repo-id", help="OWNER/NAME, for the code on the card")
     asked = parser.parse_args(argv)
-    try:
-        card = render_model_card(
+    write_card(
+        asked.checkpoint,
+        lambda: render_model_card(
             asked.checkpoint, recipe=asked.recipe, reports=asked.report, license=asked.license, repo_id=asked.repo_id
-        )
-        with atomic_path(asked.checkpoint / "README.md") as temporary:
-            temporary.write_text(str(card), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"Card: {asked.checkpoint / 'README.md'}")
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ one for Gradio.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +15,10 @@ from typing import Any
 from huggingface_hub import SpaceCard, SpaceCardData
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
-from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.demo_limits import Limits
 from elysium.tracking.loading import SHIPPED
 
-from .measured_results import CardError, MeasuredCard, fill_template, read_recipe
+from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, write_card
 
 DEFAULT_MODEL = "elysium-tiny"
 HEAD = {
@@ -76,13 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", type=Path, help="YAML of what to say, with the files of its figures")
     parser.add_argument("--model", action="append", default=[], metavar="OWNER/NAME", help="once for each")
     asked = parser.parse_args(argv)
-    try:
-        card = render_space_card(asked.folder, recipe=asked.recipe, models=asked.model)
-        with atomic_path(asked.folder / "README.md") as temporary:
-            temporary.write_text(str(card), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"Card: {asked.folder / 'README.md'}")
+    write_card(
+        asked.folder,
+        lambda: render_space_card(asked.folder, recipe=asked.recipe, models=asked.model),
+    )
 
 
 if __name__ == "__main__":

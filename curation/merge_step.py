@@ -92,7 +92,7 @@ class MergeChunks(PipelineStep):
             with self.store.file(f"{REPORT}/histograms.png") as path:
                 plot_statistics(summary["statistics"], path)
             with self.store.file(f"{REPORT}/sheet.png") as path:
-                row_sheet(rows, self._root or Path(), path, number=_SHEET_ROWS)
+                row_sheet(rows, self._root or Path(), path, of=summary["rows"])
         with self.store.file("README.md") as path:
             path.write_text(str(dataset_card(summary)), "utf-8")
         with self.store.file(SUMMARY) as path:  # last: it says that all is there

@@ -1,10 +1,8 @@
-"""A contact sheet of finished rows: the first, middle and last frame of a sample, with boxes and words."""
+"""A contact sheet of finished rows: frames of each, with boxes and words."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.training.datasets.check import look_at
@@ -12,17 +10,14 @@ from elysium.training.datasets.check_sheet import draw_strips, make_strip
 from elysium.training.datasets.rows import row_of_record
 
 
-def row_sheet(
-    rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | Path, *, number: int = 12, seed: int = 0
-) -> None:
-    """Draws some rows as training reads them; the file is whole or not there.
+def row_sheet(rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | Path, *, of: int) -> None:
+    """Draws rows as training reads them; the file is whole or not there.
 
     Args:
         rows: of the ElysiumTrack-1M layout.
         root: folder that their paths are relative to.
         path: of the sheet, ending in .png.
-        number: rows that are drawn.
-        seed: of the sample.
+        of: how many rows there are, for the heading.
 
     Raises:
         ValueError: another suffix, or no row.
@@ -31,14 +26,13 @@ def row_sheet(
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"a contact sheet must be saved as .png, got {str(path)!r}; change the suffix")
-    if not rows or number < 1:
-        raise ValueError(f"a contact sheet must have a row or more, got {min(len(rows), number)}; keep some")
-    chosen = sorted(np.random.default_rng(seed).permutation(len(rows))[:number].tolist())
+    if not rows:
+        raise ValueError("a contact sheet must have a row or more, got 0; keep some")
     strips = []
-    for color, index in enumerate(chosen, start=1):
-        row = row_of_record(dict(rows[index]), "curated", Path(root))
+    for color, record in enumerate(rows, start=1):
+        row = row_of_record(dict(record), "curated", Path(root))
         places, pictures = look_at(row)
         strips.append(make_strip(row, places, pictures, color=color))
-    sheet = draw_strips(strips, f"{len(chosen)} of {len(rows)} rows")
+    sheet = draw_strips(strips, f"{len(rows)} of {of} rows")
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG", optimize=True)

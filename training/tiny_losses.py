@@ -21,8 +21,6 @@ from elysium.training.tiny_data import IGNORE
 _BETA = 0.05
 _FINE_BETA = 0.01
 _ON_OBJECT = 0.3
-# Frames in which the object is out of sight are rare; each counts as this many others.
-_ABSENT_WEIGHT = 3.0
 
 
 def save_heads(network: "TinyTrainingModel", path: Path) -> None:
@@ -226,8 +224,7 @@ class TinyTrainingModel(nn.Module):
         """Whether a box or "none" comes next, or, for none, the whole word."""
         if len(labels) == 0:
             return logits.sum() * 0
-        weight = torch.where(labels == self.presence_ids[1], _ABSENT_WEIGHT, 1.0)
-        return (weight * F.cross_entropy(logits, labels, reduction="none")).sum() / weight.sum()
+        return F.cross_entropy(logits, labels)
 
     def _coordinate_losses(self, logits: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(numbers) == 0:

@@ -33,12 +33,12 @@ def rows(tmp_path):
     return found
 
 
-def test_every_row_of_the_sample_has_its_box_in_a_colour_of_its_own(rows, tmp_path):
-    row_sheet(rows, tmp_path, tmp_path / "sheet.png")
+def test_every_row_has_its_box_in_a_colour_of_its_own(rows, tmp_path):
+    row_sheet(rows, tmp_path, tmp_path / "sheet.png", of=2)
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     for color in (1, 2):
         assert (pixels == object_color(color).as_rgb()).all(axis=2).sum() > 200
-    row_sheet(rows, tmp_path, tmp_path / "one.png", number=1)
+    row_sheet(rows[:1], tmp_path, tmp_path / "one.png", of=2)
     one = np.asarray(Image.open(tmp_path / "one.png").convert("RGB"))
     assert one.shape[1] < pixels.shape[1]
     assert not (one == object_color(2).as_rgb()).all(axis=2).any()
@@ -46,10 +46,10 @@ def test_every_row_of_the_sample_has_its_box_in_a_colour_of_its_own(rows, tmp_pa
 
 def test_what_cannot_be_drawn_is_refused(rows, tmp_path):
     with pytest.raises(ValueError, match="must be saved as .png, got 'sheet.jpg'"):
-        row_sheet(rows, tmp_path, "sheet.jpg")
+        row_sheet(rows, tmp_path, "sheet.jpg", of=2)
     with pytest.raises(ValueError, match="must have a row or more, got 0"):
-        row_sheet([], tmp_path, tmp_path / "sheet.png")
+        row_sheet([], tmp_path, tmp_path / "sheet.png", of=0)
     (tmp_path / "a" / "3.jpg").unlink()
     with pytest.raises(DatasetError, match="3.jpg"):
-        row_sheet(rows[:1], tmp_path, tmp_path / "sheet.png")
+        row_sheet(rows[:1], tmp_path, tmp_path / "sheet.png", of=1)
     assert not (tmp_path / "sheet.png").exists()
