@@ -3,8 +3,10 @@
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 # Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
@@ -41,11 +43,16 @@ _PICKLE_START = re.compile(rb"\x80[\x02-\x05][ -~\x80-\xff]")  # protocol 2 and 
 
 
 def find_secret(path: Path) -> str | None:
-    """What secret a text holds and in which line, never the secret itself; None where there is none.
+    """What secret a file holds and where, never the secret itself; None where there is none.
 
-    Files that are no texts, among them Parquet and archives, are not looked into.
+    Texts are searched, the texts in the columns of Parquet, and those in tar shards; other files are not looked into.
     """
-    if path.suffix.lower() not in TEXTS:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _find_secret_in_parquet(path)
+    if suffix == ".tar":
+        return _find_secret_in_tar(path)
+    if suffix not in TEXTS:
         return None
     with path.open("rb") as file:
         held, line = b"", 1
@@ -56,6 +63,46 @@ def find_secret(path: Path) -> str | None:
                 return f"{list(SECRETS)[(found.lastindex or 1) - 1]} in line {line}"
             line += held.count(b"\n", 0, max(0, len(held) - _OVERLAP_BYTES))
             held = held[-_OVERLAP_BYTES:]
+    return None
+
+
+def _secret_in(text: bytes) -> str | None:
+    found = _ANY.search(text)
+    return None if found is None else list(SECRETS)[(found.lastindex or 1) - 1]
+
+
+def _find_secret_in_parquet(path: Path) -> str | None:
+    """In the columns of strings alone, so that the bytes of pictures are not read."""
+    import pyarrow.parquet as pq  # an extra; with it data sets are published
+
+    file = pq.ParquetFile(path)
+    leaves = [file.schema.column(place) for place in range(len(file.schema))]
+    columns = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
+    for batch in file.iter_batches(columns=columns) if columns else ():
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            texts = [text for leaf in _leaves(column) for text in leaf.drop_null().to_pylist()]
+            if secret := _secret_in("\n".join(texts).encode()):
+                return f"{secret} in the column {name}"
+    return None
+
+
+def _leaves(column: Any) -> Iterator[Any]:
+    """The arrays of values in a column of lists and records."""
+    if column.type.num_fields == 0:
+        yield column
+    elif hasattr(column, "flatten") and hasattr(column, "value_lengths"):
+        yield from _leaves(column.flatten())
+    else:
+        for place in range(column.type.num_fields):
+            yield from _leaves(column.field(place))
+
+
+def _find_secret_in_tar(path: Path) -> str | None:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            file = archive.extractfile(member) if Path(member.name).suffix.lower() in TEXTS else None
+            if file is not None and (secret := _secret_in(file.read())):
+                return f"{secret} in {member.name}"
     return None
 
 

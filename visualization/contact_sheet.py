@@ -49,7 +49,7 @@ def contact_sheet(
     columns = min(len(clip), columns or _best_columns(len(clip), clip.width / clip.height))
     sheet = _draw_sheet(clip, result, columns)
     with atomic_path(path) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
+        sheet.save(temporary, format="PNG")
 
 
 def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_frames: int) -> VideoClip:

@@ -201,6 +201,22 @@ def test_secrets_are_found_and_not_repeated(name, tmp_path) -> None:
     assert find_secret(tmp_path / "a.md") == f"{name} in line 3"
 
 
+def test_secrets_are_found_in_parquet_and_in_shards(tmp_path) -> None:
+    token = SECRETS["a Hugging Face token"]
+    asked = [{"from": "human", "value": f"is {token} mine?"}]
+    said = {"conversations": [asked], "picture": [{"bytes": token.encode()}]}
+    pq.write_table(pa.table({"words": ["a", None]}), tmp_path / "clean.parquet")
+    pq.write_table(pa.table(said), tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"picture": said["picture"]}), tmp_path / "pictures.parquet")
+    assert find_secret(tmp_path / "rows.parquet") == "a Hugging Face token in the column conversations"
+    assert find_secret(tmp_path / "clean.parquet") is None and find_secret(tmp_path / "pictures.parquet") is None
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, text in (("0.txt", "nothing"), ("1.json", f'{{"caption": "{token}"}}')):
+            (tmp_path / name).write_text(text)
+            archive.add(tmp_path / name, name)
+    assert find_secret(tmp_path / "a.tar") == "a Hugging Face token in 1.json"
+
+
 def test_code_and_documents_of_the_project_hold_no_secrets() -> None:
     root = Path(publishing.__file__).resolve().parent.parent
     texts = [path for folder in ("cards", "docs", "tests", "training") for path in (root / folder).rglob("*.*")]
