@@ -4,8 +4,8 @@
 
 One process, one thread, batches as in the clips' recipe (5 clips of 8 frames, 10 questions each, coloured shapes). A
 step is: data, vision forward, the rest of the forward (language model and losses), backward, optimizer. The step as it
-is trained (bfloat16 autocast, plain attention) is the baseline; beside it stand float32 and fused attention (sdpa), which
-gives no attention to look at, so that its step is without the attention loss: less work than the baseline's.
+is trained (bfloat16 autocast, plain attention) is the baseline; beside it stand float32 and fused attention (sdpa),
+which gives no attention to look at: its step is without the attention loss, less work than the baseline's.
 Then the vision tower alone, forward, on a window of 8 frames: float32, bfloat16, compiled; on the frames of a batch,
 each once, and once for each of its 10 questions. All in turns; the fastest turn counts, since other work on a
 machine only slows it. The last line is JSON.
