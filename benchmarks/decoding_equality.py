@@ -39,31 +39,57 @@ def windows(count: int, seed: int) -> Iterator[WindowRequest]:
             yield WindowRequest(task, frames, indices, words, box, plan)  # type: ignore[arg-type]
 
 
-def compare(model: Any, processor: Any, count: int, seed: int) -> dict[str, Any]:
-    """How many of the windows get other tokens than by the reference, in turns by every way."""
+def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = None) -> dict[str, Any]:
+    """How many of the windows get other tokens than by the reference, in turns by every way.
+
+    Args:
+        exact: the model in float32, for a model that rounds: how far apart it sees the two tokens where they differ.
+    """
     reference = Answerer(model, processor, batch_size=BATCH, decoding="reference")
     fast = Answerer(model, processor, batch_size=4)
     rng = random.Random(seed)
     asked = list(windows(count, seed))
     record: dict[str, Any] = {"windows": len(asked), "different": 0, "tokens": 0, "tokens_until_a_difference": 0}
-    largest = 0.0
+    largest, margins = 0.0, []
     for start in range(0, len(asked), BATCH):
         batch = asked[start : start + BATCH]
         wanted = reference.answer_windows(batch)
         found = answer_in_a_way(fast, batch, WAYS[start // BATCH % len(WAYS)], rng)
-        for (answer, _, scores), (other, _, expected) in zip(found, wanted, strict=True):
+        for request, (answer, _, scores), (other, _, expected) in zip(batch, found, wanted, strict=True):
             own, theirs = ([each.text[slice(*span)] for span in each.token_spans] for each in (answer, other))
             agreed = next((n for n, pair in enumerate(zip(own, theirs, strict=False)) if pair[0] != pair[1]), len(own))
             record["different"] += own != theirs
             record["tokens"] += len(theirs)
             record["tokens_until_a_difference"] += agreed
+            if exact is not None and own != theirs:
+                margins.append(
+                    margin(exact, processor, reference.window_conversation(request), (answer, other), agreed)
+                )
             if answer.text == other.text:
                 largest = max(largest, float(np.nanmax(np.abs(np.subtract(scores, expected)), initial=0.0)))
     counts = fast._reader.decoder.counts  # type: ignore[union-attr]
     # Behind a difference answers go their own ways: what is counted is how often a token differs behind equal ones.
     compared = record["tokens_until_a_difference"] + record["different"]
     record["agreement_behind_equal_tokens"] = round(record["tokens_until_a_difference"] / max(1, compared), 5)
+    if margins:
+        record |= {"margin_median": float(np.median(margins)), "margin_largest": float(np.max(margins))}
     return record | {"largest_score_difference": largest, "acceptance": round(counts.acceptance, 3)}
+
+
+@torch.no_grad()
+def margin(exact: Any, processor: Any, conversation: Any, answers: tuple[Any, Any], place: int) -> float:
+    """How far apart the logits of two answers' tokens are at the first place where they differ."""
+    prompt = processor.apply_chat_template(
+        [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    texts = [answer.text[: answer.token_spans[place][1]] for answer in answers]
+    one, other = (processor.tokenizer.encode(text, add_special_tokens=False) for text in texts)
+    if one[:-1] != other[:-1]:
+        raise ValueError(f"answers must have the same tokens before the first that differs, got {texts}")
+    ids = torch.cat([prompt["input_ids"], torch.tensor([one[:-1]], dtype=torch.long)], dim=1)
+    seen = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = exact(**seen, pixel_values_videos=prompt["pixel_values_videos"]).logits[0, -1]
+    return float((logits[one[-1]] - logits[other[-1]]).abs())
 
 
 def answer_in_a_way(fast: Answerer, batch: list[WindowRequest], way: str, rng: random.Random) -> list[Any]:
@@ -93,7 +119,7 @@ def check_equality(count: int, smol: Path | None) -> dict[str, Any]:
     record = {"tiny": compare(model, processor, count, seed=0)}
     print("tiny", record["tiny"], flush=True)
     half, _ = load_checkpoint("elysium-tiny", device="cpu", dtype="bfloat16")
-    record["tiny_bfloat16"] = compare(half, processor, max(4, count // 5), seed=2)
+    record["tiny_bfloat16"] = compare(half, processor, max(4, count // 5), seed=2, exact=model)
     print("tiny_bfloat16", record["tiny_bfloat16"], flush=True)
     torch.manual_seed(0)
     shaken = type(model)(model.config).eval()
