@@ -39,7 +39,7 @@ class TinyTrainingModel(nn.Module):
     """The model with its training-only heads; `forward` takes a batch of `TinyBatches` and returns losses.
 
     Args:
-        weights: the recipe's ``losses`` section, factors by name: of the patches gate, dense, boxes, colours, kinds and
+        weights: the recipe's ``losses`` section, factors by name: of patches gate, dense, boxes, colours, kinds and
             contrast, of the kept tokens tokens and names, of the answers template, presence, coordinates, expected,
             attention and words; 1 where it is left out.
         colours, kinds: words that patches and tokens learn to tell, beside the language model's answers.
