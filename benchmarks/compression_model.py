@@ -17,6 +17,7 @@ from elysium.benchmarks.compression_features import NUM_PATCHES, SIDE_PX, Featur
 from elysium.benchmarks.compression_variants import KeptClips, Variant, build_variant, compress_clips
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.modeling_elysium import ElysiumProjector
+from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
 from elysium.training.tiny_checkpoint import build_config, grid_waves, initialise
 
 TEXT_WIDTH, TEXT_LAYERS = 192, 4
@@ -136,7 +137,7 @@ class CompressionModel(nn.Module):
             use_cache=True,
             output_hidden_states=True,
         )
-        layers = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+        layers = [(layer.keys, layer.values) for layer in getattr(out, CACHE_NAME).layers]
         columns = visual.nonzero()[:, 1].view(len(ids), -1)
         halfway = out.hidden_states[2][visual].view(len(ids), columns.shape[1], -1)
         return Prefix(kept, layers, columns, halfway, next_position)
@@ -166,7 +167,7 @@ class CompressionModel(nn.Module):
         positions = torch.arange(position, position + ids.shape[1]).expand_as(ids)
         embeds = core.get_input_embeddings()(ids)
         return core.language_model(
-            inputs_embeds=embeds, position_ids=positions, past_key_values=cache, use_cache=True, **kwargs
+            inputs_embeds=embeds, position_ids=positions, use_cache=True, **{CACHE_NAME: cache}, **kwargs
         )
 
     def losses(self, clips: FeatureSet, *, guided: bool) -> dict[str, torch.Tensor]:

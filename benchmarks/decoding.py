@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from elysium.benchmarks.decoding_models import MovingScene, ReplayAnswerer, find_smol, smol_elysium
 from elysium.benchmarks.parser_fuzz import hardware
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
@@ -95,7 +96,7 @@ class Stopwatch:
 
     def _kind_of_pass(self, kwargs: dict[str, Any]) -> str:
         self.passes += 1
-        held = kwargs.get("past_key_values")
+        held = kwargs.get(CACHE_NAME)
         return "prefix" if held is None or held.get_seq_length() == 0 else "answer"
 
     def _now(self) -> float:

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicCache
 
 from .box_drafting_elysium import AnswerWriter, DecodingCounts, ShiftRate
 from .box_grammar_elysium import AnswerState, BoxAnswerGrammar, BoxGrammarLogitsProcessor
-from .packed_cache_elysium import PADDING, PackedCache, Prefix
+from .packed_cache_elysium import CACHE_NAME, PADDING, PackedCache, Prefix
 
 # Lengths of passes are multiples of it where shapes are to repeat.
 _STATIC_STEP = 32
@@ -127,7 +127,7 @@ class BoxDecoder:
         # A pass is causal: what stands behind a short row is seen by nothing in it.
         embeds = nn.utils.rnn.pad_sequence(list(beginnings), batch_first=True)  # (R, P, D)
         cache = DynamicCache()
-        self._language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        self._language_model(inputs_embeds=embeds, use_cache=True, **{CACHE_NAME: cache})
         self.counts.prefix_forwards += 1
         return [
             Prefix(
@@ -168,7 +168,7 @@ class BoxDecoder:
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=batch.cache,
+            **{CACHE_NAME: batch.cache},
             use_cache=True,
         ).last_hidden_state  # (R, Q, D)
         self.counts.check_forwards += 1

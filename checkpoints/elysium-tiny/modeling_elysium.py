@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
@@ -25,6 +25,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, torch_compi
 from .configuration_elysium import ElysiumConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .model_card_elysium import model_card
+from .packed_cache_elysium import CACHE_NAME
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .tiny_vit_elysium import ElysiumTinyViT
 
@@ -57,22 +58,13 @@ class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
 
 
 @dataclass
-class ElysiumCausalLMOutputWithPast(ModelOutput):
-    """Output of the language-modelling class.
+class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """`CausalLMOutputWithPast` plus the projected visual tokens.
 
-    loss (`torch.FloatTensor` of shape `(1,)`, *optional*): next-token loss, where `labels` were given.
-    logits (`torch.FloatTensor` of shape `(B, L, vocab)`): scores of the next token.
-    past_key_values (`Cache`, *optional*): key-value cache.
-    hidden_states, attentions (`tuple`, *optional*): of the language model, where asked for.
     image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
     video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor] | None = None
-    attentions: tuple[torch.Tensor] | None = None
     image_hidden_states: torch.Tensor | None = None
     video_hidden_states: torch.Tensor | None = None
 
@@ -133,7 +125,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         "ElysiumCrossAttentionCompressor",
         *ElysiumTinyViT._no_split_modules,
     ]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = [CACHE_NAME]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -344,17 +336,16 @@ class ElysiumModel(ElysiumPreTrainedModel):
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
-            **kwargs,
+            **{CACHE_NAME: past_key_values} | kwargs,
         )
         return ElysiumModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             image_hidden_states=tokens.get("image"),
             video_hidden_states=tokens.get("video"),
         )
@@ -434,9 +425,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return ElysiumCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             image_hidden_states=outputs.image_hidden_states,
             video_hidden_states=outputs.video_hidden_states,
         )
