@@ -68,17 +68,18 @@ class Measurement:
         tracker: the model.
         peers: tracks of OpenCV's trackers.
         names: of the peers to measure.
+        window_frames: that the model sees at once.
     """
 
-    def __init__(self, tracker: "Tracker", peers: PeerTracks, names: Sequence[str]) -> None:
-        self.tracker, self.peers, self.names = tracker, peers, names
+    def __init__(self, tracker: "Tracker", peers: PeerTracks, names: Sequence[str], window_frames: int = 8) -> None:
+        self.tracker, self.peers, self.names, self.window_frames = tracker, peers, names, window_frames
 
     def follow(self, clips: Sequence[Clip]) -> Followed:
         """Tracks of each tracker, one for each clip; None where a clip has no words or a tracker refuses it."""
         followed: Followed = {}
         for way in OURS:
             asked = [clip for clip in clips if way != RSOT or clip.words is not None]
-            tracks = iter(follow_ours(self.tracker, asked, way))
+            tracks = iter(follow_ours(self.tracker, asked, way, window_frames=self.window_frames))
             followed[way] = [next(tracks) if way != RSOT or clip.words is not None else None for clip in clips]
         for name in self.names:
             followed[name] = [follow_peer(self.peers, name, clip) for clip in clips]
@@ -147,9 +148,11 @@ def tell(line: str) -> None:
 
 def markdown(record: Figures) -> str:
     """The tables of a record."""
+    width, height = record["size"]
     about = (
         f"`{record['model']}`, {record['clips_of_each_group']} clips of {record['frames']} frames in each group, "
-        f"{record['size'][0]}x{record['size'][1]}, bank of {record['cut_outs']} cut-outs; {record['hardware']}."
+        f"{width}x{height}, windows of {record['window_frames']}, bank of {record['cut_outs']} cut-outs; "
+        f"{record['hardware']}."
     )
     titles = [group.title for group in GROUPS.values()]
     headline, selection = record["real"]["headline"], record["real"]["selection"]
@@ -276,6 +279,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8, help="windows that the model answers at once")
     parser.add_argument("--number", type=int, help="clips of each group (default: 40; 8 for --selection)")
     parser.add_argument("--frames", type=int, default=48, help="of each clip of a group")
+    parser.add_argument("--window-frames", type=int, default=8, help="frames that the model sees at once")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"), help="of those frames")
     parser.add_argument("--seed", type=int, help="of the worlds that scenes are drawn from")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="of OpenCV's trackers")
@@ -285,10 +289,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="contact sheets of the real clips")
     parser.add_argument("--output", type=Path, help="JSON to write, and beside it the tables as .md")
     arguments = parser.parse_args(argv)
-    for name, least in (("number", 1), ("frames", 2)):
+    for name, least in (("number", 1), ("frames", 2), ("window_frames", 2)):
         value = getattr(arguments, name)
         if value is not None and value < least:
-            parser.error(f"--{name} must be {least} or more, got {value}")
+            parser.error(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
     return arguments
 
 
@@ -306,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     maker = ClipMaker(bank, seed, num_frames=arguments.frames, width=width, height=height, names=everyday_names())
     tracker = Tracker.from_pretrained(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
     names = [] if arguments.selection else [*(PEERS[name] for name in arguments.peers), FIRST_BOX]
-    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names)
+    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names, arguments.window_frames)
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
     splits = ("selection",) if arguments.selection else ("headline", "selection")
@@ -321,6 +325,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seed": seed,
         "clips_of_each_group": number,
         "frames": arguments.frames,
+        "window_frames": arguments.window_frames,
         "size": list(arguments.size),
         "cut_outs": len(bank.keys),
         "groups": groups,
