@@ -72,10 +72,14 @@ def _secret_in(text: bytes) -> str | None:
 
 
 def _find_secret_in_parquet(path: Path) -> str | None:
-    """In the columns of strings alone, so that the bytes of pictures are not read."""
-    import pyarrow.parquet as pq  # an extra; with it data sets are published
+    """In the columns of strings alone, so that the bytes of pictures are not read; a damaged file has none."""
+    import pyarrow  # an extra; with it data sets are published
+    import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
+    try:
+        file = pq.ParquetFile(path)
+    except pyarrow.ArrowInvalid:
+        return None
     leaves = [file.schema.column(place) for place in range(len(file.schema))]
     columns = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
     for batch in file.iter_batches(columns=columns) if columns else ():

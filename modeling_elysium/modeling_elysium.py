@@ -22,7 +22,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
-from .configuration_elysium import ElysiumConfig
+from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .model_card_elysium import model_card
 from .packed_cache_elysium import CACHE_NAME
@@ -98,7 +98,11 @@ class ElysiumProjector(nn.Module):
 
 def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
     """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
-    tower = AutoModel.from_config(config.vision_config)
+    if config.vision_config.model_type == ElysiumTinyViTConfig.model_type:
+        # By itself: code of the Hub is loaded once for the configuration and once for the model, with a class of each.
+        tower = ElysiumTinyViT(config.vision_config)
+    else:
+        tower = AutoModel.from_config(config.vision_config)
     count = config.vision_config.num_hidden_layers
     layers = next(part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
     del layers[count + config.vision_feature_layer + 1 :]

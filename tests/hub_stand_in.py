@@ -18,6 +18,7 @@ from threading import Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+import transformers.utils.hub
 from hub_card_rules import card_errors
 from huggingface_hub import constants
 
@@ -101,6 +102,7 @@ class HubStandIn:
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # it may know another address from before
         monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

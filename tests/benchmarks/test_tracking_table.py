@@ -183,6 +183,7 @@ def test_the_tables_show_a_dash_where_a_tracker_has_no_figure():
         "model": "model",
         "clips_of_each_group": 2,
         "frames": 8,
+        "window_frames": 8,
         "size": [128, 96],
         "cut_outs": 360,
         "hardware": "a machine",
