@@ -257,7 +257,7 @@ def test_the_shipped_checkpoint_is_evaluated_on_expressions_and_on_questions(tmp
         "refcoco", build_refer(tmp_path / "refer"), tmp_path / "a", model="elysium-tiny", split="train,test"
     )
     assert list(report["models"]) == ["elysium-tiny"]
-    assert figures_of(report)["metrics"]["accuracy_at_0.5"] >= 25  # of four; it was not trained on such pictures
+    assert figures_of(report)["metrics"]["accuracy_at_0.5"] >= 50  # of four; it was not trained on such pictures
     settings = json.loads((tmp_path / "a" / "settings.json").read_text())
     assert settings["model"] == "elysium-tiny" and len(settings["weights"]) == 16
     report = evaluate("msvd-qa", build_msvd_qa(tmp_path / "msvd"), tmp_path / "b", model="elysium-tiny", limit=2)

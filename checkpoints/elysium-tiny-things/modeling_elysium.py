@@ -1,0 +1,440 @@
+# Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
+"""Elysium: vision tower -> token compressor -> projector -> language model.
+
+Shapes: B samples, L tokens, ``sum T`` frames (``sum I`` images) of the whole batch, S pixels a side, N patches,
+K kept tokens, C vision width, D text width. A ragged batch of videos is its frames, flattened.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from torch import nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
+
+from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
+from .generation_elysium import BoxAnswerGrammar, generate_boxes
+from .model_card_elysium import model_card
+from .packed_cache_elysium import CACHE_NAME
+from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
+from .tiny_vit_elysium import ElysiumTinyViT
+
+
+@dataclass
+class ElysiumVisionOutput(BaseModelOutputWithPooling):
+    """Visual features of frames.
+
+    last_hidden_state (`torch.FloatTensor` of shape `(sum T, N, C)`): patch features before compression.
+    pooler_output (`torch.FloatTensor` of shape `(sum T, K, D)`): tokens as the language model takes them.
+    hidden_states, attentions (`tuple`, *optional*): of the vision tower, where asked for.
+    selector_scores (`torch.FloatTensor` of shape `(sum T, N)`, *optional*): selection scores before the softmax.
+    selector_indices (`torch.LongTensor` of shape `(sum T, K)`, *optional*): the patches that were kept.
+    """
+
+    selector_scores: torch.Tensor | None = None
+    selector_indices: torch.Tensor | None = None
+
+
+@dataclass
+class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
+    """`BaseModelOutputWithPast` plus the projected visual tokens.
+
+    image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
+    video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
+    """
+
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+@dataclass
+class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """`CausalLMOutputWithPast` plus the projected visual tokens.
+
+    image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
+    video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
+    """
+
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+class ElysiumProjector(nn.Module):
+    """Maps kept tokens (sum T, K, C') to the text width (sum T, K, D)."""
+
+    def __init__(self, input_size: int, config: ElysiumConfig):
+        super().__init__()
+        text_size = config.text_config.hidden_size
+        if config.projector_type == "identity" and input_size != text_size:
+            raise ValueError(
+                f"projector_type 'identity' needs equal widths, got vision {input_size} and text {text_size}; "
+                "use 'linear' or 'mlp2x_gelu'."
+            )
+        self.projector_type = config.projector_type
+        if self.projector_type == "linear":
+            self.linear = nn.Linear(input_size, text_size)
+        elif self.projector_type == "mlp2x_gelu":
+            self.linear_1 = nn.Linear(input_size, text_size)
+            self.act = ACT2FN["gelu"]
+            self.linear_2 = nn.Linear(text_size, text_size)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.projector_type == "identity":
+            return tokens
+        if self.projector_type == "linear":
+            return self.linear(tokens)
+        return self.linear_2(self.act(self.linear_1(tokens)))
+
+
+def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
+    """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
+    if config.vision_config.model_type == ElysiumTinyViTConfig.model_type:
+        # By itself: code of the Hub is loaded once for the configuration and once for the model, with a class of each.
+        tower = ElysiumTinyViT(config.vision_config)
+    else:
+        tower = AutoModel.from_config(config.vision_config)
+    count = config.vision_config.num_hidden_layers
+    layers = next(part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
+    del layers[count + config.vision_feature_layer + 1 :]
+    if getattr(tower, "use_head", False):  # SigLIP's pooling
+        tower.use_head = False
+        del tower.head
+    # CLIP's last norm sees the class token alone; SigLIP's and DINO's sees what the last layer gives.
+    if config.vision_feature_layer < -1 or config.vision_config.model_type == "clip_vision_model":
+        for name in ("post_layernorm", "layernorm", "norm"):
+            if hasattr(tower, name):
+                setattr(tower, name, nn.Identity())
+    return tower
+
+
+class ElysiumPreTrainedModel(PreTrainedModel):
+    config: ElysiumConfig
+    config_class = ElysiumConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "video", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = [
+        "ElysiumTSelector",
+        "ElysiumPublicSelector",
+        "ElysiumCrossAttentionCompressor",
+        *ElysiumTinyViT._no_split_modules,
+    ]
+    _skip_keys_device_placement = [CACHE_NAME]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _can_compile_fullgraph = True
+    _supports_attention_backend = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`, under our names of weights also where a release was loaded.
+
+        Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
+        A folder without a card gets one.
+        """
+        wrapped = type(self)
+        if wrapped.__module__.startswith("torch."):
+            # FSDP2 puts a class of its own in front, and its code would be saved in place of ours.
+            self.__class__ = next(kind for kind in wrapped.__mro__ if kind.__module__ == __name__)
+        try:
+            self._name_auto_classes()
+            super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+        finally:
+            self.__class__ = wrapped
+        if kwargs.get("is_main_process", True) and os.path.isdir(save_directory):
+            self._write_card(save_directory)
+
+    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> str:
+        """As `PreTrainedModel.push_to_hub`; a repository without a card gets ours, not transformers' empty one."""
+        api = HfApi(token=kwargs.get("token"))
+        repo_id = api.create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
+        if not api.file_exists(repo_id, "README.md"):
+            card = model_card(self.config).encode()
+            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
+        return super().push_to_hub(repo_id, *args, **kwargs)
+
+    def save_code_and_config(self, folder: str | os.PathLike) -> None:
+        """What `save_pretrained` writes beside the weights: code, configuration and generation configuration."""
+        self._name_auto_classes()
+        self.config.architectures = [type(self).__name__]
+        if self.is_remote_code():
+            custom_object_save(self, folder, config=self.config)
+        self.config.save_pretrained(folder)
+        self.generation_config.save_pretrained(folder)
+        self._write_card(folder)
+
+    def _write_card(self, folder: str | os.PathLike) -> None:
+        path = os.path.join(folder, "README.md")
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as card:
+                card.write(model_card(self.config))
+
+    def _name_auto_classes(self) -> None:
+        if self.is_remote_code():
+            file = __name__.rsplit(".", 1)[-1]
+            whole = f"{file}.ElysiumForConditionalGeneration"
+            self.config.auto_map = {
+                "AutoConfig": "configuration_elysium.ElysiumConfig",
+                "AutoModel": f"{file}.ElysiumModel",
+                "AutoModelForImageTextToText": whole,
+                "AutoModelForCausalLM": whole,
+            }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ElysiumPublicSelector):
+            # The public code starts with evenly spread tokens: 0, 5, 10, ... whatever the picture shows.
+            stride = module.trans_bias.numel() // module.num_kept_tokens
+            bias = torch.zeros_like(module.trans_bias)
+            bias[: stride * module.num_kept_tokens : stride] = 1.0
+            init.zeros_(module.trans_weight)
+            init.copy_(module.trans_bias, bias)
+        elif isinstance(module, ElysiumCrossAttentionCompressor):
+            init.normal_(module.queries, std=0.02)
+        elif isinstance(module, ElysiumModel) and module.config.kept_position_embedding:
+            init.normal_(module.kept_position_embedding.weight, std=0.02)
+
+
+class ElysiumModel(ElysiumPreTrainedModel):
+    """Vision tower, compressor, projector and the language model without its head (what `AutoModel` gives)."""
+
+    _keys_to_ignore_on_load_unexpected = [r"lm_head\.", r"vision_tower\.(post_layernorm|layernorm|norm|head)\."]
+
+    def __init__(self, config: ElysiumConfig):
+        super().__init__(config)
+        self.vision_tower = _build_vision_tower(config)
+        # A published tower holds layers behind the one that is read; they are not missed.
+        layers = config.vision_config.num_hidden_layers
+        behind = "|".join(str(layers - n) for n in range(1, -config.vision_feature_layer))
+        self._keys_to_ignore_on_load_unexpected = [
+            *self._keys_to_ignore_on_load_unexpected,
+            *([rf"vision_tower\.(encoder\.)?layers?\.({behind})\."] if behind else []),
+        ]
+        width = config.vision_config.hidden_size
+        self.vision_feature_norm = nn.LayerNorm(width) if config.vision_feature_norm else nn.Identity()
+        self.selector = build_compressor(config)
+        self.multi_modal_projector = ElysiumProjector(self.selector.output_size, config)
+        if config.kept_position_embedding:
+            self.kept_position_embedding = nn.Embedding(config.num_patches, config.text_config.hidden_size)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """Visual tokens of images.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised pictures.
+        """
+        kwargs.pop("return_dict", None)
+        vision = self.vision_tower(pixel_values.to(self.vision_tower.dtype), return_dict=True, **kwargs)
+        patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
+        patches = self.vision_feature_norm(patches)
+        kept = self.selector(patches)  # tokens (sum I, K, C')
+        tokens = self.multi_modal_projector(kept.tokens)  # (sum I, K, D)
+        if self.config.kept_position_embedding:
+            tokens = tokens + self.kept_position_embedding(kept.indices)
+        return ElysiumVisionOutput(
+            last_hidden_state=patches,
+            pooler_output=tokens,
+            hidden_states=vision.hidden_states,
+            attentions=vision.attentions,
+            selector_scores=kept.scores,
+            selector_indices=kept.indices,
+        )
+
+    @can_return_tuple
+    def get_video_features(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """Visual tokens of video frames: each frame is an image.
+
+        Args:
+            pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames of all videos, flattened.
+        """
+        return self.get_image_features(pixel_values_videos, **(kwargs | {"return_dict": True}))
+
+    def _encode_together(
+        self, pixel_values: torch.FloatTensor, pixel_values_videos: torch.FloatTensor
+    ) -> dict[str, ElysiumVisionOutput]:
+        """Images and frames in one pass, so that every process of a sharded run calls the vision tower once a step."""
+        frames = pixel_values_videos.to(pixel_values.dtype)
+        tokens = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True).pooler_output
+        parts = tokens.split([len(pixel_values), len(frames)])
+        return {
+            "image": ElysiumVisionOutput(pooler_output=parts[0]),
+            "video": ElysiumVisionOutput(pooler_output=parts[1]),
+        }
+
+    def _placeholder_mask(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, L, 1) mask of the places of `features`; raises where the counts differ."""
+        if input_ids is not None:
+            mask = input_ids == token_id
+        else:
+            placeholder = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+            mask = (inputs_embeds == placeholder).all(dim=-1)
+        torch_compilable_check(
+            mask.sum() * inputs_embeds.shape[-1] == features.numel(),
+            lambda: (
+                f"the prompt must hold one placeholder (id {token_id}) for each visual token, got {int(mask.sum())} "
+                f"placeholders and {features.numel() // features.shape[-1]} visual tokens; are the processor's and "
+                "the model's num_kept_tokens equal?"
+            ),
+        )
+        return mask.unsqueeze(-1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        mm_encoder_outputs: dict | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ElysiumModelOutputWithPast:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, L)`): text with one placeholder for each kept visual token.
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): images, in the order of the prompt.
+            pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames, in the order of the prompt.
+            mm_encoder_outputs (`dict`): visual features computed beforehand, keys `image` and `video`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)  # (B, L, D)
+        encoded = dict(mm_encoder_outputs or {})
+        if not encoded and pixel_values is not None and pixel_values_videos is not None:
+            encoded = self._encode_together(pixel_values, pixel_values_videos)
+        if encoded.get("image") is None and pixel_values is not None:
+            encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
+        if encoded.get("video") is None and pixel_values_videos is not None:
+            encoded["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
+        tokens = {}
+        for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
+            if encoded.get(modality) is not None:
+                features = encoded[modality].pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+                mask = self._placeholder_mask(input_ids, inputs_embeds, token_id, features)
+                inputs_embeds = inputs_embeds.masked_scatter(mask, features)
+                tokens[modality] = features
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **{CACHE_NAME: past_key_values} | kwargs,
+        )
+        return ElysiumModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
+            image_hidden_states=tokens.get("image"),
+            video_hidden_states=tokens.get("video"),
+        )
+
+
+class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
+    """Elysium with its language-modelling head: `generate` answers prompts that the processor builds.
+
+    Tracking answers in a few forward passes instead of one a token, where the code came with the checkpoint:
+
+        grammar = model.box_grammar(processor.answer_template(num_frames))
+        model.generate(**inputs, custom_generate=model.generate_boxes, states=[grammar.start()])
+    """
+
+    box_grammar = BoxAnswerGrammar
+    generate_boxes = staticmethod(generate_boxes)
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: ElysiumConfig):
+        super().__init__(config)
+        self.model = ElysiumModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    def get_video_features(
+        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | ElysiumVisionOutput:
+        """As `ElysiumModel.get_video_features`."""
+        return self.model.get_video_features(pixel_values_videos, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        mm_encoder_outputs: dict | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ElysiumCausalLMOutputWithPast:
+        """Arguments as in `ElysiumModel.forward`; `labels` (B, L) holds -100 where no loss is wanted."""
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
+            )
+        return ElysiumCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
+            image_hidden_states=outputs.image_hidden_states,
+            video_hidden_states=outputs.video_hidden_states,
+        )
+
+
+__all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

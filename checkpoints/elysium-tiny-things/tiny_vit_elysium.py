@@ -1,0 +1,181 @@
+# Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
+"""A small vision tower for computers without a GPU: the first three stages of TinyViT.
+
+Architecture: Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", ECCV 2022, arXiv
+2207.10666. Published weights (MobileSAM's image encoder) fit once each batch normalisation is folded into the
+convolution before it, which is why the convolutions here have a bias and no normalisation.
+
+Shapes: B pictures, S pixels a side, N = (S / 16) ** 2 patches, C width of a stage, G = S / 16 patches a side.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
+
+from .configuration_elysium import ElysiumTinyViTConfig
+
+
+def _convolution(wide_in: int, wide_out: int, side: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(wide_in, wide_out, side, stride, side // 2, groups=groups)
+
+
+class TinyViTConvBlock(nn.Module):
+    """Inverted bottleneck: 1x1 up by four, 3x3 by channel, 1x1 down, added to what came in."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.expand = _convolution(width, 4 * width)
+        self.spread = _convolution(4 * width, 4 * width, 3, groups=4 * width)
+        self.shrink = _convolution(4 * width, width)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.gelu(self.expand(pictures))
+        hidden = nn.functional.gelu(self.spread(hidden))
+        return nn.functional.gelu(pictures + self.shrink(hidden))
+
+
+class TinyViTMerging(nn.Module):
+    """Between stages: half the side, another width."""
+
+    def __init__(self, width_in: int, width_out: int):
+        super().__init__()
+        self.enter = _convolution(width_in, width_out)
+        self.halve = _convolution(width_out, width_out, 3, 2, groups=width_out)
+        self.leave = _convolution(width_out, width_out)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.gelu(self.enter(pictures))
+        return self.leave(nn.functional.gelu(self.halve(hidden)))
+
+
+class TinyViTAttention(nn.Module):
+    """Attention within a window, with a learned bias for each distance between two patches of it."""
+
+    def __init__(self, width: int, num_heads: int, window: int):
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window * window))
+
+    def _bias(self, rows: int, columns: int) -> torch.Tensor:
+        """(heads, rows * columns, rows * columns)"""
+        device = self.attention_biases.device
+        row = torch.arange(rows, device=device).repeat_interleave(columns)
+        column = torch.arange(columns, device=device).repeat(rows)
+        down, across = (row[:, None] - row).abs(), (column[:, None] - column).abs()
+        return self.attention_biases[:, down * self.window + across]
+
+    def forward(self, patches: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+        """patches (B, rows * columns, C): one window."""
+        batch, length, width = patches.shape
+        # Each head's query, key and value lie side by side in the published weights.
+        qkv = self.qkv(self.norm(patches)).view(batch, length, self.num_heads, 3, width // self.num_heads)
+        query, key, value = qkv.permute(3, 0, 2, 1, 4)
+        scores = query @ key.transpose(-1, -2) * (width // self.num_heads) ** -0.5
+        scores = scores + self._bias(rows, columns).to(scores.dtype)
+        mixed = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, width)
+        return self.proj(mixed)
+
+
+class TinyViTBlock(nn.Module):
+    """Window attention, a 3x3 convolution by channel, and an MLP."""
+
+    def __init__(self, width: int, num_heads: int, window: int):
+        super().__init__()
+        self.window = window
+        self.attention = TinyViTAttention(width, num_heads, window)
+        self.local = _convolution(width, width, 3, groups=width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def _attend(self, grid: torch.Tensor) -> torch.Tensor:
+        """grid (B, H, W, C); a grid larger than the window is cut into windows, its edge filled up with zeros."""
+        batch, height, width, channels = grid.shape
+        window = self.window
+        if height <= window and width <= window:
+            return self.attention(grid.flatten(1, 2), height, width).view_as(grid)
+        down, across = -height % window, -width % window
+        padded = nn.functional.pad(grid, (0, 0, 0, across, 0, down))
+        rows, columns = (height + down) // window, (width + across) // window
+        windows = padded.view(batch, rows, window, columns, window, channels).transpose(2, 3)
+        mixed = self.attention(windows.reshape(-1, window * window, channels), window, window)
+        mixed = mixed.view(batch, rows, columns, window, window, channels).transpose(2, 3)
+        return mixed.reshape(batch, height + down, width + across, channels)[:, :height, :width]
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """pictures (B, C, H, W)"""
+        grid = pictures.permute(0, 2, 3, 1)
+        grid = grid + self._attend(grid)
+        grid = self.local(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        grid = grid + self.fc2(nn.functional.gelu(self.fc1(self.mlp_norm(grid))))
+        return grid.permute(0, 3, 1, 2)
+
+
+class ElysiumTinyViT(PreTrainedModel):
+    """Pictures (B, 3, S, S) in, patch features (B, N, C) out."""
+
+    config_class = ElysiumTinyViTConfig
+    base_model_prefix = "vision_tower"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = False
+    _no_split_modules = ["TinyViTConvBlock", "TinyViTBlock"]
+    # Its attention has a bias and a window of its own: whichever implementation is asked for, it computes the same.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+    _can_compile_fullgraph = True
+
+    def __init__(self, config: ElysiumTinyViTConfig):
+        super().__init__(config)
+        (first, second), third = config.early_widths, config.hidden_size
+        self.stem_in = _convolution(config.num_channels, first // 2, 3, 2)
+        self.stem_out = _convolution(first // 2, first, 3, 2)
+        self.conv_blocks = nn.ModuleList(TinyViTConvBlock(first) for _ in range(config.early_depths[0]))
+        self.merge_in = TinyViTMerging(first, second)
+        self.fine_blocks = nn.ModuleList(
+            TinyViTBlock(second, config.early_heads, config.early_window) for _ in range(config.early_depths[1])
+        )
+        self.merge_out = TinyViTMerging(second, third)
+        self.coarse_blocks = nn.ModuleList(
+            TinyViTBlock(third, config.num_attention_heads, config.attention_window)
+            for _ in range(config.num_hidden_layers)
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TinyViTAttention):
+            init.zeros_(module.attention_biases)
+
+    def early_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, C, G, G): what the last stage reads; fixed while only that stage is trained."""
+        pictures = pixel_values.contiguous(memory_format=torch.channels_last)
+        pictures = self.stem_out(nn.functional.gelu(self.stem_in(pictures)))
+        for block in self.conv_blocks:
+            pictures = block(pictures)
+        pictures = self.merge_in(pictures)
+        for block in self.fine_blocks:
+            pictures = block(pictures)
+        return self.merge_out(pictures)
+
+    def forward(self, pixel_values: torch.FloatTensor, return_dict: bool = True, **kwargs: Any) -> BaseModelOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(B, 3, S, S)`): normalised pictures.
+        """
+        pictures = self.early_features(pixel_values)
+        for block in self.coarse_blocks:
+            pictures = block(pictures)
+        return BaseModelOutput(last_hidden_state=pictures.flatten(2).transpose(1, 2))
+
+
+AutoModel.register(ElysiumTinyViTConfig, ElysiumTinyViT, exist_ok=True)
+
+__all__ = ["ElysiumTinyViT"]
