@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -77,7 +76,7 @@ def served(folder: Path, log: Path) -> Iterator[Served]:
                 time.sleep(0.05)
             yield Served(found[0], process, folder, round(time.perf_counter() - start_s, 2))
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a shell starts programs behind it deaf to SIGINT
             process.wait(timeout=60)
 
 
