@@ -26,7 +26,12 @@ def test_the_page_is_served_until_it_is_stopped_and_leaves_nothing(by, end, tmp_
     }[by]
     environment = os.environ | {"TMPDIR": str(tmp_path), "GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
     served = subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # deaf to it where tests run behind a shell
     )
     try:
         said = served.stdout.readline()
