@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/step_profile.py
 
-One process, one thread, batches as in the clips' recipe (5 clips of 8 frames, 10 questions each, coloured shapes). A
+One process, one thread, losses of the windows' recipe (5 clips of 8 frames, 10 questions each, coloured shapes). A
 step is: data, vision forward, the rest of the forward (language model and losses), backward, optimizer. The step as it
 is trained (bfloat16 autocast, plain attention) is the baseline; beside it stand float32 and fused attention (sdpa),
 which gives no attention to look at: its step is without the attention loss, less work than the baseline's.
