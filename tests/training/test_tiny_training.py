@@ -198,7 +198,7 @@ def test_a_wrong_history_keeps_absent_frames_and_is_sometimes_another_objects() 
 
 
 def test_a_glimpse_is_one_frames_box_without_those_before(_small_worlds) -> None:
-    source = batches(plan=replace(PLAN, frames={3: 1.0}, glimpses=True))
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, questions="glimpses"))
     tokenizer, frames, absent = tiny_tokenizer(), set(), 0
     for index in range(8):
         batch = source[index]
@@ -224,8 +224,26 @@ def test_a_glimpse_is_one_frames_box_without_those_before(_small_worlds) -> None
     assert frames == {0, 1, 2} and absent > 0
 
 
+def test_a_mix_of_places_asks_mostly_by_words(_small_worlds) -> None:
+    """Rows whose question names a thing and whose answer is a box, by the group that they stand in."""
+    tokenizer = tiny_tokenizer()
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, questions="places"))
+    for group, total, by_words in (("boxes_group", 2, 1), ("glimpses_group", 6, 4)):
+        texts = [tokenizer.decode(ids) for ids in source[0][group]["ids"]]
+        clips = len(source[0]["boxes"])
+        assert len(texts) == total * clips
+        # A scene in which no name singles out a thing has nothing to ask by words.
+        asked = [text.split("ASSISTANT:")[0] for text in texts]
+        assert 0 < sum("[" not in question for question in asked) <= by_words * clips
+
+
+def test_a_mix_that_there_is_not_is_named(_small_worlds) -> None:
+    with pytest.raises(ValueError, match="one of even, glimpses, places, got 'words'"):
+        batches(plan=replace(PLAN, questions="words"))
+
+
 def test_glimpses_enter_the_losses(_small_worlds) -> None:
-    batch = batches(plan=replace(PLAN, frames={3: 1.0}, glimpses=True))[0]
+    batch = batches(plan=replace(PLAN, frames={3: 1.0}, questions="glimpses"))[0]
     network = training_model()
     torch.manual_seed(0)
     whole = network(**batch)
@@ -292,7 +310,7 @@ def tiny_recipe() -> dict[str, Any]:
         "scene": scene,
         "box_jitter": 0.1,
         "wrong_histories": 0.5,
-        "glimpses": True,
+        "questions": "glimpses",
         "worlds": {"shapes": 1.0},
         "share_fine": 0.3,
         "tower_rate": 1.0,
