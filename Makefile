@@ -4,7 +4,7 @@
 # make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
-# make tiny     train elysium-tiny-things, into runs/ (some eighty minutes on two cores; stop and go on at will)
+# make tiny     train elysium-tiny, into runs/ (some eighty minutes on two cores; stop and go on at will)
 # make clean    remove the virtual environment and what builds and tests leave behind
 #
 # Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when
