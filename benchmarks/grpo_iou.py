@@ -1,5 +1,5 @@
-"""GRPO on elysium-tiny-shapes: IoU on held-out questions before and after, with the IoU as reward and, as control, with a
-reward for the format alone.
+"""GRPO on elysium-tiny-shapes: IoU on held-out questions before and after, with the IoU as reward and, as control,
+with a reward for the format alone.
 
     OMP_NUM_THREADS=1 python benchmarks/grpo_iou.py --output benchmarks/results/grpo.json
 

@@ -2,7 +2,7 @@
 
     python benchmarks/tracking_table.py --bank sprites.npz --output benchmarks/results/tracking_table.json \\
         --peers-cache peers.json
-    python benchmarks/tracking_table.py --bank sprites.npz --model runs/tiny_windows/final --selection
+    python benchmarks/tracking_table.py --bank sprites.npz --model runs/tiny_words/final --selection
 
 Groups of scenes (`tracking_table_clips.py`), 320x240 and 48 frames by default: classes that were taught, by cut-outs
 that were held out; classes that were never taught; cut-outs that were learned from, in new scenes; small objects;

@@ -120,6 +120,9 @@ def track(
     ] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
     zoom: ZoomOption = None,
+    reground: Annotated[
+        bool, typer.Option("--reground", help="Ask by words in every window, not by the last box.")
+    ] = False,
     decoding: DecodingOption = "fast",
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -137,6 +140,7 @@ def track(
         model=model,
         device=device,
         zoom=zoom,
+        reground=reground,
         decoding=decoding,
         as_json=as_json,
     )

@@ -83,6 +83,7 @@ def run_track(
     model: str,
     device: str | None,
     zoom: float | None,
+    reground: bool,
     decoding: "Decoding",
     as_json: bool,
 ) -> int:
@@ -107,10 +108,16 @@ def run_track(
             f"words and boxes given together must be of the same objects, got {len(words)} and {len(prompts_px)}; "
             "give one --text for each --box, or track them in two runs"
         )
+    if reground and not words:
+        raise typer.BadParameter("--reground asks by words, got a box alone; give --text too, or leave --reground out")
+    if reground and zoom is not None:
+        raise typer.BadParameter(
+            f"--zoom needs a last box, got {zoom:g} with --reground, which has none; leave one out"
+        )
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
     tracker = load_tracker(model, device, decoding)
-    result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames, zoom)
+    result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames, zoom=zoom, reground=reground)
     if interrupted:
         return _keep_finished(result, outputs, as_json=as_json)
     _write(result, video, outputs, as_json=as_json)
@@ -123,11 +130,14 @@ def _follow(
     words: list[str],
     boxes_xyxy_px: list[Box],
     num_frames: int | None,
+    *,
     zoom: float | None,
+    reground: bool,
 ) -> "tuple[TrackingResult, bool]":
     """Tracks to the end of the video or to Ctrl-C; what is finished, and whether it was interrupted."""
     interrupted = False
-    with tracker.iter_track(video, words or None, box_xyxy_px=boxes_xyxy_px or None, zoom=zoom) as run:
+    prompts = {"text": words or None, "box_xyxy_px": boxes_xyxy_px or None}
+    with tracker.iter_track(video, **prompts, zoom=zoom, reground=reground) as run:
         try:
             with frame_progress("Tracking", num_frames) as progress:
                 for _ in run:

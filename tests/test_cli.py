@@ -149,6 +149,21 @@ def test_several_objects_get_a_track_each(workplace, seeing, capsys):
     assert names(workplace) == []
 
 
+def test_reground_goes_to_the_tracker(workplace, seeing, monkeypatch):
+    used = []
+
+    class Listening(Tracker):
+        def iter_track(self, video, text=None, **options):
+            used.append((text, options["reground"]))
+            return super().iter_track(video, text, **options)
+
+    tracker = Listening(SeeingModel(tiny_model(), tiny_processor()), tiny_processor())
+    monkeypatch.setattr(track_command, "load_tracker", lambda *_: tracker)
+    for typed in ([], ["--reground"]):
+        assert cli.run(["track", "../clip.mp4", "--text", "the red square", *typed, "--boxes", "a.json"]) == 0
+    assert used == [(["the red square"], False), (["the red square"], True)]
+
+
 @pytest.mark.parametrize(
     ("typed", "zoom"), [([], None), (["--zoom"], 2.0), (["--zoom", "3.5"], 3.5), (["--zoom=3"], 3.0)]
 )
@@ -386,6 +401,8 @@ def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model,
             "zoom must be a finite number of 1 or more, got nan",
         ),
         (["track", "../clip.mp4", "--text", "a", "--zoom", "much"], "--zoom"),
+        (["track", "../clip.mp4", "--box", BOX, "--reground"], "--reground asks by words, got a box alone"),
+        (["track", "../clip.mp4", "--text", "a", "--reground", "--zoom"], "--zoom needs a last box, got 2 with"),
         (["track", "--text", "a", "--zoom", "../clip.mp4"], "--zoom"),
         (["ground", "../picture.png", "--text", "a", "--output", "../picture.png"], "another file than the input"),
         (["track", "../clip.mp4", "--txt", "a"], "--txt"),

@@ -1,6 +1,6 @@
 """The mean of a run's last saves, as a checkpoint: late weights wander about a better place than any of them.
 
-    python -m elysium.training.average_saves runs/tiny_windows runs/tiny_mean --start runs/tiny_look/final --last 3
+    python -m elysium.training.average_saves runs/tiny_words runs/tiny --start runs/tiny_windows/final --last 3
 
 Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--last 1`` it writes one save, such as one from
 the middle of a run (``--until 900``), as a checkpoint.

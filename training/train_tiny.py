@@ -1,12 +1,12 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    make tiny        # all three stages, or one:
+    make tiny        # all four stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_windows.yaml
 
-Single frames come first, then short clips whose earlier boxes are nearly always right, and at last clips of every
-length whose earlier boxes are often wrong. Each stage is a run of transformers' Trainer (logging,
-saving and resuming are its own): stopped at any time and started again with the same command, it goes on from its last
-save.
+Single frames come first, then short clips whose earlier boxes are nearly always right, then clips of every length
+whose earlier boxes are often wrong, and at last those again, with questions that mostly ask where a thing is. Each
+stage is a run of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started
+again with the same command, it goes on from its last save.
 """
 
 import os
