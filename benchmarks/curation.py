@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 
 from elysium.benchmarks.curation_faults import Faults, FaultyWorld, TrueVideo, write_videos
-from elysium.benchmarks.eval_v1 import hardware
+from elysium.benchmarks.parser_fuzz import hardware
 from elysium.curation.agreement import agreement
 from elysium.curation.box_trackers import load_tracker
 from elysium.curation.curation_settings import CurationSettings, load_settings

@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Step:
             scene=SceneConfig(num_objects=(3, 6)),
             questions="glimpses",
         )
-        vision = self.model.config.vision_config
+        vision: Any = self.model.config.vision_config
         sizes = {"image_size": vision.image_size, "patch_size": vision.patch_size}
         worlds = plan.build_worlds(seed=0)
         self.data = TinyBatches(processor, plan, worlds, num_batches=batches, seed=0, ranks=1, **sizes)
@@ -139,7 +140,7 @@ def main() -> None:
     torch.manual_seed(0)
     step = Step(arguments.model, arguments.turns)
     ways: dict[str, Callable[[int], dict[str, float]]] = {
-        name: lambda turn, how=how: step.run(turn, attention=how[0], half=how[1]) for name, how in STEPS.items()
+        name: partial(step.run, attention=attention, half=half) for name, (attention, half) in STEPS.items()
     }
     best = fastest(arguments.turns, ways)
     step.model.eval()

@@ -136,8 +136,8 @@ def _follow(
 ) -> "tuple[TrackingResult, bool]":
     """Tracks to the end of the video or to Ctrl-C; what is finished, and whether it was interrupted."""
     interrupted = False
-    prompts = {"text": words or None, "box_xyxy_px": boxes_xyxy_px or None}
-    with tracker.iter_track(video, **prompts, zoom=zoom, reground=reground) as run:
+    boxes = boxes_xyxy_px or None
+    with tracker.iter_track(video, words or None, box_xyxy_px=boxes, zoom=zoom, reground=reground) as run:
         try:
             with frame_progress("Tracking", num_frames) as progress:
                 for _ in run:
