@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -69,17 +69,27 @@ class Measurement:
         peers: tracks of OpenCV's trackers.
         names: of the peers to measure.
         window_frames: that the model sees at once.
+        reground: ask by words in every window.
     """
 
-    def __init__(self, tracker: "Tracker", peers: PeerTracks, names: Sequence[str], window_frames: int = 8) -> None:
-        self.tracker, self.peers, self.names, self.window_frames = tracker, peers, names, window_frames
+    def __init__(
+        self,
+        tracker: "Tracker",
+        peers: PeerTracks,
+        names: Sequence[str],
+        *,
+        window_frames: int = 8,
+        reground: bool = False,
+    ) -> None:
+        self.tracker, self.peers, self.names = tracker, peers, names
+        self.windows: dict[str, Any] = {"window_frames": window_frames, "reground": reground}
 
     def follow(self, clips: Sequence[Clip]) -> Followed:
         """Tracks of each tracker, one for each clip; None where a clip has no words or a tracker refuses it."""
         followed: Followed = {}
         for way in OURS:
             asked = [clip for clip in clips if way != RSOT or clip.words is not None]
-            tracks = iter(follow_ours(self.tracker, asked, way, window_frames=self.window_frames))
+            tracks = iter(follow_ours(self.tracker, asked, way, **self.windows))
             followed[way] = [next(tracks) if way != RSOT or clip.words is not None else None for clip in clips]
         for name in self.names:
             followed[name] = [follow_peer(self.peers, name, clip) for clip in clips]
@@ -280,6 +290,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--number", type=int, help="clips of each group (default: 40; 8 for --selection)")
     parser.add_argument("--frames", type=int, default=48, help="of each clip of a group")
     parser.add_argument("--window-frames", type=int, default=8, help="frames that the model sees at once")
+    parser.add_argument("--reground", action="store_true", help="ask by words in every window")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"), help="of those frames")
     parser.add_argument("--seed", type=int, help="of the worlds that scenes are drawn from")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="of OpenCV's trackers")
@@ -310,7 +321,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     maker = ClipMaker(bank, seed, num_frames=arguments.frames, width=width, height=height, names=everyday_names())
     tracker = Tracker.from_pretrained(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
     names = [] if arguments.selection else [*(PEERS[name] for name in arguments.peers), FIRST_BOX]
-    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names, arguments.window_frames)
+    windows = {"window_frames": arguments.window_frames, "reground": arguments.reground}
+    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names, **windows)
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
     splits = ("selection",) if arguments.selection else ("headline", "selection")
@@ -325,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seed": seed,
         "clips_of_each_group": number,
         "frames": arguments.frames,
-        "window_frames": arguments.window_frames,
+        **windows,
         "size": list(arguments.size),
         "cut_outs": len(bank.keys),
         "groups": groups,

@@ -147,16 +147,20 @@ class PeerTracks:
                 unfinished.write_text(json.dumps(self._rows) + "\n", encoding="utf-8")
 
 
-def follow_ours(tracker: "Tracker", clips: Sequence[Clip], way: str, *, window_frames: int = 8) -> list[FollowedClip]:
+def follow_ours(
+    tracker: "Tracker", clips: Sequence[Clip], way: str, *, window_frames: int = 8, reground: bool = False
+) -> list[FollowedClip]:
     """The model's tracks.
 
     Args:
         way: `SOT`, `SOT_ZOOM` or `RSOT`, for which every clip must have words.
         window_frames: that the model sees at once.
+        reground: `RSOT` asks by words in every window.
     """
     prompts: list[PromptLike] = [str(clip.words) if way == RSOT else clip.first_box_xyxy_px for clip in clips]
     pairs = zip((clip.video for clip in clips), prompts, strict=True)
-    results = tracker.track_many(pairs, zoom=ZOOM if way == SOT_ZOOM else None, window_frames=window_frames)
+    zoom = ZOOM if way == SOT_ZOOM else None
+    results = tracker.track_many(pairs, window_frames=window_frames, reground=reground and way == RSOT, zoom=zoom)
     tracks = [result.tracks[0] for result in results]
     return [FollowedClip(track.boxes_xyxy_px, track.reasons) for track in tracks]
 

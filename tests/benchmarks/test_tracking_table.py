@@ -22,7 +22,16 @@ from elysium.benchmarks.tracking_table_clips import (
     real_clips,
 )
 from elysium.benchmarks.tracking_table_pictures import save_sheet
-from elysium.benchmarks.tracking_table_scores import FollowedClip, PeerTracks, score_track, summarise
+from elysium.benchmarks.tracking_table_scores import (
+    RSOT,
+    SOT,
+    SOT_ZOOM,
+    FollowedClip,
+    PeerTracks,
+    follow_ours,
+    score_track,
+    summarise,
+)
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import probe_video
 from elysium.training.synthetic import SceneConfig, render_clip
@@ -143,6 +152,20 @@ def test_tracks_of_peers_are_kept_and_so_is_a_refusal(tmp_path, monkeypatch):
     again = PeerTracks(tmp_path / "peers.json")
     assert again.follow("kcf", clip).boxes_xyxy_px == pytest.approx(before, abs=0.01, nan_ok=True)
     assert again.follow("mil", whole) is None
+
+
+def test_words_alone_are_asked_for_in_every_window_where_that_is_wanted():
+    asked = []
+
+    class Listening:
+        def track_many(self, pairs, **settings):
+            asked.append((settings["reground"], settings["zoom"]))
+            return []
+
+    for reground in (False, True):
+        for way in (SOT, SOT_ZOOM, RSOT):
+            follow_ours(Listening(), [], way, reground=reground)
+    assert asked == [(False, None), (False, 2.0), (False, None), (False, None), (False, 2.0), (True, None)]
 
 
 def test_the_real_clips_have_a_box_or_null_for_each_frame_and_a_split():
