@@ -43,8 +43,10 @@ def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = N
     """How many of the windows get other tokens than by the reference, in turns by every way.
 
     Args:
-        exact: the model in float32, for a model that rounds: how far apart it sees the two tokens where they differ.
+        exact: the model in float32, for a model that rounds; it says how far apart the two tokens' logits are where
+            answers differ. In float32, too, two that are a rounding apart may change places between batch and row.
     """
+    exact = model if exact is None else exact
     reference = Answerer(model, processor, batch_size=BATCH, decoding="reference")
     fast = Answerer(model, processor, batch_size=4)
     rng = random.Random(seed)
@@ -61,7 +63,7 @@ def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = N
             record["different"] += own != theirs
             record["tokens"] += len(theirs)
             record["tokens_until_a_difference"] += agreed
-            if exact is not None and own != theirs:
+            if own != theirs:
                 margins.append(
                     margin(exact, processor, reference.window_conversation(request), (answer, other), agreed)
                 )
