@@ -95,6 +95,8 @@ def run_track(
         CheckpointError: the model cannot be loaded.
         OutputError: an output cannot be written.
     """
+    from elysium.tracking.windows import WindowRule
+
     info = open_info(video)
     prompts_px = check_boxes(boxes, info)
     words = check_words(texts, "--text")
@@ -110,10 +112,10 @@ def run_track(
         )
     if reground and not words:
         raise typer.BadParameter("--reground asks by words, got a box alone; give --text too, or leave --reground out")
-    if reground and zoom is not None:
-        raise typer.BadParameter(
-            f"--zoom needs a last box, got {zoom:g} with --reground, which has none; leave one out"
-        )
+    try:
+        WindowRule(zoom=zoom, reground=reground)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
     tracker = load_tracker(model, device, decoding)

@@ -149,36 +149,33 @@ def test_several_objects_get_a_track_each(workplace, seeing, capsys):
     assert names(workplace) == []
 
 
-def test_reground_goes_to_the_tracker(workplace, seeing, monkeypatch):
-    used = []
+@pytest.fixture
+def used(monkeypatch):
+    """The options of every call of a tracker that sees, in the place of the shipped model's."""
+    calls = []
 
     class Listening(Tracker):
         def iter_track(self, video, text=None, **options):
-            used.append((text, options["reground"]))
+            calls.append(options)
             return super().iter_track(video, text, **options)
 
     tracker = Listening(SeeingModel(tiny_model(), tiny_processor()), tiny_processor())
     monkeypatch.setattr(track_command, "load_tracker", lambda *_: tracker)
+    return calls
+
+
+def test_reground_goes_to_the_tracker(workplace, used):
     for typed in ([], ["--reground"]):
         assert cli.run(["track", "../clip.mp4", "--text", "the red square", *typed, "--boxes", "a.json"]) == 0
-    assert used == [(["the red square"], False), (["the red square"], True)]
+    assert [options["reground"] for options in used] == [False, True]
 
 
 @pytest.mark.parametrize(
     ("typed", "zoom"), [([], None), (["--zoom"], 2.0), (["--zoom", "3.5"], 3.5), (["--zoom=3"], 3.0)]
 )
-def test_zoom_goes_to_the_tracker_and_is_two_without_a_factor(workplace, seeing, monkeypatch, typed, zoom):
-    used = []
-
-    class Listening(Tracker):
-        def iter_track(self, video, text=None, **options):
-            used.append(options["zoom"])
-            return super().iter_track(video, text, **options)
-
-    tracker = Listening(SeeingModel(tiny_model(), tiny_processor()), tiny_processor())
-    monkeypatch.setattr(track_command, "load_tracker", lambda *_: tracker)
+def test_zoom_goes_to_the_tracker_and_is_two_without_a_factor(workplace, used, typed, zoom):
     assert cli.run(["track", "../clip.mp4", "--box", BOX, *typed, "--boxes", "a.json"]) == 0
-    assert used == [zoom]
+    assert [options["zoom"] for options in used] == [zoom]
     _, true_boxes = squares(20, STARTS, width=WIDTH, height=HEIGHT, side=32)
     assert np.abs(load_tracking_result("a.json").tracks[0].boxes_xyxy_px - true_boxes["red"]).max() < 6
 
@@ -402,7 +399,7 @@ def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model,
         ),
         (["track", "../clip.mp4", "--text", "a", "--zoom", "much"], "--zoom"),
         (["track", "../clip.mp4", "--box", BOX, "--reground"], "--reground asks by words, got a box alone"),
-        (["track", "../clip.mp4", "--text", "a", "--reground", "--zoom"], "--zoom needs a last box, got 2 with"),
+        (["track", "../clip.mp4", "--text", "a", "--reground", "--zoom"], "zoom must have a box to look around"),
         (["track", "--text", "a", "--zoom", "../clip.mp4"], "--zoom"),
         (["ground", "../picture.png", "--text", "a", "--output", "../picture.png"], "another file than the input"),
         (["track", "../clip.mp4", "--txt", "a"], "--txt"),
