@@ -126,7 +126,9 @@ class Subject:
         indices = tuple(range(start, start + WINDOW))
         box = tuple(self.scene.boxes_xyxy_norm[number, start].tolist())
         frames = tuple(self.scene.pictures[index] for index in indices)
-        return WindowRequest("sot", frames, indices, None, box, WindowPlan("box", None, start, WINDOW))
+        return WindowRequest(
+            "sot", frames, indices, None, box, WindowPlan("box", None, start, WINDOW), (None,) * len(frames)
+        )
 
 
 def tiny_subject(scene: MovingScene, **options: Any) -> Subject:

@@ -36,7 +36,7 @@ def windows(count: int, seed: int) -> Iterator[WindowRequest]:
             box = tuple(scene.boxes_xyxy_norm[each, 0].tolist()) if by_box else None
             plan = WindowPlan("box" if by_box else "text", None, 0, length)
             task, words = ("sot", None) if by_box else ("rsot", WORDS[each])
-            yield WindowRequest(task, frames, indices, words, box, plan)  # type: ignore[arg-type]
+            yield WindowRequest(task, frames, indices, words, box, plan, (None,) * len(frames))  # type: ignore[arg-type]
 
 
 def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = None) -> dict[str, Any]:

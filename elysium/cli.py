@@ -86,7 +86,7 @@ ZoomOption = Annotated[
     typer.Option(
         metavar="[FACTOR]",
         callback=check_zoom,
-        help=f"Show a square around the last box, FACTOR ({ZOOM}) times the object's side: for small objects.",
+        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side: finer, slower.",
     ),
 ]
 DecodingOption = Annotated[

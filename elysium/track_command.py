@@ -95,7 +95,6 @@ def run_track(
         CheckpointError: the model cannot be loaded.
         OutputError: an output cannot be written.
     """
-    from elysium.tracking.windows import WindowRule
 
     info = open_info(video)
     prompts_px = check_boxes(boxes, info)
@@ -112,10 +111,6 @@ def run_track(
         )
     if reground and not words:
         raise typer.BadParameter("--reground asks by words, got a box alone; give --text too, or leave --reground out")
-    try:
-        WindowRule(zoom=zoom, reground=reground)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
     tracker = load_tracker(model, device, decoding)

@@ -92,7 +92,7 @@ class ElysiumPeer(Peer):
         load: loads it, when the first sequence is asked for.
         window_frames: frames that the model sees at once.
         reground: ask by words in every window.
-        zoom: show a square around the last box, this many times the object's side; None shows whole frames.
+        zoom: look twice, then in squares around the boxes, this many times the object's side; None looks once.
 
     Raises:
         ValueError: settings that `WindowRule` refuses.

@@ -1,4 +1,4 @@
-"""A closer look: a square cut out of the frames around the last known box, and boxes into it and back.
+"""A closer look: squares cut out of the frames around boxes, and boxes into them and back.
 
 A model sees a frame at its own size and writes boxes in whole percent: of a thing that is 3% of the picture wide there
 is little to see, and one percent is a third of it. In a square of twice its side it has all the pixels that the frame
@@ -6,6 +6,7 @@ has of it, and one percent is a fiftieth of it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,13 +56,32 @@ class Crop:
         >>> Crop.around((0.5, 0.5, 0.55, 0.6), 2, 640, 480)
         Crop(left=296, top=224, side=79, width=640, height=480)
         """
-        x1, y1, x2, y2 = norm_to_px(box_xyxy_norm, width, height)
-        box_width, box_height = x2 - x1, y2 - y1
-        wanted = max(zoom * math.sqrt(box_width * box_height), _ROOM * max(box_width, box_height), _LEAST_SIDE_PX)
+        crops = cls.following([box_xyxy_norm], zoom, width, height)
+        return None if crops is None else crops[0]
+
+    @classmethod
+    def following(
+        cls, boxes_xyxy_norm: Sequence[BoxFloats], zoom: float, width: int, height: int
+    ) -> "list[Crop] | None":
+        """Squares of one side with boxes in their middles, the side by the median of theirs; the first has room.
+
+        Args:
+            boxes_xyxy_norm: T boxes in shares of the picture.
+            zoom, width, height: as in `around`.
+
+        Returns:
+            T squares; None where they would hold no fewer pixels than the picture.
+        """
+        boxes = np.array([norm_to_px(box, width, height) for box in boxes_xyxy_norm])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        by_area = zoom * float(np.median(np.sqrt(sides.prod(axis=1))))
+        longest = max(float(np.median(sides.max(axis=1))), float(sides[0].max()))
+        wanted = max(by_area, _ROOM * longest, _LEAST_SIDE_PX)
         if wanted**2 >= width * height:
             return None
         side = math.ceil(wanted)
-        return cls(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side, width, height)
+        corners = ((boxes[:, :2] + boxes[:, 2:] - side) / 2).round().astype(int)
+        return [cls(left, top, side, width, height) for left, top in corners.tolist()]
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The square of a picture: its own pixels, and beyond its edges those at the edge again.

@@ -27,11 +27,11 @@ class WindowResult:
     Args:
         track_id: which object.
         window_idx: 0-based number of the window among the object's.
-        task: "sot" where the window was asked by box, "rsot" where by words.
+        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of two looks, the second.
         frame_indices: the frames that the model saw, in its order.
         answer: what the model said, word for word.
         frames: the frames that the window finished, in order.
-        crop: the square of the frames that the model saw and speaks of, None where it saw whole frames.
+        crops: the square of each frame that the model saw and speaks of, None where it saw the whole frame.
     """
 
     track_id: int
@@ -40,7 +40,7 @@ class WindowResult:
     frame_indices: tuple[int, ...]
     answer: str
     frames: tuple[FrameResult, ...]
-    crop: Crop | None = None
+    crops: tuple[Crop | None, ...]
 
 
 class TrackingRun:
@@ -88,7 +88,7 @@ class TrackingRun:
         return self
 
     def __next__(self) -> WindowResult:
-        if not self._results and not self._stopped:
+        while not self._results and not self._stopped:
             self._stopped = True  # until this step has gone well: a decoder that was interrupted must not be asked on
             asked = self.pull()
             self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
@@ -182,6 +182,8 @@ def answer_all(
 ) -> list[WindowResult]:
     """Asks the model for windows of any sessions at once, and lets the sessions take the answers.
 
+    A window that is looked at twice is finished, and in the list, when both answers are there.
+
     Args:
         answerer: the model.
         asked: sessions with their windows.
@@ -193,10 +195,9 @@ def answer_all(
     for (session, request), (answer, readings, scores) in zip(asked, replies, strict=True):
         window_idx = session.num_windows
         frames = tuple(session.accept(readings, scores))
-        seen = request.frame_indices
-        finished.append(
-            WindowResult(session.track_id, window_idx, request.task, seen, answer.text, frames, request.crop)
-        )
+        if frames:
+            seen, crops = request.frame_indices, request.crops
+            finished.append(WindowResult(session.track_id, window_idx, request.task, seen, answer.text, frames, crops))
     return finished
 
 

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,9 @@ from elysium.processing.structures import Track, check_box_xyxy_px
 
 from .crop import Crop
 from .windows import WindowPlan, WindowRule, plan_window
+
+# The first of two looks shows so many times the side that the second shows.
+_WIDER = 3.0
 
 Box = tuple[float, float, float, float]
 Reason = Literal["absent", "unreadable"]
@@ -68,12 +72,13 @@ class WindowRequest:
 
     Args:
         task: "sot" (the box of the first frame is given) or "rsot" (words are given).
-        frames: T pictures, uint8 RGB of shape `(H, W, 3)`; with a crop, of its shape.
+        frames: T pictures, uint8 RGB of shape `(H, W, 3)`; with crops, of their shape.
         frame_indices: T indices in the video.
         text: the words, for "rsot".
         box_xyxy_norm: the box in the window's first picture as it is shown, 0..1, for "sot".
-        plan: which frames of the stream these are.
-        crop: the square of the frames that is shown, None where whole frames are; answers are in shares of it.
+        plan: which frames of the stream are finished by the window.
+        crops: the square of each frame that is shown, None where it is the whole frame; answers are in shares of them.
+        closer: whether it is the second question about its frames, in squares around the first answer.
     """
 
     task: Literal["sot", "rsot"]
@@ -82,10 +87,16 @@ class WindowRequest:
     text: str | None
     box_xyxy_norm: Box | None
     plan: WindowPlan
-    crop: Crop | None = None
+    crops: tuple[Crop | None, ...]
+    closer: bool = False
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def in_picture(self, readings: Sequence[BoxReading]) -> list[BoxReading]:
+        """Readings of the answer, with boxes in shares of whole frames."""
+        pairs = zip(readings, self.crops, strict=True)
+        return [reading if crop is None else crop.reading_in_picture(reading) for reading, crop in pairs]
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,8 @@ class TrackingSession:
         self._previous: _Held | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
         self._request: WindowRequest | None = None
+        # Behind the first of two looks: its question, readings in shares of whole frames, and scores.
+        self._first_look: tuple[WindowRequest, list[BoxReading], list[float]] | None = None
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -227,10 +240,10 @@ class TrackingSession:
             following: pictures that will be fed next.
 
         Returns:
-            Full windows only; none before there is a question, or where squares are shown whose place is not known.
+            Full windows only; none before there is a question, or where squares are shown.
         """
         request = self._request
-        if request is None or self.rule.zoom is not None:
+        if request is None or any(request.crops):
             return []
         waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
         pictures = [request.frames[-1], *waiting, *following]
@@ -258,19 +271,27 @@ class TrackingSession:
                 f"a window of {len(request)} frames must get as many readings and scores, "
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
-        num_overlap = len(request) - request.plan.num_unseen
+        found, sure = request.in_picture(readings), list(scores)
+        if self._first_look is None:
+            self._request = self._closer_look(request, found)
+            if self._request is not None:
+                self._first_look = request, found, sure
+                return []
+        else:
+            _, before, before_sure = self._first_look
+            found, sure = before[: -len(found) + 1] + found[1:], before_sure[: -len(found) + 1] + sure[1:]
+        num_overlap = len(found) - request.plan.num_unseen
         finished: list[FrameResult] = []
-        for reading, score in zip(readings[num_overlap:], scores[num_overlap:], strict=True):
+        for reading, score in zip(found[num_overlap:], sure[num_overlap:], strict=True):
             held = self._waiting[len(finished)]
-            found = reading if request.crop is None else request.crop.reading_in_picture(reading)
-            result, box_xyxy_norm = self._finish(held, found, score)
+            result, box_xyxy_norm = self._finish(held, reading, score)
             finished.append(result)
             if box_xyxy_norm is not None:
                 self._seen = held, box_xyxy_norm
         for _ in finished:
             self._previous = self._waiting.popleft()
         self._results.extend(finished)
-        self._request = None
+        self._request = self._first_look = None
         self.num_windows += 1
         return finished
 
@@ -293,23 +314,56 @@ class TrackingSession:
         )
 
     def _build(self, plan: WindowPlan) -> WindowRequest:
-        unseen = list(self._waiting)[: plan.num_unseen]
-        held = unseen if plan.handed_on is None else [self._held_at(plan.handed_on), *unseen]
+        held = self._frames_of(plan)
         by_box = plan.ask == "box"
         box = self._known_box() if by_box else None
         crop = None
         if self.rule.zoom is not None and box is not None and plan.box_is_new:
-            crop = Crop.around(box, self.rule.zoom, self.width, self.height)
-        images = [frame.image for frame in held]
+            crop = Crop.around(box, _WIDER * self.rule.zoom, self.width, self.height)
+        return self._request_of(held, [crop] * len(held), plan, box)
+
+    def _closer_look(self, request: WindowRequest, found: Sequence[BoxReading]) -> WindowRequest | None:
+        """The same frames once more, in squares around the boxes that were said; None where there are none.
+
+        It opens with the first frame that has a box. A frame without one is shown where the object was last.
+        """
+        boxes = [reading.box_xyxy_norm for reading in found]
+        if request.task == "sot":
+            boxes[0] = self._known_box()
+        start = next((place for place, box in enumerate(boxes) if box is not None), None)
+        if self.rule.zoom is None or start is None or start == len(boxes) - 1:
+            return None
+        followed = [box for box in accumulate(boxes[start:], lambda last, box: box or last) if box is not None]
+        crops = Crop.following(followed, self.rule.zoom, self.width, self.height)
+        if crops is None:
+            return None
+        return self._request_of(self._frames_of(request.plan)[start:], crops, request.plan, followed[0], closer=True)
+
+    def _request_of(
+        self,
+        held: Sequence[_Held],
+        crops: Sequence[Crop | None],
+        plan: WindowPlan,
+        box: Box | None,
+        *,
+        closer: bool = False,
+    ) -> WindowRequest:
+        """A question about frames as their squares show them; by words where there is no box."""
+        pairs = zip((frame.image for frame in held), crops, strict=True)
         return WindowRequest(
-            task="sot" if by_box else "rsot",
-            frames=tuple(images if crop is None else map(crop.cut, images)),
+            task="rsot" if box is None else "sot",
+            frames=tuple(image if crop is None else crop.cut(image) for image, crop in pairs),
             frame_indices=tuple(frame.frame_idx for frame in held),
-            text=None if by_box else self.text,
-            box_xyxy_norm=box if crop is None or box is None else crop.from_picture(box),
+            text=self.text if box is None else None,
+            box_xyxy_norm=box if crops[0] is None or box is None else crops[0].from_picture(box),
             plan=plan,
-            crop=crop,
+            crops=tuple(crops),
+            closer=closer,
         )
+
+    def _frames_of(self, plan: WindowPlan) -> list[_Held]:
+        unseen = list(self._waiting)[: plan.num_unseen]
+        return unseen if plan.handed_on is None else [self._held_at(plan.handed_on), *unseen]
 
     def _held_at(self, position: int) -> _Held:
         candidates = (self._previous, self._seen[0] if self._seen else None)

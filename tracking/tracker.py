@@ -180,8 +180,9 @@ class Tracker:
             window_frames: frames that the model sees at once; windows overlap by one.
             reask_after: an object last seen more frames ago than this is asked for by its words again.
             reground: ask by words in every window instead of handing on the last box (the public code's way).
-            zoom: show a square around the last known box, this many times the object's side, such as 2 (for small
-                objects). Whole frames are shown before there is a box and after the object was lost.
+            zoom: look twice at every window, which takes about twice the time: first as without, or for a small
+                object in a square three times as wide, then in a square around each box of the first answer, this many
+                times the object's side, such as 2. An object that fills the picture is looked at once.
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 

@@ -21,12 +21,11 @@ class WindowRule:
         reask_after: an object that was last seen more than this many frames ago is asked for by words again,
             where there are words.
         reground: ask by words in every window instead of handing on a box (the public code's way).
-        zoom: show a square around the last known box: this many times the side of a square of the box's area. None
-            shows whole frames.
+        zoom: look twice at a window: then in squares around the boxes of the first answer, this many times the side
+            of a square of their area. None looks once.
 
     Raises:
-        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` below 1 or not finite, or both
-            ``zoom`` and ``reground``.
+        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` below 1 or not finite.
     """
 
     window_frames: int = 8
@@ -48,12 +47,7 @@ class WindowRule:
         if self.zoom is not None and not 1 <= self.zoom < math.inf:
             raise ValueError(
                 f"zoom must be a finite number of 1 or more, got {self.zoom}; 2 shows a square of twice the object's "
-                "side, and without zoom whole frames are shown"
-            )
-        if self.zoom is not None and self.reground:
-            raise ValueError(
-                f"zoom must have a box to look around, got {self.zoom} together with reground, which asks by words in "
-                "every window; leave one of them out"
+                "side, and without zoom there is no second look"
             )
 
 

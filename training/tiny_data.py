@@ -28,11 +28,15 @@ from elysium.training.synthetic import (
     render_clip,
     scene_questions,
 )
+from elysium.training.synthetic.closer_looks import LookConfig, following_view, soften
+from elysium.training.synthetic.render import shown_frames
 from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 from elysium.training.synthetic.sprite_world import SpriteWorld
 
 MAX_OBJECTS = 8
 IGNORE = -100
+# Of the questions of tracking on a clip whose view follows an object, those about it.
+_SHARE_FOLLOWED = 0.7
 _VIEW_ASPECTS = (1.0, 4 / 3, 4 / 3, 16 / 9, 3 / 4)
 
 
@@ -64,6 +68,13 @@ QUESTION_MIXES = {
         glimpses=("sot",) * 2 + ("rsot",) * 4,
         absent_names=0.05,
     ),
+    "tracks": QuestionMix(
+        image=("rec",) * 5 + ("reg", "reg", "video_qa"),
+        frame=("sot",) * 2 + ("rsot",) * 3 + ("video_reg",),
+        clip=("sot", "sot", "rsot", "video_reg", "video_qa"),
+        glimpses=("sot",) * 4 + ("rsot",) * 3,
+        absent_names=0.01,
+    ),
 }
 
 
@@ -85,11 +96,12 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A scene, its clip, and a name that fits nothing in it."""
+    """A scene, its clip, a name that fits nothing in it, and the tracked object that the view follows, if any."""
 
     scene: Scene
     clip: RenderedClip
     absent_name: str | None
+    followed: int | None = None
 
 
 def _moved(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -133,6 +145,7 @@ class BatchPlan:
     stay true: a model that only ever reads true earlier boxes learns to repeat them. questions: a name of
     `QUESTION_MIXES`; "places" asks above all where the thing is that words name. worlds: the share of scenes of each
     world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
+    looks: of the clips, which follow an object, and which have their first frame further back.
     everyday_names: teaches the bank's names of everyday things alone; others' cut-outs are things without a name.
     """
 
@@ -142,6 +155,7 @@ class BatchPlan:
     box_jitter: float = 0.08
     wrong_histories: float = 0.0
     questions: str = "even"
+    looks: LookConfig = field(default_factory=LookConfig)
     share_other_phrasings: float = 0.2
     share_fine: float = 0.3
     worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
@@ -226,7 +240,8 @@ class TinyBatches(Dataset):
         for position in range(count):
             world = self.worlds[rng.choice(len(self.worlds), p=self.shares)]
             scene = world.sample(index * 1000 + position, self.plan.scene)
-            clips.append(Shown(scene, self._render(scene, num_frames, rng), world.absent_name(scene, rng)))
+            clip, followed = self._render(scene, num_frames, rng)
+            clips.append(Shown(scene, clip, world.absent_name(scene, rng), followed))
         batch = {
             "frames": torch.from_numpy(np.concatenate([shown.clip.frames for shown in clips])),
             **self._object_tensors(clips, num_frames),
@@ -257,16 +272,28 @@ class TinyBatches(Dataset):
         }
         return groups | {"glimpses_group": self._encode(glimpse_questions)} if glimpses else groups
 
-    def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> RenderedClip:
-        size, aspect = self.image_size, float(rng.choice(_VIEW_ASPECTS))
-        first = int(rng.integers(0, 40))
+    def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> tuple[RenderedClip, int | None]:
+        """A clip of a scene, and which object its view follows."""
+        size, looks = self.image_size, self.plan.looks
+        aspect, first = float(rng.choice(_VIEW_ASPECTS)), int(rng.integers(0, 40))
+        gap, view, followed = 0, None, None
+        if looks.share_gaps and num_frames > 1 and rng.random() < looks.share_gaps:
+            gap = int(rng.integers(looks.gap[0], looks.gap[1] + 1))
+        if looks.share and scene.tracked and rng.random() < looks.share:
+            aspect, followed = 1.0, int(rng.integers(len(scene.tracked)))
+            numbers = shown_frames(scene, num_frames, first, gap)
+            view = following_view(scene, followed, numbers, looks.side, rng)
+        render = partial(render_clip, scene, num_frames, first_frame=first, gap=gap, view_aspect=aspect, view=view)
         if rng.random() >= self.plan.share_fine:
-            return render_clip(scene, num_frames, (size, size), first_frame=first, view_aspect=aspect)
-        large = render_clip(scene, num_frames, (2 * size, 2 * size), first_frame=first, view_aspect=aspect)
-        halved = large.frames.reshape(num_frames, size, 2, size, 2, 3).mean((2, 4))
-        large.frames = np.round(halved).astype(np.uint8)
-        large.owners = large.owners[:, ::2, ::2]
-        return large
+            clip = render((size, size))
+        else:
+            clip = render((2 * size, 2 * size))
+            halved = clip.frames.reshape(num_frames, size, 2, size, 2, 3).mean((2, 4))
+            clip.frames = np.round(halved).astype(np.uint8)
+            clip.owners = clip.owners[:, ::2, ::2]
+        if followed is not None:
+            soften(clip, rng)
+        return clip, followed
 
     def _prefix(self, num_frames: int, as_image: bool) -> list[int]:
         """Tokens from the system sentence to the line break behind the frames."""
@@ -329,6 +356,8 @@ class TinyBatches(Dataset):
         if not able:
             return Question(f"How many objects are at {format_box((0, 0, 1, 1))}?", str(len(in_first)), -1)
         chosen = able[turn % len(able)]
+        if task in ("sot", "rsot") and shown.followed in able and rng.random() < _SHARE_FOLLOWED:
+            chosen = shown.followed
         boxes = [clip.boxes_xyxy_norm[t, chosen] if clip.visible[t, chosen] else None for t in range(num_frames)]
         if task in ("reg", "video_reg"):
             box = format_box(self._jitter(boxes[0], rng))

@@ -25,6 +25,7 @@ from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World
+from elysium.training.synthetic.closer_looks import LookConfig
 from elysium.training.tiny_checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
 from elysium.training.tiny_data import BatchPlan, TinyBatches, world_words
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
@@ -56,8 +57,9 @@ class TinyTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
 
-def _scene_config(values: dict[str, Any]) -> SceneConfig:
-    return SceneConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """A section of a recipe, its lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _load(recipe: dict[str, Any], worlds: list[World]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
@@ -74,7 +76,8 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
     return BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
-        scene=_scene_config(recipe["scene"]),
+        scene=SceneConfig(**_tuples(recipe["scene"])),
+        looks=LookConfig(**_tuples(recipe.get("looks", {}))),
         box_jitter=recipe["box_jitter"],
         wrong_histories=recipe["wrong_histories"],
         questions=recipe["questions"],

@@ -194,7 +194,6 @@ def test_zoom_goes_to_the_tracker_and_is_one_of_the_settings(seeing, tmp_path, m
     ("typed", "code", "message"),
     [
         (["--zoom", "0.5"], 2, "zoom must be a finite number of 1 or more, got 0.5"),
-        (["--zoom", "--reground"], 1, "zoom must have a box to look around, got 2.0 together with reground"),
     ],
 )
 def test_a_wrong_zoom_is_refused_before_anything_is_opened(tmp_path, capsys, typed, code, message):

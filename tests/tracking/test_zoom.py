@@ -1,4 +1,4 @@
-"""The closer look: squares around the last box, the way of boxes into them and back, and tracking with them."""
+"""The closer look: squares around boxes, the way of boxes into them and back, and tracking with them."""
 
 import math
 import weakref
@@ -182,35 +182,91 @@ def test_a_tiny_object_is_followed_far_finer_than_in_whole_frames():
     assert overlaps[4.0] > 0.94
 
 
-def test_each_window_is_a_square_around_the_last_box_of_the_one_before():
+def middle_of(crop):
+    return (crop.left + crop.side / 2, crop.top + crop.side / 2)
+
+
+def test_each_window_is_looked_at_in_a_wide_square_and_then_in_one_around_each_box():
     pictures, boxes = moving(15)
-    first, second = follow(session(), pictures)
-    assert first.crop == Crop.around(norm(BOX), 4.0, WIDTH, HEIGHT)
-    assert {image.shape for image in first.frames} == {(first.crop.side, first.crop.side, 3)}
-    assert first.box_xyxy_norm == first.crop.from_picture(norm(BOX))
-    assert second.frame_indices[0] == 7
-    middle = (second.crop.left + second.crop.side / 2, second.crop.top + second.crop.side / 2)
-    assert middle == pytest.approx(((boxes[7, 0] + boxes[7, 2]) / 2, (boxes[7, 1] + boxes[7, 3]) / 2), abs=1)
+    wide, closer, wide_again, _ = follow(session(), pictures)
+    assert (wide.closer, closer.closer, wide_again.closer) == (False, True, False)
+    assert set(wide.crops) == {Crop.around(norm(BOX), 12.0, WIDTH, HEIGHT)}
+    assert {image.shape for image in closer.frames} == {(closer.crops[0].side, closer.crops[0].side, 3)}
+    assert closer.crops[0].side == pytest.approx(28, abs=1)
+    assert closer.box_xyxy_norm == closer.crops[0].from_picture(norm(BOX))
+    for crop, box in zip(closer.crops, boxes, strict=False):
+        assert middle_of(crop) == pytest.approx(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), abs=1.5)
+    assert wide_again.frame_indices[0] == 7
+    assert middle_of(wide_again.crops[0]) == pytest.approx((boxes[7, [0, 2]].mean(), boxes[7, [1, 3]].mean()), abs=1)
+
+
+def test_an_object_that_fills_the_picture_is_looked_at_once():
+    tracked = session(ObjectPrompt(box_xyxy_px=(50, 40, 600, 440)), zoom=2.0)
+    requests = follow(tracked, [picture_with((50, 40, 600, 440))] * 9)
+    assert [(request.closer, set(request.crops)) for request in requests] == [(False, {None})] * 2
+    assert tracked.num_finished == 9
+
+
+def test_a_frame_without_a_box_is_looked_at_where_the_object_was_and_keeps_the_second_answer():
+    pictures, boxes = moving(4)
+    tracked = session()
+    for position, picture in enumerate(pictures):
+        tracked.feed(picture, timestamp_s=position / 10)
+    first = tracked.next_window(final=True)
+    shown = [bright_box(image) for image in first.frames]
+    assert tracked.accept(parse_frames(format_frames([*shown[:2], None, shown[3]]), 4), [0.5] * 4) == []
+    assert (tracked.num_windows, tracked.num_finished) == (0, 0)
+    closer = tracked.next_window(final=True)
+    assert middle_of(closer.crops[2]) == middle_of(closer.crops[1])
+    shown = [bright_box(image) for image in closer.frames]
+    finished = tracked.accept(parse_frames(format_frames([*shown[:3], None]), 4), [0.1, 0.2, 0.3, 0.4])
+    assert [frame.reason for frame in finished] == [None, None, None, "absent"]
+    assert [frame.score for frame in finished[:3]] == [1.0, 0.2, 0.3]
+    np.testing.assert_allclose([frame.box_xyxy_px for frame in finished[:3]], boxes[:3], atol=0.3)
+    assert tracked.num_windows == 1
 
 
 def test_without_zoom_the_frames_are_shown_as_they_are():
     pictures, _ = moving(15)
     requests = follow(session(zoom=None), pictures)
     for request in requests:
-        assert request.crop is None
+        assert not any(request.crops)
         assert all(
             image is pictures[frame] for image, frame in zip(request.frames, request.frame_indices, strict=True)
         )
     assert requests[0].box_xyxy_norm == norm(BOX)
 
 
-def test_words_look_at_whole_frames_until_there_is_a_box():
-    pictures, _ = moving(22)
-    requests = follow(session(ObjectPrompt("the white thing")), pictures, hidden=range(5))
-    assert [(request.task, request.crop is None) for request in requests] == [
-        ("rsot", True),
-        ("sot", False),
-        ("sot", False),
+def kinds(requests):
+    return [(request.frame_indices[0], request.task, request.closer, any(request.crops)) for request in requests]
+
+
+def test_words_look_at_whole_frames_first_and_closer_from_the_first_box_on():
+    pictures, boxes = moving(22)
+    tracked = session(ObjectPrompt("the white thing"))
+    requests = follow(tracked, pictures, hidden=range(5))
+    assert kinds(requests) == [
+        (0, "rsot", False, False),
+        (5, "sot", True, True),
+        (7, "sot", False, True),
+        (7, "sot", True, True),
+        (14, "sot", False, True),
+        (14, "sot", True, True),
+    ]
+    # The first box is that of the whole frame, in whole percent; those behind it are of squares.
+    errors = np.abs(tracked.track().boxes_xyxy_px - boxes)[5:].max(axis=1)
+    assert errors[0] > 1
+    assert errors[1:].max() < 0.3
+
+
+def test_words_in_every_window_are_looked_at_closer_too():
+    pictures, _ = moving(15)
+    requests = follow(session(ObjectPrompt("the white thing"), reground=True), pictures)
+    assert kinds(requests) == [
+        (0, "rsot", False, False),
+        (0, "sot", True, True),
+        (7, "rsot", False, False),
+        (7, "sot", True, True),
     ]
 
 
@@ -220,13 +276,14 @@ def test_a_lost_object_is_looked_for_in_whole_frames(words):
     hidden = range(6, 24)
     tracked = session(ObjectPrompt(words, BOX))
     requests = follow(tracked, pictures, hidden)
+    firsts = [request for request in requests if not request.closer]
     # Found again in frame 24: from then on it is near its last box.
     expected = [(0, "sot", True), (5, "sot", False)]
     expected += [(15, "rsot", False), (23, "rsot", False)] if words else [(5, "sot", False), (5, "sot", False)]
-    got = [(request.frame_indices[0], request.task, request.crop is not None) for request in requests]
+    got = [(request.frame_indices[0], request.task, any(request.crops)) for request in firsts]
     assert got[:4] == expected
-    assert all(zoomed for _, _, zoomed in got[4:])
-    assert requests[1].box_xyxy_norm == pytest.approx(norm(boxes[5]), abs=0.2 / HEIGHT)
+    assert all(cut for _, _, cut in got[4:])
+    assert firsts[1].box_xyxy_norm == pytest.approx(norm(boxes[5]), abs=0.3 / HEIGHT)
     assert [i for i, valid in enumerate(tracked.track().valid) if not valid] == list(hidden)
 
 
@@ -234,8 +291,8 @@ def test_an_object_at_the_edge_is_followed_although_the_square_leaves_the_pictur
     boxes = [(0, 470, 12 + i, 480) for i in range(10)]
     tracked = session(ObjectPrompt(box_xyxy_px=boxes[0]))
     requests = follow(tracked, [picture_with(box) for box in boxes])
-    assert requests[0].crop.left < 0
-    assert requests[0].crop.top + requests[0].crop.side > HEIGHT
+    assert requests[1].crops[0].left < 0
+    assert requests[1].crops[0].top + requests[1].crops[0].side > HEIGHT
     np.testing.assert_allclose(tracked.track().boxes_xyxy_px, boxes, atol=0.3)
 
 
@@ -244,7 +301,9 @@ def test_an_answer_beyond_the_edge_is_unreadable():
     for position in range(2):
         tracked.feed(picture_with(BOX), timestamp_s=position / 10)
     request = tracked.next_window(final=True)
-    assert (request.crop.left, request.crop.top, request.crop.side) == (-5, -5, 20)
+    tracked.accept(parse_frames(format_frames([request.box_xyxy_norm] * 2), 2), [0.5, 0.5])
+    crop = tracked.next_window(final=True).crops[0]
+    assert max(crop.left, crop.top) < -4
     _, second = tracked.accept(parse_frames("Frame 1: [25,25,75,75], Frame 2: [2,25,20,75].", 2), [0.5, 0.5])
     assert (second.box_xyxy_px, second.reason) == (None, "unreadable")
     assert math.isnan(second.score)
@@ -257,12 +316,13 @@ def test_pictures_are_dropped_after_their_window():
         alive.append(weakref.ref(picture))
         tracked.feed(picture, timestamp_s=position / 10)
         del picture
-        request = tracked.next_window()
-        if request is not None:
+        while (request := tracked.next_window()) is not None:
             shown = weakref.ref(request.frames[0])
-            tracked.accept(parse_frames(format_frames([(0.3, 0.3, 0.7, 0.7)] * len(request)), len(request)), [0.5] * 8)
+            answer = format_frames([(0.3, 0.3, 0.7, 0.7)] * len(request))
+            tracked.accept(parse_frames(answer, len(request)), [0.5] * 8)
+            closer = request.closer
             del request
-            assert shown() is None
+            assert shown() is None or not closer
         assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
 
 
@@ -272,11 +332,6 @@ def test_a_factor_below_one_is_refused(zoom):
         ValueError, match="zoom must be a finite number of 1 or more, got .*; 2 shows a square of twice"
     ):
         WindowRule(zoom=zoom)
-
-
-def test_zoom_with_reground_is_refused():
-    with pytest.raises(ValueError, match="zoom must have a box to look around, got 2.0 together with reground"):
-        WindowRule(reground=True, zoom=2.0)
 
 
 # --- a tracker: with a model that sees coloured squares, and with the tiny random model ---
@@ -301,10 +356,10 @@ def test_several_objects_are_zoomed_each_on_its_own_and_answered_together(prompt
     tracker = seeing_tracker()
     run = tracker.iter_track(frames, **prompt, fps=10, zoom=2)
     windows = list(run)
-    assert [len(questions) for questions in tracker.model.batches] == [2, 2, 2]
-    assert [window.crop is None for window in windows[:2]] == ["text" in prompt] * 2
-    crops = [(window.crop.left, window.crop.top) for window in windows[2:4]]
-    assert crops[0] != crops[1]
+    assert [len(questions) for questions in tracker.model.batches] == [2] * 6
+    assert [window.track_id for window in windows] == [1, 2] * 3
+    assert all(window.frames and all(window.crops) for window in windows)
+    assert windows[2].crops != windows[3].crops
     for track, colour in zip(run.result().tracks, ("red", "green"), strict=True):
         assert paired_iou(track.boxes_xyxy_px, boxes[colour]).min() > 0.8
 
@@ -355,6 +410,6 @@ def test_a_still_object_stays_in_its_square_for_a_thousand_frames():
     stream = open_stream(iter([picture_with(BOX)] * 1000), fps=10)
     tracked = session()
     run = TrackingRun(StillAnswerer(), stream, [tracked], model="still")
-    crops = {window.crop for window in run}
+    crops = {crop for window in run for crop in window.crops}
     assert len(crops) == 1
     np.testing.assert_allclose(tracked.track().boxes_xyxy_px, [BOX] * 1000, atol=1e-6)

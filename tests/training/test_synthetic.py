@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,8 +17,9 @@ from elysium.training.synthetic import (
     scene_questions,
     simple_questions,
 )
+from elysium.training.synthetic.closer_looks import following_view
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
-from elysium.training.synthetic.render import MIN_VISIBLE_FRACTION
+from elysium.training.synthetic.render import MIN_VISIBLE_FRACTION, View, object_path, shown_frames
 from elysium.training.synthetic.sprites import COLOURS, KINDS
 
 CONFIG = SceneConfig(num_objects=(4, 6), share_twins=0.4, share_leaving=0.4, share_occluded=0.6)
@@ -183,6 +185,48 @@ def test_a_scene_is_squeezed_into_the_models_square_with_the_same_boxes(world) -
     both = wide.visible & square.visible
     assert both.any()
     assert np.abs(wide.boxes_xyxy_norm - square.boxes_xyxy_norm)[both].max() < 0.05
+
+
+def test_a_view_shows_a_part_of_each_frame_with_the_boxes_that_belong_to_it(world) -> None:
+    scene = dataclasses.replace(world.sample(3, CONFIG), noise=0.0)
+    plain = render_clip(scene, 3, (240, 240))
+    focus, magnification = np.array([[0.5, 0.5], [0.4, 0.6], [0.3, 0.5]]), np.array([1.0, 2.0, 3.0])
+    view = render_clip(scene, 3, (240, 240), view=View(focus, magnification))
+    assert np.array_equal(view.frames[0], plain.frames[0])
+    checked = 0
+    for t in (1, 2):
+        seen = 0.5 + (plain.boxes_xyxy_norm[t] - np.tile(focus[t], 2)) * magnification[t]
+        whole = plain.visible[t] & (seen > 0.02).all(1) & (seen < 0.98).all(1)
+        checked += int(whole.sum())
+        assert np.abs(seen - view.boxes_xyxy_norm[t])[whole].max(initial=0) < 0.02
+        low = np.round((focus[t] - 0.5 / magnification[t]) * 240).astype(int)
+        side = round(240 / magnification[t])
+        part = plain.frames[t, low[1] : low[1] + side, low[0] : low[0] + side].astype(float)
+        shown = cv2.resize(view.frames[t], (side, side), interpolation=cv2.INTER_AREA).astype(float)
+        assert np.abs(shown - part).mean() < 0.5 * np.abs(shown - part.mean((0, 1))).mean()
+    assert checked >= 2
+
+
+def test_frames_are_left_out_behind_the_first(world) -> None:
+    scene = dataclasses.replace(world.sample(3, CONFIG), noise=0.0, frame_step=1)
+    whole, gap = render_clip(scene, 9, SIZE, first_frame=2), render_clip(scene, 3, SIZE, first_frame=2, gap=6)
+    assert np.array_equal(gap.frames, whole.frames[[0, 7, 8]])
+    assert np.array_equal(gap.boxes_xyxy_norm, whole.boxes_xyxy_norm[[0, 7, 8]])
+
+
+def test_a_following_view_holds_the_object_although_it_is_off(world) -> None:
+    rng, errors = np.random.default_rng(2), []
+    for seed in range(20):
+        scene = world.sample(seed, dataclasses.replace(CONFIG, speed=(0.04, 0.08), share_leaving=0.0))
+        numbers = shown_frames(scene, 6, 3, 10)
+        centre, size, _ = object_path(scene.objects[scene.tracked[0]], scene, numbers)
+        view = following_view(scene, 0, numbers, (0.4, 0.5), rng)
+        seen, shown, _ = view.path(centre, size, np.zeros(6))
+        assert seen[0] == pytest.approx([0.5, 0.5])
+        assert 0.4 <= shown[0] <= 0.5
+        errors.append(np.abs(seen[1:] - 0.5).max(1))
+    assert np.median(errors) < 0.25
+    assert np.quantile(errors, 0.1) < 0.03 < np.quantile(errors, 0.8)
 
 
 @pytest.mark.parametrize(

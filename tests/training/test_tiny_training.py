@@ -20,12 +20,13 @@ from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.training import average_saves, tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
+from elysium.training.synthetic.closer_looks import LookConfig
 from elysium.training.synthetic.sprites import COLOURS, KINDS
 from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_history
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
-STAGES = ("images", "look", "windows", "words")
+STAGES = ("images", "look", "windows", "words", "tracks")
 RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
@@ -238,7 +239,7 @@ def test_a_mix_of_places_asks_mostly_by_words(_small_worlds) -> None:
 
 
 def test_a_mix_that_there_is_not_is_named(_small_worlds) -> None:
-    with pytest.raises(ValueError, match="one of even, glimpses, places, got 'words'"):
+    with pytest.raises(ValueError, match="one of even, glimpses, places, tracks, got 'words'"):
         batches(plan=replace(PLAN, questions="words"))
 
 
@@ -297,7 +298,32 @@ def test_a_recipe_names_only_what_the_trainer_reads(samples, recipe: Path) -> No
     assert set(values["losses"]) <= losses
     assert set(values["frames"]) <= set(values["clips_per_batch"])
     assert sum(values["frames"].values()) == pytest.approx(1.0)
-    train_tiny._scene_config(values["scene"])
+    train_tiny._plan(values).question_mix()
+
+
+def test_clips_follow_an_object_and_ask_about_it() -> None:
+    looks = LookConfig(share=1.0, side=(0.4, 0.6), share_gaps=0.5, gap=(5, 9))
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, looks=looks, questions="tracks"))
+    scene = source.worlds[0].sample(4, PLAN.scene)
+    rng = np.random.default_rng(0)
+    followed = [source._render(scene, 3, rng) for _ in range(12)]
+    assert len({index for _, index in followed}) > 1
+    for clip, index in followed:
+        first = clip.boxes_xyxy_norm[0, index]
+        if clip.visible_fraction[0, index] > 0.9:
+            assert np.abs((first[:2] + first[2:]) / 2 - 0.5).max() < 0.12
+            assert 0.25 < np.sqrt((first[2:] - first[:2]).prod()) < 0.75
+    clip, index = next(pair for pair in followed if pair[0].visible[0].sum() > 1 and pair[0].visible[0, pair[1]])
+    shown = tiny_data.Shown(scene, clip, None, index)
+    asked = [source._ask("sot", "{box}", turn, shown, rng).object_index for turn in range(200)]
+    assert 0.7 < asked.count(index) / 200 < 0.95
+
+
+def test_without_looks_the_batches_are_those_of_before() -> None:
+    """A recipe without them draws the same numbers, so that it gives the checkpoint that it gave."""
+    one, other = batches()[0], batches(plan=replace(PLAN, looks=LookConfig(side=(0.1, 0.2))))[0]
+    assert torch.equal(one["frames"], other["frames"])
+    assert torch.equal(one["boxes_group"]["ids"], other["boxes_group"]["ids"])
 
 
 def tiny_recipe() -> dict[str, Any]:

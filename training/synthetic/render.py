@@ -31,6 +31,25 @@ class RenderedClip:
     owners: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Which part of each frame is drawn.
+
+    Args:
+        focus (`np.ndarray` of shape `(T, 2)`): of the scene's picture, what stands in the middle; in shares of it.
+        magnification (`np.ndarray` of shape `(T,)`): 2 draws a square of half the side.
+    """
+
+    focus: np.ndarray
+    magnification: np.ndarray
+
+    def path(
+        self, centre: np.ndarray, size: np.ndarray, angle: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A path of `object_path` as it is seen."""
+        return 0.5 + (centre - self.focus) * self.magnification[:, None], size * self.magnification, angle
+
+
 def _waves(parameters: np.ndarray, frames: np.ndarray) -> np.ndarray:
     amplitude, frequency, phase = parameters
     return amplitude * (np.sin(frequency * frames + phase) - np.sin(phase))
@@ -48,13 +67,20 @@ def object_path(item: SceneObject, scene: Scene, frames: np.ndarray) -> tuple[np
     return centre, size, item.angle + item.spin * frames
 
 
-def _draw_background(scene: Scene, frame: float, view_wh: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
+def _draw_background(
+    scene: Scene,
+    frame: float,
+    view_wh: np.ndarray,
+    out_wh: tuple[int, int],
+    focus: np.ndarray,
+    magnification: float,
+) -> np.ndarray:
     side = scene.background[0].shape[0]
     zoom = float(np.exp(_waves(scene.camera_zoom, np.array([frame]))[0]))
     pan = np.array([_waves(scene.camera_pan[axis], np.array([frame]))[0] for axis in range(2)])
     span = scene.background_zoom * side * view_wh / view_wh.max() / zoom  # source pixels across the view
-    centre = span / 2 + scene.background_start * np.maximum(side - span, 1) - pan * span
-    step = span / np.array(out_wh)
+    centre = span / 2 + scene.background_start * np.maximum(side - span, 1) - pan * span + (focus - 0.5) * span
+    step = span / magnification / np.array(out_wh)
     level = int(np.clip(np.round(np.log2(step.max())), 0, 2))
     source, step, centre = scene.background[level], step / 2**level, centre / 2**level
     low = centre - step * np.array(out_wh) / 2
@@ -101,25 +127,39 @@ def _box_of(mask: np.ndarray) -> np.ndarray:
     )
 
 
+def shown_frames(scene: Scene, num_frames: int, first_frame: int = 0, gap: int = 0) -> np.ndarray:
+    """Numbers of the frames of a clip, `(T,)`; `gap` further ones are left out behind the first."""
+    numbers = first_frame + np.arange(num_frames, dtype=np.float64) * scene.frame_step
+    return np.where(np.arange(num_frames) > 0, numbers + gap, numbers)
+
+
 def render_clip(
     scene: Scene,
     num_frames: int,
     out_wh: tuple[int, int],
     *,
     first_frame: int = 0,
+    gap: int = 0,
     view_aspect: float | None = None,
+    view: View | None = None,
 ) -> RenderedClip:
     """Renders `num_frames` frames of a scene at `out_wh` pixels.
 
     Args:
+        gap: frames left out behind the first.
         view_aspect: width / height of the picture that is squeezed into `out_wh` (training renders 4:3 and 16:9
             scenes straight into the square that the model sees); by default that of `out_wh`.
+        view: the part of each frame that is drawn; by default all.
     """
     aspect = view_aspect or out_wh[0] / out_wh[1]
     view_wh = np.array([np.sqrt(aspect), 1 / np.sqrt(aspect)])  # in scales: area 1
     to_px = np.array(out_wh) / view_wh
-    frame_numbers = first_frame + np.arange(num_frames, dtype=np.float64) * scene.frame_step
+    frame_numbers = shown_frames(scene, num_frames, first_frame, gap)
     paths = [object_path(item, scene, frame_numbers) for item in scene.objects]
+    if view is None:
+        view = View(np.full((num_frames, 2), 0.5), np.ones(num_frames))
+    else:
+        paths = [view.path(*path) for path in paths]
     width, height = out_wh
     count = len(scene.tracked)
     slot = {index: position for position, index in enumerate(scene.tracked)}
@@ -129,7 +169,9 @@ def render_clip(
     noise_rng = np.random.default_rng((scene.seed, 4, first_frame))
     unit = float(np.sqrt(to_px.prod()))
     for t in range(num_frames):
-        canvas = _draw_background(scene, float(frame_numbers[t]), view_wh, out_wh)
+        canvas = _draw_background(
+            scene, float(frame_numbers[t]), view_wh, out_wh, view.focus[t], view.magnification[t]
+        )
         for index, item in enumerate(scene.objects):
             centre, size, angle = (values[t] for values in paths[index])
             drawn = _draw_sprite(canvas, item, centre * np.array(out_wh), size * unit, float(angle), to_px / unit)

@@ -17,6 +17,7 @@ class SceneConfig:
 
     num_objects: tuple[int, int] = (3, 6)
     side: tuple[float, float] = (0.14, 0.42)
+    stretch: float = 0.1  # deviation of the logarithm of a named object's width over its height; twice it of others
     speed: tuple[float, float] = (0.004, 0.06)
     share_things: float = 0.3
     share_leaving: float = 0.12
@@ -211,7 +212,7 @@ class World:
         return SceneObject(
             sprite=sprite,
             side=side,
-            aspect=float(np.exp(rng.normal(0, 0.1 if named else 0.2))),
+            aspect=float(np.exp(rng.normal(0, config.stretch * (1 if named else 2)))),
             start=rng.uniform(0.1, 0.9, 2),
             velocity=pace * np.array([np.cos(direction), np.sin(direction)]),
             reach=0.35 if rng.random() < config.share_leaving else -0.45 * side,
