@@ -33,9 +33,11 @@ from elysium.benchmarks.eval_v1_report import versions
 from elysium.benchmarks.tracking_table_clips import GROUPS, WORLD_SEEDS, Clip, ClipMaker, real_clips
 from elysium.benchmarks.tracking_table_pictures import save_sheet
 from elysium.benchmarks.tracking_table_scores import (
+    BY_WORDS,
     FIRST_BOX,
     PEERS,
     RSOT,
+    RSOT_ZOOM,
     SOT,
     SOT_ZOOM,
     Figures,
@@ -55,7 +57,7 @@ from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
 
-OURS = (SOT, SOT_ZOOM, RSOT)
+OURS = (SOT, SOT_ZOOM, RSOT, RSOT_ZOOM)
 WORD_GROUPS = ("seen", "unseen", "taught")
 NUMBERS = {"headline": 40, "selection": 8}
 Followed = dict[str, list[FollowedClip | None]]
@@ -88,9 +90,10 @@ class Measurement:
         """Tracks of each tracker, one for each clip; None where a clip has no words or a tracker refuses it."""
         followed: Followed = {}
         for way in OURS:
-            asked = [clip for clip in clips if way != RSOT or clip.words is not None]
+            able = [way not in BY_WORDS or clip.words is not None for clip in clips]
+            asked = [clip for clip, is_able in zip(clips, able, strict=True) if is_able]
             tracks = iter(follow_ours(self.tracker, asked, way, **self.windows))
-            followed[way] = [next(tracks) if way != RSOT or clip.words is not None else None for clip in clips]
+            followed[way] = [next(tracks) if is_able else None for is_able in able]
         for name in self.names:
             followed[name] = [follow_peer(self.peers, name, clip) for clip in clips]
         self.peers.save()

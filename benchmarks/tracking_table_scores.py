@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 FIRST_BOX = "first box"
 PEERS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "medianflow": "MedianFlow"}
-SOT, SOT_ZOOM, RSOT = "ours, box", "ours, box, zoom 2", "ours, words"
+SOT, SOT_ZOOM, RSOT, RSOT_ZOOM = "ours, box", "ours, box, zoom 2", "ours, words", "ours, words, zoom 2"
+BY_WORDS = (RSOT, RSOT_ZOOM)
 ZOOM = 2.0
 Figures = dict[str, Any]
 
@@ -153,14 +154,14 @@ def follow_ours(
     """The model's tracks.
 
     Args:
-        way: `SOT`, `SOT_ZOOM` or `RSOT`, for which every clip must have words.
+        way: `SOT`, `SOT_ZOOM`, or one of `BY_WORDS`, for which every clip must have words.
         window_frames: that the model sees at once.
-        reground: `RSOT` asks by words in every window.
+        reground: by words, ask by them in every window.
     """
-    prompts: list[PromptLike] = [str(clip.words) if way == RSOT else clip.first_box_xyxy_px for clip in clips]
+    by_words, zoom = way in BY_WORDS, ZOOM if way in (SOT_ZOOM, RSOT_ZOOM) else None
+    prompts: list[PromptLike] = [str(clip.words) if by_words else clip.first_box_xyxy_px for clip in clips]
     pairs = zip((clip.video for clip in clips), prompts, strict=True)
-    zoom = ZOOM if way == SOT_ZOOM else None
-    results = tracker.track_many(pairs, window_frames=window_frames, reground=reground and way == RSOT, zoom=zoom)
+    results = tracker.track_many(pairs, window_frames=window_frames, reground=reground and by_words, zoom=zoom)
     tracks = [result.tracks[0] for result in results]
     return [FollowedClip(track.boxes_xyxy_px, track.reasons) for track in tracks]
 

@@ -240,10 +240,10 @@ class TrackingSession:
             following: pictures that will be fed next.
 
         Returns:
-            Full windows only; none before there is a question, or where squares are shown.
+            Full windows only; none before there is a question, or where each window is looked at twice.
         """
         request = self._request
-        if request is None or any(request.crops):
+        if request is None or self.rule.zoom is not None:
             return []
         waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
         pictures = [request.frames[-1], *waiting, *following]

@@ -1,12 +1,12 @@
 """Trains elysium-tiny from scratch on the synthetic world, on the CPU.
 
-    make tiny        # all four stages, or one:
+    make tiny        # all five stages, or one:
     torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_windows.yaml
 
 Single frames come first, then short clips whose earlier boxes are nearly always right, then clips of every length
-whose earlier boxes are often wrong, and at last those again, with questions that mostly ask where a thing is. Each
-stage is a run of transformers' Trainer (logging, saving and resuming are its own): stopped at any time and started
-again with the same command, it goes on from its last save.
+whose earlier boxes are often wrong, then those again, with questions that mostly ask where a thing is, and at last
+half of them as the second look of tracking shows them. Each stage is a run of transformers' Trainer (logging, saving
+and resuming are its own): stopped at any time and started again with the same command, it goes on from its last save.
 """
 
 import os

@@ -24,6 +24,7 @@ from elysium.benchmarks.tracking_table_clips import (
 from elysium.benchmarks.tracking_table_pictures import save_sheet
 from elysium.benchmarks.tracking_table_scores import (
     RSOT,
+    RSOT_ZOOM,
     SOT,
     SOT_ZOOM,
     FollowedClip,
@@ -163,9 +164,10 @@ def test_words_alone_are_asked_for_in_every_window_where_that_is_wanted():
             return []
 
     for reground in (False, True):
-        for way in (SOT, SOT_ZOOM, RSOT):
+        for way in (SOT, SOT_ZOOM, RSOT, RSOT_ZOOM):
             follow_ours(Listening(), [], way, reground=reground)
-    assert asked == [(False, None), (False, 2.0), (False, None), (False, None), (False, 2.0), (True, None)]
+    by_box = [(False, None), (False, 2.0)]
+    assert asked == [*by_box, (False, None), (False, 2.0), *by_box, (True, None), (True, 2.0)]
 
 
 def test_the_real_clips_have_a_box_or_null_for_each_frame_and_a_split():
