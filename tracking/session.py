@@ -180,8 +180,8 @@ class TrackingSession:
         self._previous: _Held | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
         self._request: WindowRequest | None = None
-        # Behind the first of two looks: its question, readings in shares of whole frames, and scores.
-        self._first_look: tuple[WindowRequest, list[BoxReading], list[float]] | None = None
+        # Between the first and the second look at a window: the first answer, boxes in shares of whole frames.
+        self._first_look: list[tuple[BoxReading, float]] | None = None
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -253,6 +253,7 @@ class TrackingSession:
     def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
         """Takes the answer to `next_window` and returns the frames that it finishes, in order.
 
+        The first of two looks finishes none: `next_window` is then the second.
         The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
 
         Args:
@@ -271,18 +272,16 @@ class TrackingSession:
                 f"a window of {len(request)} frames must get as many readings and scores, "
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
-        found, sure = request.in_picture(readings), list(scores)
+        answers = list(zip(request.in_picture(readings), scores, strict=True))
         if self._first_look is None:
-            self._request = self._closer_look(request, found)
-            if self._request is not None:
-                self._first_look = request, found, sure
+            closer = self._closer_look(request, [reading for reading, _ in answers])
+            if closer is not None:
+                self._request, self._first_look = closer, answers
                 return []
-        else:
-            _, before, before_sure = self._first_look
-            found, sure = before[: -len(found) + 1] + found[1:], before_sure[: -len(found) + 1] + sure[1:]
-        num_overlap = len(found) - request.plan.num_unseen
+        else:  # the box of the first frame was given
+            answers = self._first_look[: 1 - len(answers)] + answers[1:]
         finished: list[FrameResult] = []
-        for reading, score in zip(found[num_overlap:], sure[num_overlap:], strict=True):
+        for reading, score in answers[len(answers) - request.plan.num_unseen :]:
             held = self._waiting[len(finished)]
             result, box_xyxy_norm = self._finish(held, reading, score)
             finished.append(result)
@@ -291,7 +290,7 @@ class TrackingSession:
         for _ in finished:
             self._previous = self._waiting.popleft()
         self._results.extend(finished)
-        self._request = self._first_look = None
+        self._request, self._first_look = None, None
         self.num_windows += 1
         return finished
 
