@@ -3,9 +3,9 @@
     python -m elysium.training.average_saves runs/tiny_words runs/tiny --start runs/tiny_windows/final --last 3
 
 Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--halfway`` the weights lie in the middle between
-that mean and the checkpoint that the run started from, or another: what the run taught, and less forgotten (Wortsman et
-al., CVPR 2022, arXiv 2109.01903). With ``--last 1`` it writes one save, such as one from
-the middle of a run (``--until 900``), as a checkpoint.
+that mean and another checkpoint, such as that of the stage before: what the run taught, and less forgotten (Wortsman
+et al., CVPR 2022, arXiv 2109.01903). With ``--last 1`` it writes one save, such as one from the middle of a run
+(``--until 900``), as a checkpoint.
 """
 
 from pathlib import Path
