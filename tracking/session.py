@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -326,13 +325,15 @@ class TrackingSession:
 
         It opens with the first frame that has a box. A frame without one is shown where the object was last.
         """
-        boxes = [reading.box_xyxy_norm for reading in found]
+        boxes = [reading.box_xyxy_norm if reading.valid else None for reading in found]
         if request.task == "sot":
             boxes[0] = self._known_box()
         start = next((place for place, box in enumerate(boxes) if box is not None), None)
         if self.rule.zoom is None or start is None or start == len(boxes) - 1:
             return None
-        followed = [box for box in accumulate(boxes[start:], lambda last, box: box or last) if box is not None]
+        followed: list[Box] = []
+        for box in boxes[start:]:
+            followed.append(box if box is not None else followed[-1])
         crops = Crop.following(followed, self.rule.zoom, self.width, self.height)
         if crops is None:
             return None
