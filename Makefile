@@ -24,8 +24,8 @@ DEV := $(VENV)/.installed-dev
 DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
 DEMO_TEXT ?= the red cross
 DEMO_TEXT_2 ?= the yellow ring
-DEMO_BOX_VIDEO ?= tests/fixtures/media/cup.mp4
-DEMO_BOX ?= 307,124,414,383
+DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/box.mp4
+DEMO_BOX ?= 247,25,558,249
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test test-bundle test-transformers style quality tiny clean
