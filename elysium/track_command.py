@@ -95,7 +95,6 @@ def run_track(
         CheckpointError: the model cannot be loaded.
         OutputError: an output cannot be written.
     """
-
     info = open_info(video)
     prompts_px = check_boxes(boxes, info)
     words = check_words(texts, "--text")

@@ -180,7 +180,7 @@ class TrackingSession:
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
         self._request: WindowRequest | None = None
         # Between the first and the second look at a window: the first answer, boxes in shares of whole frames.
-        self._first_look: list[tuple[BoxReading, float]] | None = None
+        self._first_look: list[tuple[BoxReading, float]] = []
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -272,7 +272,7 @@ class TrackingSession:
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
         answers = list(zip(request.in_picture(readings), scores, strict=True))
-        if self._first_look is None:
+        if not request.closer:
             closer = self._closer_look(request, [reading for reading, _ in answers])
             if closer is not None:
                 self._request, self._first_look = closer, answers
@@ -289,7 +289,7 @@ class TrackingSession:
         for _ in finished:
             self._previous = self._waiting.popleft()
         self._results.extend(finished)
-        self._request, self._first_look = None, None
+        self._request, self._first_look = None, []
         self.num_windows += 1
         return finished
 
