@@ -94,7 +94,7 @@ quality: $(DEV)
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
 tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
-	for stage in images look windows words tracks; do \
+	for stage in images look windows words tracks carried; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done

@@ -219,14 +219,37 @@ def test_a_following_view_holds_the_object_although_it_is_off(world) -> None:
     for seed in range(20):
         scene = world.sample(seed, dataclasses.replace(CONFIG, speed=(0.04, 0.08), share_leaving=0.0))
         numbers = shown_frames(scene, 6, 3, 10)
-        centre, size, _ = object_path(scene.objects[scene.tracked[0]], scene, numbers)
+        path = object_path(scene.objects[scene.tracked[0]], scene, numbers)
         view = following_view(scene, 0, numbers, (0.4, 0.5), rng)
-        seen, shown, _ = view.path(centre, size, np.zeros(6))
+        seen, shown, *_ = view.path(path)
         assert seen[0] == pytest.approx([0.5, 0.5])
         assert 0.4 <= shown[0] <= 0.5
         errors.append(np.abs(seen[1:] - 0.5).max(1))
     assert np.median(errors) < 0.25
     assert np.quantile(errors, 0.1) < 0.03 < np.quantile(errors, 0.8)
+
+
+def test_what_an_object_carries_stays_on_it(world) -> None:
+    config, numbers, checked = dataclasses.replace(CONFIG, share_carried=1.0), np.arange(0.0, 40.0), 0
+    for seed in range(6):
+        scene = world.sample(seed, config)
+        for item in [item for item in scene.objects if item.carrier is not None]:
+            path, carrier = (object_path(one, scene, numbers) for one in (item, item.carrier))
+            apart = np.linalg.norm(path.centre - carrier.centre, axis=1) / carrier.size
+            assert np.ptp(path.size / carrier.size) < 0.3 * np.median(path.size / carrier.size)
+            assert np.allclose(path.angle - carrier.angle, item.angle - item.carrier.angle)
+            assert apart.min() > 0.1 and apart.max() < 1.4 and np.ptp(apart) < 0.5
+            assert any(item.carrier is other for other in scene.objects) and item.carrier.carrier is None
+            checked += np.ptp(carrier.centre, axis=0).max() > 0.2
+    assert checked >= 3
+
+
+@pytest.mark.parametrize("turning", [0.0, 0.2])
+def test_objects_change_their_shape_where_they_turn(world, turning: float) -> None:
+    scene = world.sample(3, dataclasses.replace(CONFIG, turning=turning))
+    paths = [object_path(item, scene, np.arange(0.0, 40.0)) for item in scene.objects]
+    spans = [float(np.ptp(np.log(path.aspect))) for path in paths]
+    assert max(spans) > 0.1 if turning else max(spans) == 0
 
 
 @pytest.mark.parametrize(
@@ -236,6 +259,7 @@ def test_a_following_view_holds_the_object_although_it_is_off(world) -> None:
         ({"num_objects": (4, 3)}, "num_objects must be"),
         ({"side": (0.0, 0.2)}, r"side must be \(low, high\) with 0 < low <= high"),
         ({"speed": (0.2, 0.1)}, "speed must be"),
+        ({"share_carried": 1.5}, r"share_carried must be in 0\.\.1, got 1\.5"),
     ],
 )
 def test_a_range_that_cannot_be_is_refused(changes: dict, message: str) -> None:

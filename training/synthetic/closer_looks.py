@@ -49,7 +49,8 @@ def following_view(
         rng: draws how far the view is off.
     """
     item = scene.objects[scene.tracked[index]]
-    centre, size, _ = object_path(item, scene, frame_numbers)
+    path = object_path(item, scene, frame_numbers)
+    centre, size = path.centre, path.size
     wanted, count = rng.uniform(*side), len(frame_numbers)
     lag = int(rng.integers(1, 4)) if rng.random() < _SHARE_LAGGING else 0
     behind = np.maximum(np.arange(count) - lag, min(1, count - 1))

@@ -1,6 +1,7 @@
 """Draws a scene: frames, and for every object the exact box of its visible part and how much of it can be seen."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +32,16 @@ class RenderedClip:
     owners: np.ndarray
 
 
+class ObjectPath(NamedTuple):
+    """Of an object over T frames: centres (T, 2) in fractions of the picture, sizes (T,) in scales, angles (T,) in
+    radians, and widths over heights (T,)."""
+
+    centre: np.ndarray
+    size: np.ndarray
+    angle: np.ndarray
+    aspect: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Which part of each frame is drawn.
@@ -43,11 +54,10 @@ class View:
     focus: np.ndarray
     magnification: np.ndarray
 
-    def path(
-        self, centre: np.ndarray, size: np.ndarray, angle: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A path of `object_path` as it is seen."""
-        return 0.5 + (centre - self.focus) * self.magnification[:, None], size * self.magnification, angle
+    def path(self, path: ObjectPath) -> ObjectPath:
+        """A path as it is seen."""
+        centre = 0.5 + (path.centre - self.focus) * self.magnification[:, None]
+        return path._replace(centre=centre, size=path.size * self.magnification)
 
 
 def _waves(parameters: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -55,16 +65,24 @@ def _waves(parameters: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return amplitude * (np.sin(frequency * frames + phase) - np.sin(phase))
 
 
-def object_path(item: SceneObject, scene: Scene, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres (T, 2) in fractions of the picture, sizes (T,) in scales, angles (T,) in radians."""
+def object_path(item: SceneObject, scene: Scene, frames: np.ndarray) -> ObjectPath:
+    """Where an object is in each frame, in the scene's whole picture."""
     wobble = np.stack([_waves(item.wobble[axis], frames) for axis in range(2)], axis=1)
+    aspect = item.aspect * np.exp(_waves(np.array(item.squash), frames))
+    if item.carrier is not None:
+        carrier = object_path(item.carrier, scene, frames)
+        turn, place = carrier.angle - item.carrier.angle, item.offset + wobble
+        along = (place[:, 0] + 1j * place[:, 1]) * np.exp(1j * turn)  # turned with the carrier
+        offset = np.stack([along.real, along.imag], axis=1) * carrier.size[:, None]
+        size = item.side / item.carrier.side * carrier.size * np.exp(_waves(np.array(item.pulse), frames))
+        return ObjectPath(carrier.centre + offset, size, item.angle + turn, aspect)
     centre = reflect(item.start + item.velocity * frames[:, None] + wobble, -item.reach, 1 + item.reach)
     pan = np.stack([_waves(scene.camera_pan[axis], frames) for axis in range(2)], axis=1)
     zoom = np.exp(_waves(scene.camera_zoom, frames))
     jitter = np.random.default_rng((scene.seed, 3)).standard_normal((int(frames.max()) + 1, 2))[frames.astype(int)]
     centre = 0.5 + (centre - 0.5) * zoom[:, None] + pan * item.depth + scene.shake * jitter
     size = item.side * np.exp(_waves(np.array(item.pulse), frames)) * zoom
-    return centre, size, item.angle + item.spin * frames
+    return ObjectPath(centre, size, item.angle + item.spin * frames, aspect)
 
 
 def _draw_background(
@@ -91,11 +109,17 @@ def _draw_background(
 
 
 def _draw_sprite(
-    canvas: np.ndarray, item: SceneObject, centre_px: np.ndarray, size_px: float, angle: float, stretch: np.ndarray
+    canvas: np.ndarray,
+    item: SceneObject,
+    centre_px: np.ndarray,
+    size_px: float,
+    angle: float,
+    aspect: float,
+    stretch: np.ndarray,
 ) -> tuple[tuple[slice, slice], np.ndarray, float] | None:
     """Pastes one cut-out; returns its region, its alpha there and its whole area in pixels, None if outside."""
     height, width = canvas.shape[:2]
-    ratio = np.sqrt(item.aspect)
+    ratio = np.sqrt(aspect)
     sizes = np.array([size_px * ratio, size_px / ratio])
     level = int(np.clip(np.floor(np.log2(SPRITE_SIDE / max(sizes.max() * stretch.max(), 1))), 0, 2))
     sprite = item.sprite.levels[level]
@@ -159,7 +183,7 @@ def render_clip(
     if view is None:
         view = View(np.full((num_frames, 2), 0.5), np.ones(num_frames))
     else:
-        paths = [view.path(*path) for path in paths]
+        paths = [view.path(path) for path in paths]
     width, height = out_wh
     count = len(scene.tracked)
     slot = {index: position for position, index in enumerate(scene.tracked)}
@@ -173,8 +197,9 @@ def render_clip(
             scene, float(frame_numbers[t]), view_wh, out_wh, view.focus[t], view.magnification[t]
         )
         for index, item in enumerate(scene.objects):
-            centre, size, angle = (values[t] for values in paths[index])
-            drawn = _draw_sprite(canvas, item, centre * np.array(out_wh), size * unit, float(angle), to_px / unit)
+            centre, size, angle, aspect = (values[t] for values in paths[index])
+            centre_px = centre * np.array(out_wh)
+            drawn = _draw_sprite(canvas, item, centre_px, size * unit, float(angle), float(aspect), to_px / unit)
             if drawn is None:
                 continue
             region, alpha, area = drawn

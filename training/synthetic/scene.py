@@ -26,6 +26,8 @@ class SceneConfig:
     share_twins: float = 0.0
     share_compressed: float = 0.0
     frame_steps: tuple[int, ...] = (1,)
+    share_carried: float = 0.0  # of pairs of objects, those of which one carries the other
+    turning: float = 0.0  # deviation of the amplitude by which the logarithm of width over height changes
 
     def __post_init__(self) -> None:
         low, high = self.num_objects
@@ -35,6 +37,9 @@ class SceneConfig:
             low_value, high_value = getattr(self, name)
             if not 0 < low_value <= high_value:
                 raise ValueError(f"{name} must be (low, high) with 0 < low <= high, got {(low_value, high_value)}.")
+        for name, value in vars(self).items():
+            if name.startswith("share_") and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {value}.")
 
 
 @dataclass
@@ -54,6 +59,9 @@ class SceneObject:
     depth: float  # how strongly the camera's motion moves it
     mirrored: bool
     tracked: bool = True
+    squash: tuple[float, float, float] = (0.0, 0.0, 0.0)  # as pulse, of the logarithm of width over height
+    carrier: "SceneObject | None" = None  # moves, turns and scales it
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(2))  # (2,) from the carrier's centre, in its sizes
 
     @property
     def name(self) -> str | None:
@@ -183,6 +191,8 @@ class World:
         """Sprites on their paths over one of the grounds, with a camera and a finish."""
         speed = _log_uniform(rng, config.speed)
         objects = [self._place(rng, sprites[i], speed, config) for i in rng.permutation(len(sprites))]
+        if config.share_carried:
+            self._carry(rng, objects, config.share_carried)
         if rng.random() < config.share_occluded:
             objects += [self._occluder(rng, speed) for _ in range(int(rng.integers(1, 3)))]
         moving = rng.random() < config.share_camera_motion
@@ -222,7 +232,21 @@ class World:
             wobble=np.array([_wave(rng, speed * 0.8), _wave(rng, speed * 0.8)]),
             depth=float(rng.uniform(0.5, 1.5)),
             mirrored=bool(rng.random() < 0.5),
+            squash=_wave(rng, config.turning) if config.turning else (0.0, 0.0, 0.0),
         )
+
+    def _carry(self, rng: np.random.Generator, objects: list[SceneObject], share: float) -> None:
+        """Puts objects on others, as a cup in a hand: they touch or overlap, either may lie in front."""
+        places = rng.permutation(len(objects)).tolist()
+        for carrier, carried in zip(places[::2], places[1::2], strict=False):
+            if rng.random() >= share:
+                continue
+            item, ratio, direction = objects[carried], _log_uniform(rng, (0.4, 1.2)), rng.uniform(0, 2 * np.pi)
+            item.carrier, item.side = objects[carrier], objects[carrier].side * ratio
+            distance = rng.uniform(0.3, 0.9) * (1 + ratio) / 2
+            item.offset = distance * np.array([np.cos(direction), np.sin(direction)])
+            item.pulse = _wave(rng, 0.04)
+            item.wobble = np.array([_wave(rng, 0.04), _wave(rng, 0.04)])
 
     def _occluder(self, rng: np.random.Generator, speed: float) -> SceneObject:
         """A thing in front of all others that nobody asks about: a post, a leaf, a passer-by."""
