@@ -38,6 +38,8 @@ MIN_SHARE_SEEN = 0.5
 SMALL_SIDE = 0.08
 # Hidden: by so much of its area behind others, in so many of the frames after the first.
 HIDDEN_PART, HIDDEN_SHARE = 0.3, 0.2
+# Away: out of sight for so many frames without a break, and in sight for as many before and after.
+AWAY_FRAMES = 5
 # So many scenes without a clip mean that the bank has none.
 _SCENES_IN_VAIN = 2000
 _SCENE = SceneConfig(num_objects=(3, 6), side=(0.14, 0.42), speed=(0.005, 0.04), share_leaving=0.2)
@@ -126,6 +128,17 @@ def is_hidden(candidate: Candidate) -> bool:
     return bool((candidate.hidden[1:] >= HIDDEN_PART).mean() >= HIDDEN_SHARE)
 
 
+def is_away(candidate: Candidate) -> bool:
+    """Out of sight for 5 frames or more, after 5 frames in sight and before 5 others."""
+    visible = candidate.clip.visible[:, candidate.index]
+    turns = np.flatnonzero(np.diff(visible)) + 1
+    spans = [(bool(part[0]), len(part)) for part in np.split(visible, turns)]
+    return any(
+        not middle[0] and min(before[1], middle[1], after[1]) >= AWAY_FRAMES
+        for before, middle, after in zip(spans, spans[1:], spans[2:], strict=False)
+    )
+
+
 def has_twin(candidate: Candidate) -> bool:
     """Another object of its class can be seen in frame 1, and in half of the frames after it."""
     visible = candidate.clip.visible[:, candidate.twins]
@@ -177,6 +190,13 @@ GROUPS = {
         parts=_HELD_OUT,
         mix=SpriteMix(share_named=0.9, share_same_class=1.0),
         fits=has_twin,
+    ),
+    "away": Group(
+        title="leaves and comes back",
+        parts=_HELD_OUT,
+        config=dataclasses.replace(_SCENE, speed=(0.02, 0.06), share_leaving=1.0),
+        needs_words=False,
+        fits=is_away,
     ),
 }
 
