@@ -7,10 +7,10 @@
 Groups of scenes (`tracking_table_clips.py`), 320x240 and 48 frames by default: classes that were taught, by cut-outs
 that were held out; classes that were never taught; cut-outs that were learned from, in new scenes; small objects;
 objects behind others; another object of the class in the picture; objects that leave and come back. Real clips, with
-boxes that no tracker made, are tracked from frame 1 to their end (tests/fixtures/real_clips). Every tracker sees frames
-of the clip's own size and is scored alike: mean IoU and success AUC over the frames from 2 on in which the object can
-be seen, 0 without a box, and the bootstrap's 95% interval over clips. Of the model, too: out of the frames without the
-object those that it marks absent, and out of the others those that it marks absent wrongly.
+boxes that no tracker made, are tracked from frame 1 to their end (tests/fixtures/real_clips). Every tracker sees
+frames of the clip's own size and is scored alike: mean IoU and success AUC over the frames from 2 on in which the
+object can be seen, 0 without a box, and the bootstrap's 95% interval over clips. Of the model, too: out of the frames
+without the object those that it marks absent, and out of the others those that it marks absent wrongly.
 
 By words only clips count whose target has an expression. MIL draws by the clock: its tracks differ from run to run, by
 much on a single clip; `--peers-cache` keeps one. METEOR is nltk's, by which one right word gets 50. `--selection` is
