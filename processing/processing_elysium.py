@@ -38,6 +38,8 @@ class ElysiumProcessor(ProcessorMixin):
         num_kept_tokens (`int`): K, placeholders per frame; the model's config has the same field and leads.
         box_rounding (`str`): `floor` or `round`, how boxes are written as integers (see `boxes_elysium`).
         allow_absent (`bool`): whether the model was taught the answer `none`.
+        absent_log_odds (`float`): added to the logit of `none` in answers under the grammar, so that an object out of
+            sight is said to be; above 0 more often. To be found on clips that are held out.
         frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
             the video's metadata).
         task_prompts (`dict[str, str]`): the phrasing of each task's question at inference.
@@ -55,6 +57,7 @@ class ElysiumProcessor(ProcessorMixin):
         num_kept_tokens: int = 108,
         box_rounding: str = "floor",
         allow_absent: bool = True,
+        absent_log_odds: float = 0.0,
         frame_label: str = "index",
         task_prompts: dict[str, str] | None = None,
         **kwargs: Any,
@@ -64,6 +67,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.num_kept_tokens = num_kept_tokens
         self.box_rounding = box_rounding
         self.allow_absent = allow_absent
+        self.absent_log_odds = absent_log_odds
         self.frame_label = frame_label
         self.task_prompts = dict(DEFAULT_TASK_PROMPTS) | dict(task_prompts or {})
         self.image_token, self.video_token = "<image>", "<video>"
@@ -207,7 +211,7 @@ class ElysiumProcessor(ProcessorMixin):
             `numbers`: the tokens of 0, 1, 2, ... to 99 (`box_rounding="floor"`) or 100; `comma`: the tokens between
             the numbers of a box; `joints`: T + 1 mappings from (what a frame holds, what the next one holds) to the
             tokens between them, where `start`, `box`, `none` and `end` are held; `min_extent`: the least x2 - x1 and
-            y2 - y1 that reads as a box.
+            y2 - y1 that reads as a box; `absent_log_odds`: as of the processor.
 
         Raises:
             ValueError: ``num_frames`` below 1, or a tokenizer that joins numbers with their neighbours, writes them
@@ -226,6 +230,7 @@ class ElysiumProcessor(ProcessorMixin):
                 for frame in range(num_frames + 1)
             ],
             "min_extent": 0 if self.box_rounding == "floor" else 1,
+            "absent_log_odds": self.absent_log_odds,
         }
 
     def _canonical_answers(self, num_frames: int) -> Iterator[list[list[int] | None]]:

@@ -55,6 +55,7 @@ def main(
     last: Annotated[int, typer.Option(min=1, help="How many saves.")] = 3,
     until: Annotated[int | None, typer.Option(help="No save of a later step.")] = None,
     halfway: Annotated[Path | None, typer.Option(help="Checkpoint of the same shape to go halfway to.")] = None,
+    absent_log_odds: Annotated[float, typer.Option(help="Of the processor: how readily it says `none`.")] = 0.0,
 ) -> None:
     """Averages saves into a checkpoint."""
     saves = choose_saves(run, last, until)
@@ -63,7 +64,8 @@ def main(
     if halfway is not None:
         weights = {name: (value + weights[name]) / 2 for name, value in model.state_dict().items()}
     model.load_state_dict(weights)
-    save_checkpoint(model, ElysiumProcessor.from_pretrained(start), output, half=True)
+    processor = ElysiumProcessor.from_pretrained(start, absent_log_odds=absent_log_odds)
+    save_checkpoint(model, processor, output, half=True)
     middle = "" if halfway is None else f", halfway to {halfway}"
     print(f"Checkpoint: {output} (mean of {', '.join(save.name for save in saves)}{middle})")
 

@@ -31,7 +31,8 @@ class BoxAnswerGrammar:
     Args:
         template: from `ElysiumProcessor.answer_template`: `numbers` (the tokens of 0, 1, 2, ...), `comma` (the tokens
             between two numbers), `joints` (T + 1 mappings from what a frame holds and what the next one holds to the
-            tokens between them), `min_extent` (least x2 - x1 and y2 - y1).
+            tokens between them), `min_extent` (least x2 - x1 and y2 - y1), `absent_log_odds` (added to the logit of
+            `none`).
         nearby: how far an integer may lie from the one written and count with it in a probability, where integers are
             one token (see `nearby_log_probs`).
 
@@ -46,6 +47,7 @@ class BoxAnswerGrammar:
         self.comma = tuple(template["comma"])
         self.joints = [{kinds: tuple(ids) for kinds, ids in joint.items()} for joint in template["joints"]]
         self.min_extent = int(template["min_extent"])
+        self.absent_log_odds = float(template["absent_log_odds"])
         self.nearby = nearby
         self.num_frames = len(self.joints) - 1
         self.top = len(self.numbers) - 1
@@ -53,7 +55,7 @@ class BoxAnswerGrammar:
         self.token_ids = torch.tensor(sorted(self._decided()))  # (A,)
         self.column = {token: column for column, token in enumerate(self.token_ids.tolist())}
         self.integers = self._integer_columns()
-        self._rows: dict[tuple[int, ...], torch.Tensor] = {}
+        self._rows: dict[tuple[tuple[int, ...], int | None], torch.Tensor] = {}
         self._reach: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
         self._next: dict[tuple[int, int, tuple[int, ...]], tuple[tuple[int, ...], bool]] = {}
 
@@ -65,14 +67,17 @@ class BoxAnswerGrammar:
         """What is added to the logits of `token_ids` before the choice: 0 where allowed, else -inf.
 
         Returns:
-            `(A,)`, float32. A subclass may add a prior of its own; every way to decode asks for it here.
+            `(A,)`, float32; `absent_log_odds` where `none` is one of several. A subclass may add a prior of its own;
+            every way to decode asks for it here.
         """
-        allowed = state.allowed()
-        if allowed not in self._rows:
+        allowed, absent = state.allowed(), state.absent_token()
+        if (allowed, absent) not in self._rows:
             row = torch.full((len(self.column),), -math.inf)
             row[[self.column[token] for token in allowed]] = 0.0
-            self._rows[allowed] = row
-        return self._rows[allowed]
+            if absent is not None:
+                row[self.column[absent]] = self.absent_log_odds
+            self._rows[allowed, absent] = row
+        return self._rows[allowed, absent]
 
     def reach(self, low: int, high: int, written: tuple[int, ...]) -> list[int]:
         """The numbers from low to high whose tokens begin with those that are written, in rising order."""
@@ -239,7 +244,7 @@ class AnswerState:
     def absent_token(self) -> int | None:
         """The token that says `none` here, where that is one of several."""
         kinds = dict(self._options)
-        return kinds[NONE][self._at] if len(kinds) > 1 and NONE in kinds else None
+        return kinds[NONE][self._at] if NONE in kinds and len(self.allowed()) > 1 else None
 
     def _enders(self) -> tuple[int, ...]:
         """The tokens that end a number."""

@@ -19,8 +19,9 @@ from elysium.modeling_elysium.generation_elysium import BoxDecoder, BoxQuestion,
 FIRST = (20, 30, 50, 60)
 
 
-def grammar_of(way, num_frames, *, absent=False):
-    return BoxAnswerGrammar(number_processor(way, "floor", absent).answer_template(num_frames))
+def grammar_of(way, num_frames, *, absent=False, log_odds=0.0):
+    template = number_processor(way, "floor", absent).answer_template(num_frames)
+    return BoxAnswerGrammar(template | {"absent_log_odds": log_odds})
 
 
 def conversation(way, num_frames, seed, text="the car"):
@@ -118,6 +119,17 @@ def test_bad_drafts_change_the_count_of_passes_and_never_a_token(way, drafter, m
     (answer,) = bench.decoder.write(questions)
     assert answer.token_ids == bench.expected(*asked[0])
     assert bench.decoder.counts.check_forwards <= len(answer.token_ids)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_with_log_odds_of_absence_too_the_tokens_are_those_of_the_reference(way):
+    bench, absent = Bench(way, seed=3), []
+    for log_odds in (-20.0, 0.2, 20.0):
+        asked = 8, 5, "the dog", grammar_of(way, 8, absent=True, log_odds=log_odds).start(FIRST)
+        (answer,) = bench.decoder.write([bench.question(*asked)])
+        assert answer.token_ids == bench.expected(*asked)
+        absent.append(answer.boxes.count(None))
+    assert absent[0] == 0 and absent[2] == 7
 
 
 def test_log_probabilities_are_those_of_the_allowed_tokens():

@@ -17,6 +17,7 @@ from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
 from torch import nn
 
 from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training import average_saves, tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
@@ -374,7 +375,8 @@ def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
     saves = average_saves.choose_saves(run, 2)
     assert [save.name for save in saves] == ["checkpoint-3", "checkpoint-4"]
     assert average_saves.choose_saves(run, 1, until=3) == saves[:1]
-    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2)
+    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2, absent_log_odds=1.5)
+    assert ElysiumProcessor.from_pretrained(tmp_path / "mean").absent_log_odds == 1.5
     one, other = (load_file(save / "model.safetensors") for save in saves)
     mean = load_file(tmp_path / "mean" / "model.safetensors")
     assert mean.keys() == load_file(run / "final" / "model.safetensors").keys()
