@@ -32,7 +32,7 @@ class BoxAnswerGrammar:
         template: from `ElysiumProcessor.answer_template`: `numbers` (the tokens of 0, 1, 2, ...), `comma` (the tokens
             between two numbers), `joints` (T + 1 mappings from what a frame holds and what the next one holds to the
             tokens between them), `min_extent` (least x2 - x1 and y2 - y1), `absent_log_odds` (added to the logit of
-            `none`).
+            `none` where frame 1's box is given).
         nearby: how far an integer may lie from the one written and count with it in a probability, where integers are
             one token (see `nearby_log_probs`).
 
@@ -67,10 +67,10 @@ class BoxAnswerGrammar:
         """What is added to the logits of `token_ids` before the choice: 0 where allowed, else -inf.
 
         Returns:
-            `(A,)`, float32; `absent_log_odds` where `none` is one of several. A subclass may add a prior of its own;
-            every way to decode asks for it here.
+            `(A,)`, float32; `absent_log_odds` at `none`, where frame 1's box is given. A subclass may add a prior of
+            its own; every way to decode asks for it here.
         """
-        allowed, absent = state.allowed(), state.absent_token()
+        allowed, absent = state.allowed(), None if state.first_box is None else state.absent_token()
         if (allowed, absent) not in self._rows:
             row = torch.full((len(self.column),), -math.inf)
             row[[self.column[token] for token in allowed]] = 0.0

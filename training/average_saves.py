@@ -1,11 +1,9 @@
 """The mean of a run's last saves, as a checkpoint: late weights wander about a better place than any of them.
 
-    python -m elysium.training.average_saves runs/tiny_words runs/tiny --start runs/tiny_windows/final --last 3
+    python -m elysium.training.average_saves runs/tiny_carried runs/tiny --start runs/tiny_tracks/final --last 5
 
-Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--halfway`` the weights lie in the middle between
-that mean and another checkpoint, such as that of the stage before: what the run taught, and less forgotten (Wortsman
-et al., CVPR 2022, arXiv 2109.01903). With ``--last 1`` it writes one save, such as one from the middle of a run
-(``--until 900``), as a checkpoint.
+Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--last 1`` it writes one save, such as one from
+the middle of a run (``--until 900``), as a checkpoint.
 """
 
 from pathlib import Path
@@ -54,20 +52,16 @@ def main(
     start: Annotated[Path, typer.Option(help="Checkpoint with the run's configuration and processor.")],
     last: Annotated[int, typer.Option(min=1, help="How many saves.")] = 3,
     until: Annotated[int | None, typer.Option(help="No save of a later step.")] = None,
-    halfway: Annotated[Path | None, typer.Option(help="Checkpoint of the same shape to go halfway to.")] = None,
     absent_log_odds: Annotated[float, typer.Option(help="Of the processor: how readily it says `none`.")] = 0.0,
 ) -> None:
     """Averages saves into a checkpoint."""
     saves = choose_saves(run, last, until)
-    model = ElysiumForConditionalGeneration.from_pretrained(halfway or start, dtype=torch.float32)
-    weights = average_weights(saves)
-    if halfway is not None:
-        weights = {name: (value + weights[name]) / 2 for name, value in model.state_dict().items()}
-    model.load_state_dict(weights)
-    processor = ElysiumProcessor.from_pretrained(start, absent_log_odds=absent_log_odds)
+    model = ElysiumForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    model.load_state_dict(average_weights(saves))
+    processor = ElysiumProcessor.from_pretrained(start)
+    processor.absent_log_odds = absent_log_odds
     save_checkpoint(model, processor, output, half=True)
-    middle = "" if halfway is None else f", halfway to {halfway}"
-    print(f"Checkpoint: {output} (mean of {', '.join(save.name for save in saves)}{middle})")
+    print(f"Checkpoint: {output} (mean of {', '.join(save.name for save in saves)})")
 
 
 if __name__ == "__main__":

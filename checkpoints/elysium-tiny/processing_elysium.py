@@ -38,8 +38,8 @@ class ElysiumProcessor(ProcessorMixin):
         num_kept_tokens (`int`): K, placeholders per frame; the model's config has the same field and leads.
         box_rounding (`str`): `floor` or `round`, how boxes are written as integers (see `boxes_elysium`).
         allow_absent (`bool`): whether the model was taught the answer `none`.
-        absent_log_odds (`float`): added to the logit of `none` in answers under the grammar, so that an object out of
-            sight is said to be; above 0 more often. To be found on clips that are held out.
+        absent_log_odds (`float`): added to the logit of `none` when an object is followed from its box, under the
+            grammar: above 0 it is said to be out of sight more readily. To be found on clips that are held out.
         frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
             the video's metadata).
         task_prompts (`dict[str, str]`): the phrasing of each task's question at inference.

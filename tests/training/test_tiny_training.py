@@ -384,10 +384,6 @@ def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
         expected = (one[f"model.{name}"] + other[f"model.{name}"]) / 2
         assert value.dtype == torch.float16
         torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
-    average_saves.main(run, tmp_path / "middle", start=run / "final", last=1, halfway=tmp_path / "mean")
-    for name, value in load_file(tmp_path / "middle" / "model.safetensors").items():
-        expected = (other[f"model.{name}"] + mean[name].float()) / 2
-        torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="must hold 5 saves named checkpoint-N, got 2"):
         average_saves.choose_saves(run, 5)
 
