@@ -117,6 +117,7 @@ def take_steps(report: Path) -> None:
         parameters = sum(weight.numel() for weight in whole.parameters())
         found = {"losses": losses, "whole_model_loss": whole_model_loss, "bytes": kept, "parameters": parameters}
         report.write_text(json.dumps(found), "utf-8")
+    torch.distributed.barrier()  # one that leaves early takes the threads of the other down
     torch.distributed.destroy_process_group()
 
 

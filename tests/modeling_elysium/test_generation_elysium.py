@@ -132,6 +132,7 @@ def test_with_log_odds_of_absence_too_the_tokens_are_those_of_the_reference(way)
     assert absent[0] == 0 and absent[2] == 7
     # By words nothing is added.
     plain, added = (grammar_of(way, 8, absent=True, log_odds=log_odds).start() for log_odds in (0.0, 20.0))
+    assert plain.forced() == added.forced()
     assert torch.equal(plain.grammar.row(plain), added.grammar.row(added))
 
 

@@ -1,6 +1,7 @@
 """The page in a real browser: a mouse, a finger, a phone's width, light and dark."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,7 @@ def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> Non
 def drawn(page: Any) -> list[list[int]]:
     """The boxes as the page lists them."""
     lines = page.locator("#boxes .boxes li").all_inner_texts()
-    return [[int(number) for number in line.split(":")[1].split("\n")[0].split(",")] for line in lines]
+    return [[int(number) for number in re.findall(r"\d+", line.split(":")[1])] for line in lines]
 
 
 def download(page: Any, suffix: str) -> bytes:
