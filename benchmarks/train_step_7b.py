@@ -1,6 +1,6 @@
 """One training step of stage 2a, measured: tokens/s, share of the peak (MFU) and peak memory, in full and with LoRA.
 
-    python benchmarks/train_step_7b.py                              # elysium-tiny on this machine's CPU
+    python benchmarks/train_step_7b.py                              # elysium-tiny-shapes on this machine's CPU
     python benchmarks/train_step_7b.py --shape 7b --dtype bfloat16  # the 7B model, random weights, on a GPU of 80 GB
 
 A batch is made of synthetic clips: 8 frames a sample, through the processor, labels on the answers. A step is forward,
@@ -10,7 +10,7 @@ others; its first steps are left out, and the fastest of the rest counts, since 
 
 Weights, gradients and Adam states have the type of `--dtype`, so that all 7B fit one card (8 bytes a parameter in
 bfloat16; a real run keeps 16, shared out over GPUs); an adapter is fp32. The words of the 7B model are those of
-elysium-tiny's tokenizer, a part of its vocabulary. A case that the device has no memory for says so.
+elysium-tiny-shapes' tokenizer, a part of its vocabulary. A case that the device has no memory for says so.
 
 MFU counts the FLOPs of training_flops.py against the card's data sheet, or, where none is known, against a product of
 two large matrices measured beside it. The last line is JSON.
@@ -45,8 +45,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build(shape: str, device: str, dtype: torch.dtype) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """elysium-tiny, or the 7B model with random weights and elysium-tiny's tokenizer."""
-    model, processor = load_checkpoint("elysium-tiny", device=device, dtype=dtype)
+    """elysium-tiny-shapes, whose parts are the 7B model's, or that with random weights and the former's tokenizer."""
+    model, processor = load_checkpoint("elysium-tiny-shapes", device=device, dtype=dtype)
     if shape == "tiny":
         return model, processor
     config = ElysiumConfig(image_token_id=processor.image_token_id, video_token_id=processor.video_token_id)
