@@ -244,7 +244,7 @@ class AnswerState:
     def absent_token(self) -> int | None:
         """The token that says `none` here, where that is one of several."""
         kinds = dict(self._options)
-        return kinds[NONE][self._at] if NONE in kinds and len(self.allowed()) > 1 else None
+        return kinds[NONE][self._at] if len(kinds) > 1 and NONE in kinds else None
 
     def _enders(self) -> tuple[int, ...]:
         """The tokens that end a number."""
