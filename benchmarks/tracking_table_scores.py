@@ -158,7 +158,7 @@ def follow_ours(
         window_frames: that the model sees at once.
         reground: by words, ask by them in every window.
     """
-    by_words, zoom = way in BY_WORDS, ZOOM if way in (SOT_ZOOM, RSOT_ZOOM) else None
+    by_words, zoom = way in BY_WORDS, ZOOM if way in (SOT_ZOOM, RSOT_ZOOM) else 0
     prompts: list[PromptLike] = [str(clip.words) if by_words else clip.first_box_xyxy_px for clip in clips]
     pairs = zip((clip.video for clip in clips), prompts, strict=True)
     results = tracker.track_many(pairs, window_frames=window_frames, reground=reground and by_words, zoom=zoom)

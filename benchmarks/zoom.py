@@ -73,11 +73,11 @@ class SizedClip:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to track: a model, and the factor of its squares or None."""
+    """One way to track: a model, and the factor of its squares, or 0 for one look."""
 
     name: str
     tracker: Tracker
-    zoom: float | None = None
+    zoom: float = 0
 
 
 @dataclass

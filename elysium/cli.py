@@ -68,17 +68,18 @@ ZOOM = "2"
 
 
 def check_zoom(zoom: float | None) -> float | None:
-    """The factor, before anything is opened or loaded.
+    """The factor as typed, once it can be used: before anything is opened or loaded.
 
     Raises:
-        typer.BadParameter: below 1, or not finite.
+        typer.BadParameter: below 1 and not 0, or not finite.
     """
     from elysium.tracking.windows import WindowRule
 
     try:
-        return WindowRule(zoom=zoom).zoom
+        WindowRule(zoom=zoom or 0)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    return zoom
 
 
 ZoomOption = Annotated[
@@ -86,7 +87,8 @@ ZoomOption = Annotated[
     typer.Option(
         metavar="[FACTOR]",
         callback=check_zoom,
-        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side: finer, slower.",
+        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side: finer, slower; "
+        "0 looks once. By default what the checkpoint asks for.",
     ),
 ]
 DecodingOption = Annotated[

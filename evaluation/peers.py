@@ -92,7 +92,8 @@ class ElysiumPeer(Peer):
         load: loads it, when the first sequence is asked for.
         window_frames: frames that the model sees at once.
         reground: ask by words in every window.
-        zoom: look twice, then in squares around the boxes, this many times the object's side; None looks once.
+        zoom: look twice, then in squares around the boxes, this many times the object's side; 0 looks once,
+            None is what the checkpoint asks for.
 
     Raises:
         ValueError: settings that `WindowRule` refuses.
@@ -106,7 +107,7 @@ class ElysiumPeer(Peer):
     kind = "elysium"
 
     def __post_init__(self) -> None:
-        WindowRule(self.window_frames, reground=self.reground, zoom=self.zoom)  # before data and model are opened
+        WindowRule(self.window_frames, reground=self.reground, zoom=self.zoom or 0)  # before data and model are opened
 
     @property
     def origin(self) -> str:
@@ -144,14 +145,16 @@ class ElysiumPeer(Peer):
 
 
 def weights_fingerprint(model: str) -> str | None:
-    """A digest of a local checkpoint's configuration, and of the size, first and last MiB of its weights; None for a
+    """A digest of a local checkpoint's configurations, and of the size, first and last MiB of its weights; None for a
     Hub id. It tells a checkpoint that was trained on from the one before, without reading 14 GB."""
     from elysium.tracking.loading import resolve_checkpoint
 
     folder = Path(resolve_checkpoint(model))
     if not folder.is_dir():
         return None
-    digest = hashlib.sha256((folder / "config.json").read_bytes() if (folder / "config.json").is_file() else b"")
+    digest = hashlib.sha256()
+    for path in (folder / "config.json", folder / "processor_config.json"):
+        digest.update(path.read_bytes() if path.is_file() else b"")
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -40,6 +40,7 @@ class ElysiumProcessor(ProcessorMixin):
         allow_absent (`bool`): whether the model was taught the answer `none`.
         absent_log_odds (`float`): added to the logit of `none` when an object is followed from its box, under the
             grammar: above 0 it is said to be out of sight more readily. To be found on clips that are held out.
+        tracking_zoom (`float`): the `zoom` of `Tracker.track` where it is not given; 0 looks at every window once.
         frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
             the video's metadata).
         task_prompts (`dict[str, str]`): the phrasing of each task's question at inference.
@@ -58,6 +59,7 @@ class ElysiumProcessor(ProcessorMixin):
         box_rounding: str = "floor",
         allow_absent: bool = True,
         absent_log_odds: float = 0.0,
+        tracking_zoom: float = 0.0,
         frame_label: str = "index",
         task_prompts: dict[str, str] | None = None,
         **kwargs: Any,
@@ -68,6 +70,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.box_rounding = box_rounding
         self.allow_absent = allow_absent
         self.absent_log_odds = absent_log_odds
+        self.tracking_zoom = tracking_zoom
         self.frame_label = frame_label
         self.task_prompts = dict(DEFAULT_TASK_PROMPTS) | dict(task_prompts or {})
         self.image_token, self.video_token = "<image>", "<video>"

@@ -171,7 +171,8 @@ def test_reground_goes_to_the_tracker(workplace, used):
 
 
 @pytest.mark.parametrize(
-    ("typed", "zoom"), [([], None), (["--zoom"], 2.0), (["--zoom", "3.5"], 3.5), (["--zoom=3"], 3.0)]
+    ("typed", "zoom"),
+    [([], None), (["--zoom", "0"], 0.0), (["--zoom"], 2.0), (["--zoom", "3.5"], 3.5), (["--zoom=3"], 3.0)],
 )
 def test_zoom_goes_to_the_tracker_and_is_two_without_a_factor(workplace, used, typed, zoom):
     assert cli.run(["track", "../clip.mp4", "--box", BOX, *typed, "--boxes", "a.json"]) == 0
@@ -390,12 +391,15 @@ def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model,
         (["track", "../clip.mp4", "--text", "a", "--sheet", "a.jpg"], ".png"),
         (
             ["track", "../clip.mp4", "--text", "a", "--zoom", "0.5"],
-            "zoom must be a finite number of 1 or more, got 0.5",
+            "zoom must be 0 or a finite number of 1 or more, got 0.5",
         ),
-        (["track", "../clip.mp4", "--text", "a", "--zoom", "-1"], "zoom must be a finite number of 1 or more, got -1"),
+        (
+            ["track", "../clip.mp4", "--text", "a", "--zoom", "-1"],
+            "zoom must be 0 or a finite number of 1 or more, got -1",
+        ),
         (
             ["track", "../clip.mp4", "--text", "a", "--zoom", "nan"],
-            "zoom must be a finite number of 1 or more, got nan",
+            "zoom must be 0 or a finite number of 1 or more, got nan",
         ),
         (["track", "../clip.mp4", "--text", "a", "--zoom", "much"], "--zoom"),
         (["track", "../clip.mp4", "--box", BOX, "--reground"], "--reground asks by words, got a box alone"),

@@ -242,7 +242,7 @@ class TrackingSession:
             Full windows only; none before there is a question, or where each window is looked at twice.
         """
         request = self._request
-        if request is None or self.rule.zoom is not None:
+        if request is None or self.rule.zoom:
             return []
         waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
         pictures = [request.frames[-1], *waiting, *following]
@@ -316,7 +316,7 @@ class TrackingSession:
         by_box = plan.ask == "box"
         box = self._known_box() if by_box else None
         crop = None
-        if self.rule.zoom is not None and box is not None and plan.box_is_new:
+        if self.rule.zoom and box is not None and plan.box_is_new:
             crop = Crop.around(box, _WIDER * self.rule.zoom, self.width, self.height)
         return self._request_of(held, [crop] * len(held), plan, box)
 
@@ -329,7 +329,7 @@ class TrackingSession:
         if request.task == "sot":
             boxes[0] = self._known_box()
         start = next((place for place, box in enumerate(boxes) if box is not None), None)
-        if self.rule.zoom is None or start is None or start == len(boxes) - 1:
+        if not self.rule.zoom or start is None or start == len(boxes) - 1:
             return None
         followed: list[Box] = []
         for box in boxes[start:]:

@@ -182,7 +182,8 @@ class Tracker:
             reground: ask by words in every window instead of handing on the last box (the public code's way).
             zoom: look twice at every window, which takes about twice the time: first as without, or for a small
                 object in a square three times as wide, then in a square around each box of the first answer, this many
-                times the object's side, such as 2. An object that fills the picture is looked at once.
+                times the object's side, such as 2. An object that fills the picture is looked at once. 0 looks once
+                at every window; None is what the checkpoint asks for (`tracking_zoom` of its processor).
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 
@@ -224,7 +225,7 @@ class Tracker:
         The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, so
         that whoever catches Ctrl-C keeps the finished windows.
         """
-        rule = WindowRule(window_frames, reask_after, reground, zoom)
+        rule = self._rule(window_frames, reask_after, reground, zoom)
         return self._open_run(video, object_prompts(text, box_xyxy_px), rule, fps)
 
     def track_many(
@@ -247,7 +248,7 @@ class Tracker:
         Returns:
             One result for each pair, in their order.
         """
-        rule = WindowRule(window_frames, reask_after, reground, zoom)
+        rule = self._rule(window_frames, reask_after, reground, zoom)
         runs = (self._open_run(video, [_as_prompt(prompt)], rule, fps) for video, prompt in items)
         return finish_together(self._answerer, runs, at_once=self._answerer.batch_size)
 
@@ -336,6 +337,10 @@ class Tracker:
             box_xyxy_norm = px_to_norm(check_box_xyxy_px(box_xyxy_px, width, height), width, height)
             task = "reg" if len(frames) == 1 else "video_reg"
             yield self.processor.build_messages(task, **_visual(frames), box_xyxy_norm=box_xyxy_norm)
+
+    def _rule(self, window_frames: int, reask_after: int, reground: bool, zoom: float | None) -> WindowRule:
+        """The settings, with the checkpoint's own zoom where none is given."""
+        return WindowRule(window_frames, reask_after, reground, self.processor.tracking_zoom if zoom is None else zoom)
 
     def _open_run(
         self, video: VideoLike, prompts: list[ObjectPrompt], rule: WindowRule, fps: float | None

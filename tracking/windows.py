@@ -22,16 +22,17 @@ class WindowRule:
             where there are words.
         reground: ask by words in every window instead of handing on a box (the public code's way).
         zoom: look twice at a window: then in squares around the boxes of the first answer, this many times the side
-            of a square of their area. None looks once.
+            of a square of their area. 0 looks once.
 
     Raises:
-        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` below 1 or not finite.
+        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` not finite,
+            or below 1 and not 0.
     """
 
     window_frames: int = 8
     reask_after: int = 8
     reground: bool = False
-    zoom: float | None = None
+    zoom: float = 0
 
     def __post_init__(self) -> None:
         if self.window_frames < 2:
@@ -44,10 +45,10 @@ class WindowRule:
                 f"reask_after must be 1 or more, got {self.reask_after}; "
                 "at 1 the object is asked for by words as soon as the last frame of a window has no box"
             )
-        if self.zoom is not None and not 1 <= self.zoom < math.inf:
+        if self.zoom != 0 and not 1 <= self.zoom < math.inf:
             raise ValueError(
-                f"zoom must be a finite number of 1 or more, got {self.zoom}; 2 shows a square of twice the object's "
-                "side, and without zoom there is no second look"
+                f"zoom must be 0 or a finite number of 1 or more, got {self.zoom}; 2 shows a square of twice the "
+                "object's side, and with 0 there is no second look"
             )
 
 

@@ -53,13 +53,16 @@ def main(
     last: Annotated[int, typer.Option(min=1, help="How many saves.")] = 3,
     until: Annotated[int | None, typer.Option(help="No save of a later step.")] = None,
     absent_log_odds: Annotated[float, typer.Option(help="Of the processor: how readily it says `none`.")] = 0.0,
+    tracking_zoom: Annotated[
+        float, typer.Option(help="Of the processor: the zoom to track with; 0 looks once.")
+    ] = 0.0,
 ) -> None:
     """Averages saves into a checkpoint."""
     saves = choose_saves(run, last, until)
     model = ElysiumForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     model.load_state_dict(average_weights(saves))
     processor = ElysiumProcessor.from_pretrained(start)
-    processor.absent_log_odds = absent_log_odds
+    processor.absent_log_odds, processor.tracking_zoom = absent_log_odds, tracking_zoom
     save_checkpoint(model, processor, output, half=True)
     print(f"Checkpoint: {output} (mean of {', '.join(save.name for save in saves)})")
 

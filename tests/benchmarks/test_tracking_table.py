@@ -178,8 +178,8 @@ def test_words_alone_are_asked_for_in_every_window_where_that_is_wanted():
     for reground in (False, True):
         for way in (SOT, SOT_ZOOM, RSOT, RSOT_ZOOM):
             follow_ours(Listening(), [], way, reground=reground)
-    by_box = [(False, None), (False, 2.0)]
-    assert asked == [*by_box, (False, None), (False, 2.0), *by_box, (True, None), (True, 2.0)]
+    by_box = [(False, 0), (False, 2.0)]
+    assert asked == [*by_box, (False, 0), (False, 2.0), *by_box, (True, 0), (True, 2.0)]
 
 
 def test_the_real_clips_have_a_box_or_null_for_each_frame_and_a_split():

@@ -193,7 +193,7 @@ def test_zoom_goes_to_the_tracker_and_is_one_of_the_settings(seeing, tmp_path, m
 @pytest.mark.parametrize(
     ("typed", "code", "message"),
     [
-        (["--zoom", "0.5"], 2, "zoom must be a finite number of 1 or more, got 0.5"),
+        (["--zoom", "0.5"], 2, "zoom must be 0 or a finite number of 1 or more, got 0.5"),
     ],
 )
 def test_a_wrong_zoom_is_refused_before_anything_is_opened(tmp_path, capsys, typed, code, message):

@@ -203,7 +203,7 @@ def test_a_batch_of_single_boxes_is_read_with_the_processors_rounding() -> None:
 def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
     processor = tiny_processor(box_rounding="round", allow_absent=False, num_kept_tokens=7)
     processor.frame_label = "seconds"
-    processor.absent_log_odds = 1.5
+    processor.absent_log_odds, processor.tracking_zoom = 1.5, 2.0
     processor.task_prompts["rec"] = "Find {text}."
     processor.save_pretrained(tmp_path)
     for loaded in (ElysiumProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
@@ -213,6 +213,7 @@ def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
             "box_rounding",
             "allow_absent",
             "absent_log_odds",
+            "tracking_zoom",
             "frame_label",
             "task_prompts",
             "chat_template",

@@ -71,9 +71,11 @@ def test_tracking_ends_with_a_complete_result(shelf, clip):
     results = list(Tasks(shelf, Limits()).follow(clip, None, [], [BOX]))
     assert [len(result.tracks[0]) for result in results] == [8, 15, 20, 20]
     assert results[-1].complete and results[-1].video == clip.name
-    assert results[-1].to_dict() == Tracker.track(shelf.tracker(), clip, box_xyxy_px=BOX).to_dict() | {
-        "video": clip.name
-    }
+    at_once = Tracker.track(shelf.tracker(), clip, box_xyxy_px=BOX)
+    (track,), (expected,) = results[-1].tracks, at_once.tracks
+    assert track.boxes_xyxy_px == pytest.approx(expected.boxes_xyxy_px, nan_ok=True)
+    assert track.scores == pytest.approx(expected.scores, abs=1e-4, nan_ok=True)  # frames may be read in other batches
+    assert results[-1].to_dict() | {"tracks": []} == at_once.to_dict() | {"video": clip.name, "tracks": []}
 
 
 @pytest.mark.parametrize("limits", [Limits(compute_s=0), Limits(video_frames=8)], ids=["time", "frames"])
@@ -85,6 +87,7 @@ def test_tracking_keeps_what_is_finished_where_time_or_frames_run_out(shelf, cli
 
 def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
     tracker = shelf.tracker()
+    monkeypatch.setattr(tracker.processor, "tracking_zoom", 0)  # nothing is read ahead for second looks
     ahead = []
     answer = tracker._answerer.answer_windows
 

@@ -1,5 +1,6 @@
 """The closer look: squares around boxes, the way of boxes into them and back, and tracking with them."""
 
+import copy
 import math
 import weakref
 from functools import cache
@@ -169,16 +170,16 @@ def moving(num_frames):
 def test_a_tiny_object_is_followed_far_finer_than_in_whole_frames():
     pictures, boxes = moving(40)
     errors, overlaps = {}, {}
-    for zoom in (None, 4.0):
+    for zoom in (0, 4.0):
         tracked = session(zoom=zoom)
         follow(tracked, pictures)
         found = tracked.track().boxes_xyxy_px
         errors[zoom] = np.abs(found - boxes)[1:].max()
         overlaps[zoom] = paired_iou(found, boxes)[1:].mean()
     # Half a percent of 640 pixels, and of a square of 28 pixels.
-    assert 2 < errors[None] < 3.3
+    assert 2 < errors[0] < 3.3
     assert errors[4.0] < 0.2
-    assert overlaps[None] < 0.6
+    assert overlaps[0] < 0.6
     assert overlaps[4.0] > 0.94
 
 
@@ -228,7 +229,7 @@ def test_a_frame_without_a_box_is_looked_at_where_the_object_was_and_keeps_the_s
 
 def test_without_zoom_the_frames_are_shown_as_they_are():
     pictures, _ = moving(15)
-    requests = follow(session(zoom=None), pictures)
+    requests = follow(session(zoom=0), pictures)
     for request in requests:
         assert not any(request.crops)
         assert all(
@@ -326,10 +327,10 @@ def test_pictures_are_dropped_after_their_window():
         assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
 
 
-@pytest.mark.parametrize("zoom", [0.5, 0, -2, math.nan, math.inf])
+@pytest.mark.parametrize("zoom", [0.5, -2, math.nan, math.inf])
 def test_a_factor_below_one_is_refused(zoom):
     with pytest.raises(
-        ValueError, match="zoom must be a finite number of 1 or more, got .*; 2 shows a square of twice"
+        ValueError, match="zoom must be 0 or a finite number of 1 or more, got .*; 2 shows a square of twice"
     ):
         WindowRule(zoom=zoom)
 
@@ -362,6 +363,20 @@ def test_several_objects_are_zoomed_each_on_its_own_and_answered_together(prompt
     assert windows[2].crops != windows[3].crops
     for track, colour in zip(run.result().tracks, ("red", "green"), strict=True):
         assert paired_iou(track.boxes_xyxy_px, boxes[colour]).min() > 0.8
+
+
+def test_without_a_factor_it_is_the_checkpoints_and_nought_looks_once():
+    frames, box = slow_squares(22)[0], (2, 4, 18, 20)
+    asking = copy.copy(tiny_processor())
+    asking.tracking_zoom = 2
+    asked = Tracker(SeeingModel(tiny_model(), asking), asking)
+    once, twice = (seeing_tracker().track(frames, box_xyxy_px=box, fps=10, zoom=zoom).tracks[0] for zoom in (0, 2))
+    assert not np.array_equal(once.boxes_xyxy_px, twice.boxes_xyxy_px)
+    same(asked.track(frames, box_xyxy_px=box, fps=10).tracks[0], twice)
+    same(asked.track_many([(frames, box)], fps=10)[0].tracks[0], twice)
+    same(asked.track(frames, box_xyxy_px=box, fps=10, zoom=0).tracks[0], once)
+    same(asked.track_many([(frames, box)], fps=10, zoom=0)[0].tracks[0], once)
+    same(seeing_tracker().track(frames, box_xyxy_px=box, fps=10).tracks[0], once)
 
 
 def test_the_score_stays_the_probability_of_the_coordinate_tokens():

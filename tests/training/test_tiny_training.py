@@ -375,8 +375,9 @@ def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
     saves = average_saves.choose_saves(run, 2)
     assert [save.name for save in saves] == ["checkpoint-3", "checkpoint-4"]
     assert average_saves.choose_saves(run, 1, until=3) == saves[:1]
-    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2, absent_log_odds=1.5)
-    assert ElysiumProcessor.from_pretrained(tmp_path / "mean").absent_log_odds == 1.5
+    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2, absent_log_odds=1.5, tracking_zoom=2)
+    written = ElysiumProcessor.from_pretrained(tmp_path / "mean")
+    assert (written.absent_log_odds, written.tracking_zoom) == (1.5, 2)
     one, other = (load_file(save / "model.safetensors") for save in saves)
     mean = load_file(tmp_path / "mean" / "model.safetensors")
     assert mean.keys() == load_file(run / "final" / "model.safetensors").keys()
