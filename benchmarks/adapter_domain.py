@@ -3,7 +3,7 @@
     python benchmarks/adapter_domain.py --output benchmarks/results/adapter_domain.json
 
 Writes conversations about thermal clips (training/synthetic/thermal.py), trains a LoRA adapter of
-`elysium-tiny-shapes` with `trl sft`, then tracks held-out clips of 8 frames with the base and with the adapter merged
+`elysium-tiny` with `trl sft`, then tracks held-out clips of 8 frames with the base and with the adapter merged
 into it, from a box and by words. A clip counts by its mean IoU over the frames in which the target can be seen, from
 a box without frame 1; a frame without a box counts 0. The interval is the bootstrap's over clips, of the paired
 difference.
@@ -40,7 +40,7 @@ from elysium.training.synthetic.dataset import ClipShape, LabelledClip
 from elysium.training.synthetic.thermal import thermal_clip
 from elysium.training.synthetic.trl_dataset import TrlWriter
 
-BASE = "elysium-tiny-shapes"
+BASE = "elysium-tiny"
 WIDTH, HEIGHT, FPS, NUM_FRAMES = 160, 120, 10.0, 8
 # Seed of the banks and of the first scene.
 TRAINING_SEEDS = (4_321, 0)

@@ -1,6 +1,6 @@
 """One training step of stage 2a, measured: tokens/s, share of the peak (MFU) and peak memory, in full and with LoRA.
 
-    python benchmarks/train_step_7b.py                              # elysium-tiny-shapes on this machine's CPU
+    python benchmarks/train_step_7b.py                              # the same parts, small, on this machine's CPU
     python benchmarks/train_step_7b.py --shape 7b --dtype bfloat16  # the 7B model, random weights, on a GPU of 80 GB
 
 A batch is made of synthetic clips: 8 frames a sample, through the processor, labels on the answers. A step is forward,
@@ -9,8 +9,8 @@ backward and AdamW. The baseline learns in full without gradient checkpointing; 
 others; its first steps are left out, and the fastest of the rest counts, since other work on a machine only slows it.
 
 Weights, gradients and Adam states have the type of `--dtype`, so that all 7B fit one card (8 bytes a parameter in
-bfloat16; a real run keeps 16, shared out over GPUs); an adapter is fp32. The words of the 7B model are those of
-elysium-tiny-shapes' tokenizer, a part of its vocabulary. A case that the device has no memory for says so.
+bfloat16; a real run keeps 16, shared out over GPUs); an adapter is fp32. The words are those of elysium-tiny's
+tokenizer, of the 7B model a part of its vocabulary. A case that the device has no memory for says so.
 
 MFU counts the FLOPs of training_flops.py against the card's data sheet, or, where none is known, against a product of
 two large matrices measured beside it. The last line is JSON.
@@ -34,25 +34,48 @@ from elysium.benchmarks.video_memory import hardware_name, peak_mb
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.tracking.loading import load_checkpoint
+from elysium.tracking.loading import resolve_checkpoint
 from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.synthetic.dataset import clip_rows, task_examples
 
 CASES = ("full", "full-checkpointing", "lora-checkpointing")
 LORA_RANK = 16
 WARM_STEPS = 2
+# A CLIP tower and a Llama, as the 7B model's, of 4.4M parameters in all.
+SMALL: dict[str, Any] = {
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 160,
+        "intermediate_size": 640,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 5,
+        "image_size": 96,
+        "patch_size": 8,
+    },
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 6,
+        "vocab_size": 4096,
+    },
+    "num_kept_tokens": 36,
+    "selector_hidden_size": 64,
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build(shape: str, device: str, dtype: torch.dtype) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """elysium-tiny-shapes, whose parts are the 7B model's, or that with random weights and the former's tokenizer."""
-    model, processor = load_checkpoint("elysium-tiny-shapes", device=device, dtype=dtype)
-    if shape == "tiny":
-        return model, processor
-    config = ElysiumConfig(image_token_id=processor.image_token_id, video_token_id=processor.video_token_id)
+    """A model of random weights, the 7B one or a small one of its parts, with elysium-tiny's tokenizer."""
+    tokenizer = ElysiumProcessor.from_pretrained(resolve_checkpoint("elysium-tiny")).tokenizer
+    image_token, video_token = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
+    parts = SMALL if shape == "small" else {}
+    config = ElysiumConfig(image_token_id=image_token, video_token_id=video_token, **parts)
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-    return model, build_processor(config, processor.tokenizer)
+    return model, build_processor(config, tokenizer)
 
 
 def build_batch(processor: ElysiumProcessor, *, samples: int, frames: int) -> BatchFeature:
@@ -216,7 +239,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=("tiny", "7b"), default="tiny")
+    parser.add_argument("--shape", choices=("small", "7b"), default="small")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="of weights and computing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--samples", type=int, default=2, help="samples of a batch")

@@ -82,11 +82,9 @@ def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
     assert f"- {numbers:,} parameters, {size / 1e6:.1f} MB." in card.text and 1e6 < numbers < size
 
 
-@pytest.mark.parametrize("name", ["elysium-tiny", "elysium-tiny-shapes"])
-def test_the_cards_of_shipped_checkpoints_are_those_of_their_recipes(name) -> None:
-    recipe = ROOT / "cards" / f"{name.replace('-', '_')}.yaml"
-    card = render_model_card.render_model_card(SHIPPED / name, recipe=recipe)
-    assert str(card).strip() == (SHIPPED / name / "README.md").read_text("utf-8").strip()
+def test_the_card_of_the_shipped_checkpoint_is_that_of_its_recipe() -> None:
+    card = render_model_card.render_model_card(TINY, recipe=RECIPE)
+    assert str(card).strip() == (TINY / "README.md").read_text("utf-8").strip()
 
 
 def test_the_recipe_of_elysium_tiny_holds_no_figure_itself() -> None:
@@ -241,10 +239,7 @@ def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> Non
     assert (again.data.title, again.data.models) == ("Mine", ["owner/mine"]) and "[owner/mine](" in again.text
 
 
-SHIPPED_CARDS = [f"checkpoints/{name}/README.md" for name in ("elysium-tiny", "elysium-tiny-shapes")]
-
-
-@pytest.mark.parametrize("readme", [*SHIPPED_CARDS, "spaces_demo/README.md"])
+@pytest.mark.parametrize("readme", ["checkpoints/elysium-tiny/README.md", "spaces_demo/README.md"])
 def test_the_cards_that_ship_are_taken_by_the_hub(readme) -> None:
     kind = "space" if readme.startswith("spaces") else "model"
     assert card_errors((ROOT / readme).read_text("utf-8"), kind) == []
