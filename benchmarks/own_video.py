@@ -2,10 +2,10 @@
 
     python benchmarks/own_video.py --output benchmarks/results/own_video.json
 
-What a user would do with `cup.mp4`, which the shipped checkpoint often loses: a folder with the video and a CSV of boxes
-for its first 120 frames, `elysium data check`, `python -m elysium.training.sft --config training/recipes/lora.yaml`.
-Then frames 120 to 216, which were held out, are tracked from their first true box, by the checkpoint before and after,
-beside the first box repeated and CSRT. The commands run as typed; the last line is JSON.
+What a user would do with `cup.mp4`, which the shipped checkpoint often loses: a folder with the video and a CSV of
+boxes for its first 120 frames, `elysium data check`, `python -m elysium.training.sft --config
+training/recipes/lora.yaml`. Then frames 120 to 216, which were held out, are tracked from their first true box, by the
+checkpoint before and after, beside the first box repeated and CSRT. The commands run as typed; the last line is JSON.
 """
 
 import argparse
