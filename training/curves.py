@@ -1,11 +1,14 @@
-"""Draws what the stages of a training run logged, one after another.
+"""Draws what the stages of a training run logged, one after another, and compares a run with one that was kept.
 
     python -m elysium.training.curves RUN [RUN ...] --output docs/images/training.png
+    python -m elysium.training.curves RUN [RUN ...] --against docs/images/training.json
 
-Beside the picture goes a JSON of the same numbers.
+Beside the picture goes a JSON of the same numbers: what a later run of the same recipe is compared with, as far as
+both have come.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,12 +42,27 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return [entry for entry in state["log_history"] if "loss" in entry]
 
 
-def main(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders in the order of the stages.")],
-    output: Annotated[Path, typer.Option(help="PNG to write.")],
-) -> None:
-    """Draws the curves of the stages."""
-    logs = {run.name.removeprefix("tiny_"): read_log(run) for run in runs}
+def compare(entries: list[dict[str, Any]], kept: list[dict[str, Any]]) -> str:
+    """How far two logs of a stage are equal, number by number.
+
+    >>> before = [{"step": 25, "loss": 2.0}, {"step": 50, "loss": 1.5}]
+    >>> compare(before[:1], before)
+    'equal to step 25'
+    >>> compare([before[0], {"step": 50, "loss": 1.6}], before)
+    'not equal at step 50: loss 1.6, kept 1.5'
+    """
+    equal = 0
+    for ours, theirs in zip(entries, kept, strict=False):
+        for name, value in theirs.items():
+            found = ours.get(name, math.nan)
+            if found != value and not (math.isnan(found) and math.isnan(value)):
+                return f"not equal at step {theirs['step']}: {name} {found}, kept {value}"
+        equal = theirs["step"]
+    return f"equal to step {equal}"
+
+
+def draw(logs: dict[str, list[dict[str, Any]]], output: Path) -> None:
+    """A panel for each of `PANELS`, and the JSON beside the picture."""
     figure, axes = plt.subplots(1, len(PANELS), sharex=True, figsize=(4 * len(PANELS), 3.2), layout="constrained")
     for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
         start = 0
@@ -62,6 +80,23 @@ def main(
         figure.savefig(temporary, dpi=110)
     with atomic_path(output.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(logs, indent=0), encoding="utf-8")
+
+
+def main(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders in the order of the stages.")],
+    output: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    against: Annotated[Path | None, typer.Option(help="JSON of another run's curves, to compare with.")] = None,
+) -> None:
+    """Draws the curves of the stages, or says how far they are those of another run."""
+    if output is None and against is None:
+        raise typer.BadParameter("there must be something to do, got no option; give --output PNG or --against JSON")
+    logs = {run.name.removeprefix("tiny_"): read_log(run) for run in runs}
+    if against is not None:
+        kept = json.loads(against.read_text("utf-8"))
+        for stage, entries in logs.items():
+            print(f"{stage}: {compare(entries, kept[stage]) if stage in kept else f'no such stage in {against}'}")
+    if output is not None:
+        draw(logs, output)
 
 
 if __name__ == "__main__":

@@ -96,12 +96,19 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A scene, its clip, a name that fits nothing in it, and the tracked object that the view follows, if any."""
+    """A scene, its clip, a name that fits nothing in it, the tracked object that the view follows, if any, and the
+    deviation of boxes in questions about it, in box sizes."""
 
     scene: Scene
     clip: RenderedClip
     absent_name: str | None
     followed: int | None = None
+    box_jitter: float = 0.0
+
+
+def _shifted(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Half of the boxes in questions are a little off, so that the model looks instead of copying."""
+    return box if rng.random() < 0.5 else _moved(box, deviation, rng)
 
 
 def _moved(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -141,18 +148,18 @@ class BatchPlan:
     """Which clips a stage trains on.
 
     frames: choices of T with weights; clips_per_batch: B for each T. box_jitter: deviation of boxes in questions, in
-    box sizes. wrong_histories: share of the answers of tracking whose earlier boxes are read wrong while the labels
-    stay true: a model that only ever reads true earlier boxes learns to repeat them. questions: a name of
-    `QUESTION_MIXES`; "places" asks above all where the thing is that words name. worlds: the share of scenes of each
-    world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
-    looks: of the clips, which follow an object, and which have their first frame further back.
-    everyday_names: teaches the bank's names of everyday things alone; others' cut-outs are things without a name.
+    box sizes, by the step from which it holds. wrong_histories: share of the answers of tracking whose earlier boxes
+    are read wrong while the labels stay true: a model that only ever reads true earlier boxes learns to repeat them.
+    questions: a name of `QUESTION_MIXES`; "places" asks above all where the thing is that words name. worlds: the
+    share of scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
+    looks: of the clips, which follow an object, and which have their first frame further back. everyday_names: teaches
+    the bank's names of everyday things alone; others' cut-outs are things without a name.
     """
 
     frames: dict[int, float]
     clips_per_batch: dict[int, int]
     scene: SceneConfig
-    box_jitter: float = 0.08
+    box_jitter: dict[int, float] = field(default_factory=lambda: {0: 0.08})
     wrong_histories: float = 0.0
     questions: str = "even"
     looks: LookConfig = field(default_factory=LookConfig)
@@ -171,6 +178,17 @@ class BatchPlan:
         if self.questions not in QUESTION_MIXES:
             raise ValueError(f"questions must be one of {', '.join(QUESTION_MIXES)}, got {self.questions!r}")
         return QUESTION_MIXES[self.questions]
+
+    def box_jitter_at(self, step: int) -> float:
+        """The deviation of boxes in questions at a step, counted from 0.
+
+        Raises:
+            ValueError: none holds yet.
+        """
+        begun = [first for first in self.box_jitter if first <= step]
+        if not begun:
+            raise ValueError(f"box_jitter must hold from step 0, got {self.box_jitter}; begin with `0: DEVIATION`")
+        return self.box_jitter[max(begun)]
 
     def build_worlds(self, seed: int) -> list[World]:
         """The worlds, in the order of their shares.
@@ -236,12 +254,13 @@ class TinyBatches(Dataset):
         as_image = num_frames == 1 and bool(shared.random() < 0.6)
         rng = np.random.default_rng((self.seed, 12, index))
         count = self.plan.clips_per_batch[num_frames]
+        box_jitter = self.plan.box_jitter_at(index // self.ranks)
         clips = []
         for position in range(count):
             world = self.worlds[rng.choice(len(self.worlds), p=self.shares)]
             scene = world.sample(index * 1000 + position, self.plan.scene)
             clip, followed = self._render(scene, num_frames, rng)
-            clips.append(Shown(scene, clip, world.absent_name(scene, rng), followed))
+            clips.append(Shown(scene, clip, world.absent_name(scene, rng), followed, box_jitter))
         batch = {
             "frames": torch.from_numpy(np.concatenate([shown.clip.frames for shown in clips])),
             **self._object_tensors(clips, num_frames),
@@ -360,7 +379,7 @@ class TinyBatches(Dataset):
             chosen = shown.followed
         boxes = [clip.boxes_xyxy_norm[t, chosen] if clip.visible[t, chosen] else None for t in range(num_frames)]
         if task in ("reg", "video_reg"):
-            box = format_box(self._jitter(boxes[0], rng))
+            box = format_box(_shifted(boxes[0], shown.box_jitter, rng))
             return Question(template.replace("{box}", box), str(description(scene, chosen)), chosen)
         if task == "rec":
             text = str(rng.choice(referring[chosen]))
@@ -368,7 +387,7 @@ class TinyBatches(Dataset):
         if task == "rsot":
             question = template.replace("{text}", str(rng.choice(referring[chosen])))
         else:
-            question = template.replace("{box}", format_box(self._jitter(boxes[0], rng)))
+            question = template.replace("{box}", format_box(_shifted(boxes[0], shown.box_jitter, rng)))
         answer = format_frames(boxes)
         if num_frames == 1 or rng.random() >= self.plan.wrong_histories:
             return Question(question, answer, chosen)
@@ -384,12 +403,6 @@ class TinyBatches(Dataset):
         t = int(rng.choice(frames))
         text = format_box(clip.boxes_xyxy_norm[t, whole.object_index]) if visible[t] else ABSENT_TEXT
         return Question(whole.question, f"Frame {t + 1}: {text}", whole.object_index, glimpse=t + 1)
-
-    def _jitter(self, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Half of the boxes in questions are a little off, so that the model looks instead of copying."""
-        if rng.random() < 0.5:
-            return box
-        return _moved(box, self.plan.box_jitter, rng)
 
     def _encode(self, questions: list[list[Question]]) -> dict[str, torch.Tensor]:
         """Right-padded tokens of B * Q questions with answers.

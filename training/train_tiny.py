@@ -73,12 +73,13 @@ def _load(recipe: dict[str, Any], worlds: list[World]) -> tuple[ElysiumForCondit
 
 
 def _plan(recipe: dict[str, Any]) -> BatchPlan:
+    jitter = recipe["box_jitter"]
     return BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
         scene=SceneConfig(**_tuples(recipe["scene"])),
         looks=LookConfig(**_tuples(recipe.get("looks", {}))),
-        box_jitter=recipe["box_jitter"],
+        box_jitter=jitter if isinstance(jitter, dict) else {0: jitter},
         wrong_histories=recipe["wrong_histories"],
         questions=recipe["questions"],
         worlds=recipe["worlds"],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 from safetensors.torch import load_file
 from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
@@ -18,7 +19,7 @@ from torch import nn
 
 from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training import average_saves, tiny_checkpoint, tiny_data, train_tiny
+from elysium.training import average_saves, curves, tiny_checkpoint, tiny_data, train_tiny
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.synthetic.closer_looks import LookConfig
@@ -302,6 +303,16 @@ def test_a_recipe_names_only_what_the_trainer_reads(samples, recipe: Path) -> No
     train_tiny._plan(values).question_mix()
 
 
+def test_boxes_in_questions_are_as_far_off_as_the_plan_says_for_the_step() -> None:
+    plan = replace(PLAN, frames={1: 1.0}, clips_per_batch={1: 8}, box_jitter={0: 0.0, 2: 0.3})
+    exact = batches(plan=replace(plan, box_jitter={0: 0.0}), ranks=2)
+    shifted = batches(plan=plan, ranks=2)
+    same = [torch.equal(exact[i]["words_group"]["ids"], shifted[i]["words_group"]["ids"]) for i in range(8)]
+    assert same[:4] == [True] * 4 and not any(same[4:])
+    with pytest.raises(ValueError, match="box_jitter must hold from step 0, got {3: 0.1}; begin with `0: DEVIATION`"):
+        replace(plan, box_jitter={3: 0.1}).box_jitter_at(2)
+
+
 def test_clips_follow_an_object_and_ask_about_it() -> None:
     looks = LookConfig(share=1.0, side=(0.4, 0.6), share_gaps=0.5, gap=(5, 9))
     source = batches(plan=replace(PLAN, frames={3: 1.0}, looks=looks, questions="tracks"))
@@ -367,6 +378,23 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch) -> Non
     assert equal(whole, resumed)
     start = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
     assert any(not torch.equal(start[f"model.{name}"], value) for name, value in whole.items())
+
+
+def test_a_run_is_compared_with_the_curves_of_another(tmp_path, capsys) -> None:
+    run, kept = tmp_path / "tiny_images", tmp_path / "kept.png"
+    train_tiny.train(tiny_recipe(), run)
+    curves.main([run], output=kept)
+    assert kept.stat().st_size > 1000
+    stopped, other = (tmp_path / name / "tiny_images" for name in ("stopped", "other"))
+    shutil.copytree(run / "checkpoint-2", stopped / "checkpoint-2")
+    train_tiny.train(tiny_recipe() | {"seed": 5}, other)
+    capsys.readouterr()
+    curves.main([stopped], against=kept.with_suffix(".json"))
+    curves.main([other], against=kept.with_suffix(".json"))
+    same, differs = capsys.readouterr().out.splitlines()
+    assert same == "images: equal to step 2" and differs.startswith("images: not equal at step 1: ")
+    with pytest.raises(typer.BadParameter, match="give --output PNG or --against JSON"):
+        curves.main([run])
 
 
 def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
