@@ -4,8 +4,8 @@
 
 Clips of 8 frames from JPEG files in ElysiumTrack's layout, tracked by box, on the shape of the shipped checkpoint:
 
-- steps: `ElysiumSFTTrainer` with 36 of 144 tokens kept a frame, the same with all 144 (`compressor: none`), and a
-  plain loop (loader without workers, forward with labels, backward, AdamW) with 36. Samples/s and tokens/s; loading
+- steps: `ElysiumSFTTrainer` with 25 of 100 tokens kept a frame, the same with all 100 (`compressor: none`), and a
+  plain loop (loader without workers, forward with labels, backward, AdamW) with 25. Samples/s and tokens/s; loading
   counts in all three.
 - loader: clips/s of the loader alone with 0, 1 and 2 workers, and the share of its time that a step of 50 ms would
   wait for the next batch.
