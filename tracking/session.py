@@ -143,7 +143,8 @@ def judge(
 class TrackingSession:
     """Follows one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
-    Only the frames of the next window and the last frame that has a box are held; results are a few numbers a frame.
+    Only the frames of the next window, the last frame that has a box and, for second looks, the first frame are held;
+    results are a few numbers a frame.
 
     Args:
         prompt: what the object is pointed at by.
@@ -178,6 +179,7 @@ class TrackingSession:
         self._fed = 0
         self._previous: _Held | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
+        self._given: tuple[_Held, Box] | None = None  # the first frame with the user's box (0..1), for second looks
         self._request: WindowRequest | None = None
         # Between the first and the second look at a window: the first answer, boxes in shares of whole frames.
         self._first_look: list[tuple[BoxReading, float]] = []
@@ -210,7 +212,10 @@ class TrackingSession:
                 f"every frame must be {self.width}x{self.height} RGB like the first, got an array of shape "
                 f"{image.shape} at frame {self._fed}; track the part before and the part after on their own"
             )
-        self._waiting.append(_Held(self._fed, image, self._fed if frame_idx is None else frame_idx, timestamp_s))
+        held = _Held(self._fed, image, self._fed if frame_idx is None else frame_idx, timestamp_s)
+        if self._fed == 0 and self.init_box_xyxy_px is not None and self.rule.zoom:
+            self._given = held, px_to_norm(self.init_box_xyxy_px, self.width, self.height)
+        self._waiting.append(held)
         self._fed += 1
 
     def next_window(self, *, final: bool = False) -> WindowRequest | None:
@@ -323,7 +328,9 @@ class TrackingSession:
     def _closer_look(self, request: WindowRequest, found: Sequence[BoxReading]) -> WindowRequest | None:
         """The same frames once more, in squares around the boxes that were said; None where there are none.
 
-        It opens with the first frame that has a box. A frame without one is shown where the object was last.
+        It opens with the first frame that has a box; where the first look was asked by one that was handed on from a
+        box of the user's, with that one and the video's first frame: what is handed on may have become another thing.
+        A frame without a box is shown where the object was last.
         """
         boxes = [reading.box_xyxy_norm if reading.valid else None for reading in found]
         if request.task == "sot":
@@ -334,10 +341,11 @@ class TrackingSession:
         followed: list[Box] = []
         for box in boxes[start:]:
             followed.append(box if box is not None else followed[-1])
+        frames = self._frames_of(request.plan)[start:]
+        if request.task == "sot" and self._given is not None:
+            frames[0], followed[0] = self._given
         crops = Crop.following(followed, self.rule.zoom, self.width, self.height)
-        if crops is None:
-            return None
-        return self._request_of(self._frames_of(request.plan)[start:], crops, request.plan, followed[0], closer=True)
+        return None if crops is None else self._request_of(frames, crops, request.plan, followed[0], closer=True)
 
     def _request_of(
         self,

@@ -1,9 +1,10 @@
 """The mean of a run's last saves, as a checkpoint: late weights wander about a better place than any of them.
 
-    python -m elysium.training.average_saves runs/tiny_carried runs/tiny --start runs/tiny_tracks/final --last 5
+    python -m elysium.training.average_saves runs/tiny_lost runs/tiny --start runs/tiny_carried/final --last 4
 
 Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--last 1`` it writes one save, such as one from
-the middle of a run (``--until 900``), as a checkpoint.
+the middle of a run (``--until 900``), as a checkpoint. ``--halfway`` keeps half of an earlier checkpoint, and what
+it knew (weights of one run that were trained on: Wortsman et al., CVPR 2022, arXiv 2109.01903).
 """
 
 from pathlib import Path
@@ -53,6 +54,9 @@ def main(
     last: Annotated[int, typer.Option(min=1, help="How many saves.")] = 3,
     until: Annotated[int | None, typer.Option(help="No save of a later step.")] = None,
     absent_log_odds: Annotated[float, typer.Option(help="Of the processor: how readily it says `none`.")] = 0.0,
+    halfway: Annotated[
+        Path | None, typer.Option(help="A checkpoint; write what lies halfway between it and the mean.")
+    ] = None,
     tracking_zoom: Annotated[
         float, typer.Option(help="Of the processor: the zoom to track with; 0 looks once.")
     ] = 0.0,
@@ -60,11 +64,16 @@ def main(
     """Averages saves into a checkpoint."""
     saves = choose_saves(run, last, until)
     model = ElysiumForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    model.load_state_dict(average_weights(saves))
+    weights = average_weights(saves)
+    if halfway is not None:
+        other = ElysiumForConditionalGeneration.from_pretrained(halfway, dtype=torch.float32).state_dict()
+        weights = {name: (value + other[name]) / 2 for name, value in weights.items()}
+    model.load_state_dict(weights)
     processor = ElysiumProcessor.from_pretrained(start)
     processor.absent_log_odds, processor.tracking_zoom = absent_log_odds, tracking_zoom
     save_checkpoint(model, processor, output, half=True)
-    print(f"Checkpoint: {output} (mean of {', '.join(save.name for save in saves)})")
+    mean = f"mean of {', '.join(save.name for save in saves)}"
+    print(f"Checkpoint: {output} ({mean if halfway is None else f'halfway between {halfway} and the {mean}'})")
 
 
 if __name__ == "__main__":

@@ -301,7 +301,7 @@ class TinyBatches(Dataset):
         if looks.share and scene.tracked and rng.random() < looks.share:
             aspect, followed = 1.0, int(rng.integers(len(scene.tracked)))
             numbers = shown_frames(scene, num_frames, first, gap)
-            view = following_view(scene, followed, numbers, looks.side, rng)
+            view = following_view(scene, followed, numbers, looks, rng)
         render = partial(render_clip, scene, num_frames, first_frame=first, gap=gap, view_aspect=aspect, view=view)
         if rng.random() >= self.plan.share_fine:
             clip = render((size, size))

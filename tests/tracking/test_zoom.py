@@ -201,6 +201,27 @@ def test_each_window_is_looked_at_in_a_wide_square_and_then_in_one_around_each_b
     assert middle_of(wide_again.crops[0]) == pytest.approx((boxes[7, [0, 2]].mean(), boxes[7, [1, 3]].mean()), abs=1)
 
 
+def test_later_second_looks_open_with_the_frame_whose_box_the_user_gave_and_finish_the_frames_of_the_window():
+    pictures, boxes = moving(22)
+    tracked = session()
+    requests = follow(tracked, pictures)
+    assert [(request.frame_indices[0], request.closer) for request in requests] == [
+        *[(0, False), (0, True)],
+        *[(7, False), (0, True)],
+        *[(14, False), (0, True)],
+    ]
+    for request in requests[1::2]:
+        opening = request.crops[0]
+        assert middle_of(opening) == pytest.approx(((BOX[0] + BOX[2]) / 2, (BOX[1] + BOX[3]) / 2), abs=1)
+        assert request.box_xyxy_norm == opening.from_picture(norm(BOX))
+        np.testing.assert_array_equal(request.frames[0], opening.cut(pictures[0]))
+        assert len({crop.side for crop in request.crops}) == 1
+    assert [request.frame_indices[1:] for request in requests[1::2]] == [
+        tuple(range(first, first + 7)) for first in (1, 8, 15)
+    ]
+    np.testing.assert_allclose(tracked.track().boxes_xyxy_px, boxes, atol=0.3)
+
+
 def test_an_object_that_fills_the_picture_is_looked_at_once():
     tracked = session(ObjectPrompt(box_xyxy_px=(50, 40, 600, 440)), zoom=2.0)
     requests = follow(tracked, [picture_with((50, 40, 600, 440))] * 9)

@@ -17,7 +17,7 @@ from elysium.training.synthetic import (
     scene_questions,
     simple_questions,
 )
-from elysium.training.synthetic.closer_looks import following_view
+from elysium.training.synthetic.closer_looks import LookConfig, following_view
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
 from elysium.training.synthetic.render import MIN_VISIBLE_FRACTION, View, object_path, shown_frames
 from elysium.training.synthetic.sprites import COLOURS, KINDS
@@ -220,13 +220,30 @@ def test_a_following_view_holds_the_object_although_it_is_off(world) -> None:
         scene = world.sample(seed, dataclasses.replace(CONFIG, speed=(0.04, 0.08), share_leaving=0.0))
         numbers = shown_frames(scene, 6, 3, 10)
         path = object_path(scene.objects[scene.tracked[0]], scene, numbers)
-        view = following_view(scene, 0, numbers, (0.4, 0.5), rng)
+        view = following_view(scene, 0, numbers, LookConfig(side=(0.4, 0.5)), rng)
         seen, shown, *_ = view.path(path)
         assert seen[0] == pytest.approx([0.5, 0.5])
         assert 0.4 <= shown[0] <= 0.5
         errors.append(np.abs(seen[1:] - 0.5).max(1))
     assert np.median(errors) < 0.25
     assert np.quantile(errors, 0.1) < 0.03 < np.quantile(errors, 0.8)
+
+
+def test_a_misled_view_passes_to_another_thing_or_stays_beside_the_object(world) -> None:
+    looks = LookConfig(side=(0.4, 0.5), share_misled=1.0)
+    rng, numbers, ends = np.random.default_rng(2), np.arange(0.0, 6.0), []
+    for seed in range(60):
+        scene = world.sample(seed, dataclasses.replace(CONFIG, share_leaving=0.0))
+        view = following_view(scene, 0, numbers, looks, rng)
+        paths = [view.path(object_path(item, scene, numbers)) for item in scene.objects]
+        own = paths.pop(scene.tracked[0])
+        assert own.centre[0] == pytest.approx([0.5, 0.5])
+        away = np.abs(own.centre[-1] - 0.5).max() / own.size[-1]
+        at_other = min(np.abs(path.centre[-1] - 0.5).max() for path in paths) / own.size[-1]
+        ends.append("other" if at_other < min(0.5, away) else "beside" if away > 0.25 else "own")
+    assert ends.count("other") > 25
+    assert ends.count("beside") > 5
+    assert ends.count("own") < 10
 
 
 def test_what_an_object_carries_stays_on_it(world) -> None:

@@ -28,7 +28,7 @@ from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_his
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
-STAGES = ("images", "look", "windows", "words", "tracks", "carried")
+STAGES = ("images", "look", "windows", "words", "tracks", "carried", "lost")
 RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
@@ -413,6 +413,12 @@ def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
         expected = (one[f"model.{name}"] + other[f"model.{name}"]) / 2
         assert value.dtype == torch.float16
         torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
+    average_saves.main(run, tmp_path / "half", start=run / "final", last=1, halfway=tmp_path / "mean")
+    half = load_file(tmp_path / "half" / "model.safetensors")
+    for name, value in half.items():
+        torch.testing.assert_close(
+            value.float(), (mean[name].float() + other[f"model.{name}"]) / 2, atol=1e-3, rtol=1e-3
+        )
     with pytest.raises(ValueError, match="must hold 5 saves named checkpoint-N, got 2"):
         average_saves.choose_saves(run, 5)
 
