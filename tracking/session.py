@@ -328,8 +328,8 @@ class TrackingSession:
     def _closer_look(self, request: WindowRequest, found: Sequence[BoxReading]) -> WindowRequest | None:
         """The same frames once more, in squares around the boxes that were said; None where there are none.
 
-        It opens with the first frame that has a box; where the first look was asked by one that was handed on from a
-        box of the user's, with that one and the video's first frame: what is handed on may have become another thing.
+        It opens with the first frame that has a box. Where the user gave a box and the first look was asked by one, it
+        opens with the video's first frame and the user's box instead: a box handed on may have become another thing's.
         A frame without a box is shown where the object was last.
         """
         boxes = [reading.box_xyxy_norm if reading.valid else None for reading in found]
