@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .render import RenderedClip, View, object_path
-from .scene import Scene, SceneObject
+from .render import ObjectPath, RenderedClip, View, object_path
+from .scene import Scene
 
 # Of the squares' middles, in sides of the object: one for each clip.
 _DEVIATIONS = (0.02, 0.08, 0.2)
@@ -66,15 +66,15 @@ def following_view(
     focus[0], magnification[0] = centre[0], wanted / size[0]
     if looks.share_misled and count > 1 and rng.random() < looks.share_misled:
         start = int(rng.integers(1, count))
-        focus[start:] = _elsewhere(scene, item, frame_numbers, start, rng)[start:] + off[start:]
+        focus[start:] = _elsewhere(scene, index, path, frame_numbers, start, rng)[start:] + off[start:]
     return View(focus, magnification)
 
 
 def _elsewhere(
-    scene: Scene, item: SceneObject, frame_numbers: np.ndarray, start: int, rng: np.random.Generator
+    scene: Scene, index: int, path: ObjectPath, frame_numbers: np.ndarray, start: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Middles `(T, 2)` of squares that lost an object at the frame `start`."""
-    path, kind = object_path(item, scene, frame_numbers), rng.random()
+    """Middles `(T, 2)` of squares that lost a tracked object, on its path, at the frame `start`."""
+    item, kind = scene.objects[scene.tracked[index]], rng.random()
     others = [object_path(other, scene, frame_numbers).centre for other in scene.objects if other is not item]
     if others and kind < _SHARE_NEXT:
         return min(others, key=lambda centre: float(np.hypot(*(centre[start] - path.centre[start]))))
