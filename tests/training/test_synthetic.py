@@ -246,6 +246,23 @@ def test_a_misled_view_passes_to_another_thing_or_stays_beside_the_object(world)
     assert ends.count("own") < 10
 
 
+def test_squares_that_lost_their_object_show_more_around_it(world) -> None:
+    numbers, changed = np.arange(0.0, 6.0), 0
+    for seed in range(20):
+        scene = world.sample(seed, CONFIG)
+        narrow, wide = (
+            following_view(scene, 0, numbers, looks, np.random.default_rng(seed)).magnification
+            for looks in (LookConfig(share_misled=1.0), LookConfig(share_misled=1.0, misled_zoom=(0.5, 0.6)))
+        )
+        assert wide[0] == narrow[0]
+        ratio = wide / narrow
+        lost = ratio < 0.99
+        assert np.array_equal(lost, np.arange(6) >= lost.argmax())  # from one frame on
+        assert np.all((ratio[lost] >= 0.5) & (ratio[lost] <= 0.6))
+        changed += lost.any()
+    assert changed == 20
+
+
 def test_what_an_object_carries_stays_on_it(world) -> None:
     config, numbers, checked = dataclasses.replace(CONFIG, share_carried=1.0), np.arange(0.0, 40.0), 0
     for seed in range(6):
@@ -259,6 +276,44 @@ def test_what_an_object_carries_stays_on_it(world) -> None:
             assert any(item.carrier is other for other in scene.objects) and item.carrier.carrier is None
             checked += np.ptp(carrier.centre, axis=0).max() > 0.2
     assert checked >= 3
+
+
+def test_an_arm_holds_a_thing_moves_with_it_and_is_not_asked_for(world) -> None:
+    held = dataclasses.replace(CONFIG, share_held=1.0, share_occluded=0.0, share_leaving=0.0)
+    numbers, seen, reaching, behind = np.arange(0.0, 30.0, 3.0), 0, 0, 0
+    for seed in range(12):
+        scene = world.sample(seed, held)
+        objects = [scene.objects[index] for index in scene.tracked]
+        arms = [item for item in scene.objects if not item.tracked]
+        assert len(arms) == len(objects) and all(any(arm.carrier is item for item in objects) for arm in arms)
+        for arm in arms:
+            thing, path = (object_path(item, scene, numbers) for item in (arm.carrier, arm))
+            length, width = path.size * np.sqrt(path.aspect), path.size / np.sqrt(path.aspect)
+            direction = np.stack([np.cos(path.angle), np.sin(path.angle)], axis=1)
+            tip = path.centre - direction * length[:, None] / 2
+            assert np.all(np.linalg.norm(tip - thing.centre, axis=1) < 0.5 * thing.size)  # fingers on the thing
+            assert np.all(width < 1.3 * thing.size) and np.ptp(length / thing.size) < 1e-6
+            end = path.centre + direction * length[:, None] / 2
+            reaching += bool(((end < 0) | (end > 1)).any())
+            behind += [item is arm for item in scene.objects].index(True) < [
+                item is arm.carrier for item in scene.objects
+            ].index(True)
+            seen += 1
+    assert reaching > 0.3 * seen and 0.1 * seen < behind < 0.45 * seen
+
+
+def test_an_arm_hides_what_it_holds_no_more_than_in_part(world) -> None:
+    held = dataclasses.replace(CONFIG, share_held=1.0, share_occluded=0.0, share_leaving=0.0)
+    with_arms, without = [], []
+    for seed in range(8):
+        clip = render_clip(world.sample(seed, held), 1, (96, 96))
+        with_arms.append(clip.visible_fraction.mean())
+        without.append(
+            render_clip(
+                world.sample(seed, dataclasses.replace(held, share_held=0.0)), 1, (96, 96)
+            ).visible_fraction.mean()
+        )
+    assert 0.5 * np.mean(without) < np.mean(with_arms) < 0.97 * np.mean(without)
 
 
 @pytest.mark.parametrize("turning", [0.0, 0.2])

@@ -28,7 +28,7 @@ from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, wrong_his
 from elysium.training.tiny_losses import TinyTrainingModel, load_heads, save_heads
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
-STAGES = ("images", "look", "windows", "words", "tracks", "carried", "lost")
+STAGES = ("images", "look", "windows", "words", "tracks", "carried", "lost", "held")
 RECIPES = [Path(__file__).parents[2] / "training" / "recipes" / f"tiny_{stage}.yaml" for stage in STAGES]
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},

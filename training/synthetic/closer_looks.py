@@ -33,6 +33,8 @@ class LookConfig:
         gap: frames between the first and the second of those, inclusive.
         share_misled: of the clips that follow an object, those whose squares lose it at some frame: they pass to
             another thing, or stay beside it, so that what a thing looks like must say which one it is.
+        misled_zoom: how many times as closely those show from then on; below 1 where the first look's box had grown,
+            as over a cup and the hand that holds it.
     """
 
     share: float = 0.0
@@ -40,6 +42,7 @@ class LookConfig:
     share_gaps: float = 0.0
     gap: tuple[int, int] = (4, 60)
     share_misled: float = 0.0
+    misled_zoom: tuple[float, float] = (1.0, 1.0)
 
 
 def following_view(
@@ -67,6 +70,8 @@ def following_view(
     if looks.share_misled and count > 1 and rng.random() < looks.share_misled:
         start = int(rng.integers(1, count))
         focus[start:] = _elsewhere(scene, index, path, frame_numbers, start, rng)[start:] + off[start:]
+        if looks.misled_zoom != (1.0, 1.0):
+            magnification[start:] *= np.exp(rng.uniform(*np.log(looks.misled_zoom)))
     return View(focus, magnification)
 
 

@@ -4,11 +4,17 @@ Lengths are fractions of the picture's "scale", the square root of its area; tim
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from .arms import make_arm
 from .backgrounds import make_background
 from .sprites import COLOURS, KINDS, SPRITE_SIDE, Sprite, make_shape, make_thing
+
+# Arms of a world, and the share of them that lie behind what they hold.
+_NUM_ARMS = 48
+_SHARE_ARM_BEHIND = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class SceneConfig:
     share_compressed: float = 0.0
     frame_steps: tuple[int, ...] = (1,)
     share_carried: float = 0.0  # of pairs of objects, those of which one carries the other
+    share_held: float = 0.0  # of objects, those that an arm holds, which moves with them
     turning: float = 0.0  # deviation of the amplitude by which the logarithm of width over height changes
 
     def __post_init__(self) -> None:
@@ -153,6 +160,12 @@ class World:
             names[-1] = names[0]
         return names
 
+    @cached_property
+    def arms(self) -> list[tuple[Sprite, float]]:
+        """Arms, with their lengths over their widths."""
+        rng = np.random.default_rng((self.seed, 7))
+        return [make_arm(rng) for _ in range(_NUM_ARMS)]
+
     @property
     def colours(self) -> list[str]:
         """Words for colours that objects of this world may have."""
@@ -193,6 +206,8 @@ class World:
         objects = [self._place(rng, sprites[i], speed, config) for i in rng.permutation(len(sprites))]
         if config.share_carried:
             self._carry(rng, objects, config.share_carried)
+        if config.share_held:
+            objects = self._hold(rng, objects, config.share_held)
         if rng.random() < config.share_occluded:
             objects += [self._occluder(rng, speed) for _ in range(int(rng.integers(1, 3)))]
         moving = rng.random() < config.share_camera_motion
@@ -247,6 +262,36 @@ class World:
             item.offset = distance * np.array([np.cos(direction), np.sin(direction)])
             item.pulse = _wave(rng, 0.04)
             item.wobble = np.array([_wave(rng, 0.04), _wave(rng, 0.04)])
+
+    def _hold(self, rng: np.random.Generator, objects: list[SceneObject], share: float) -> list[SceneObject]:
+        """The objects, and arms that hold some of them: mostly in front, fingers on the object, out of the picture."""
+        layers: list[SceneObject] = []
+        for item in objects:
+            layers.append(item)
+            if rng.random() >= share:
+                continue
+            arm, ratio = self.arms[rng.integers(len(self.arms))]
+            width, direction = rng.uniform(0.5, 1.2), rng.uniform(0, 2 * np.pi)
+            distance = width * ratio / 2 + rng.uniform(-0.25, 0.3)  # of the arm's middle, in sides of the object
+            holder = SceneObject(
+                sprite=arm,
+                side=item.side * width * float(np.sqrt(ratio)),
+                aspect=ratio,
+                start=item.start,
+                velocity=item.velocity,
+                reach=item.reach,
+                angle=direction,
+                spin=0.0,
+                pulse=(0.0, 0.0, 0.0),
+                wobble=np.array([_wave(rng, 0.02), _wave(rng, 0.02)]),
+                depth=item.depth,
+                mirrored=False,
+                tracked=False,
+                carrier=item,
+                offset=distance * np.array([np.cos(direction), np.sin(direction)]),
+            )
+            layers.insert(len(layers) - (rng.random() < _SHARE_ARM_BEHIND), holder)
+        return layers
 
     def _occluder(self, rng: np.random.Generator, speed: float) -> SceneObject:
         """A thing in front of all others that nobody asks about: a post, a leaf, a passer-by."""
