@@ -30,8 +30,8 @@ from peft import PeftModel
 
 from elysium.benchmarks.parser_fuzz import hardware
 from elysium.evaluation.bootstrap import bootstrap_interval
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import TrackingResult, VideoClip
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
 from elysium.tracking.tracker import PromptLike, Tracker

@@ -27,9 +27,9 @@ from elysium.benchmarks.compression_features import (
 )
 from elysium.benchmarks.compression_model import CompressionModel, build_network, small_config
 from elysium.benchmarks.compression_variants import KeptClips, Variant
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.build_processor import build_processor
+from elysium.processing.overlap import paired_iou
 from elysium.training.optimizers import MuonWithAdamW, linear_decay
 from elysium.training.synthetic import WORLD_WORDS
 from elysium.training.synthetic.sprite_bank import SpriteBank

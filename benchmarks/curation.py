@@ -38,8 +38,8 @@ from elysium.curation.kalman import chi_square_gate, drift
 from elysium.curation.noun_phrases import PhraseFinder
 from elysium.curation.pipeline import curate
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.training.datasets.rows import elysium_track_rows
 from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape

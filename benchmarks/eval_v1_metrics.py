@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 
 IOU_THRESHOLD = 0.5
 ON_OBJECT = 0.25

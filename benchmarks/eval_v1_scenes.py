@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track as progress_bar
 
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
 from elysium.training.synthetic import (
     RenderedClip,

@@ -37,9 +37,9 @@ from trl import GRPOConfig, TrlParser
 
 from elysium.benchmarks.eval_v1_report import versions
 from elysium.benchmarks.parser_fuzz import hardware
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.boxes_elysium import parse_frames
+from elysium.processing.overlap import paired_iou
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.grpo import GrpoArguments, Question, questions

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from elysium.evaluation.opencv_trackers import opencv_boxes
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.processing.video_io import read_video
 from elysium.tracking.tracker import Tracker
 from elysium.visualization.contact_sheet import contact_sheet

@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from elysium.benchmarks.tracking_table_clips import Clip
 from elysium.benchmarks.tracking_table_scores import FollowedClip
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.processing.video_io import uniform_indices
 from elysium.visualization.annotate import font_path
 

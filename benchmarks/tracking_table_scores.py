@@ -21,9 +21,9 @@ from elysium.evaluation.bootstrap import bootstrap_interval
 from elysium.evaluation.grounding import GroundingAnswers, grounding_figures
 from elysium.evaluation.ope import OVERLAP_THRESHOLDS
 from elysium.evaluation.opencv_trackers import opencv_boxes
-from elysium.evaluation.overlap import paired_iou
 from elysium.evaluation.qa import normalised_answer, qa_figures
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 
 if TYPE_CHECKING:
     from elysium.evaluation.captioning import CaptionScorer

@@ -33,8 +33,8 @@ from torch.nn.functional import interpolate
 
 from elysium.benchmarks.parser_fuzz import hardware
 from elysium.evaluation.bootstrap import bootstrap_interval
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.render import RenderedClip, render_clip

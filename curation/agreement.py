@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 
 from .video_records import Detection, Trajectory
 

@@ -87,8 +87,8 @@ ZoomOption = Annotated[
     typer.Option(
         metavar="[FACTOR]",
         callback=check_zoom,
-        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side: finer, slower; "
-        "0 looks once. By default what the checkpoint asks for.",
+        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side, and again where "
+        "both disagree: finer, slower; 0 looks once. By default what the checkpoint asks for.",
     ),
 ]
 DecodingOption = Annotated[

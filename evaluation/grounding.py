@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 
 ACCURACY_IOU = 0.5
 # COCO's limits between small, medium and large in square pixels; of the box, where COCO takes the mask's area.

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .overlap import centre_offsets, has_area, paired_iou_xywh
+from elysium.processing.overlap import centre_offsets, has_area, paired_iou_xywh
+
 from .protocols import Protocol, ProtocolError
 
 Curve = NDArray[np.float64]

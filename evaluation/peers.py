@@ -92,7 +92,7 @@ class ElysiumPeer(Peer):
         load: loads it, when the first sequence is asked for.
         window_frames: frames that the model sees at once.
         reground: ask by words in every window.
-        zoom: look twice, then in squares around the boxes, this many times the object's side; 0 looks once,
+        zoom: look twice or more, then in squares around the boxes, this many times the object's side; 0 looks once,
             None is what the checkpoint asks for.
 
     Raises:

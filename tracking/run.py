@@ -27,7 +27,7 @@ class WindowResult:
     Args:
         track_id: which object.
         window_idx: 0-based number of the window among the object's.
-        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of two looks, the second.
+        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of several looks, the last.
         frame_indices: the frames that the model saw, in its order.
         answer: what the model said, word for word.
         frames: the frames that the window finished, in order.
@@ -182,7 +182,7 @@ def answer_all(
 ) -> list[WindowResult]:
     """Asks the model for windows of any sessions at once, and lets the sessions take the answers.
 
-    A window that is looked at twice is finished, and in the list, when both answers are there.
+    A window that is looked at several times is finished, and in the list, when the last answer is there.
 
     Args:
         answerer: the model.

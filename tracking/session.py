@@ -15,13 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.boxes_elysium import BoxReading, norm_to_px, px_to_norm
+from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import Track, check_box_xyxy_px
 
 from .crop import Crop
 from .windows import WindowPlan, WindowRule, plan_window
 
-# The first of two looks shows so many times the side that the second shows.
+# The first look shows so many times the side that a closer one shows.
 _WIDER = 3.0
+# A closer look is followed by another where a box of it and the one that its square was cut around overlap less than
+# this (IoU); so many looks at a window at most.
+_AGREEMENT = 0.5
+_MOST_LOOKS = 3
 
 Box = tuple[float, float, float, float]
 Reason = Literal["absent", "unreadable"]
@@ -77,7 +82,7 @@ class WindowRequest:
         box_xyxy_norm: the box in the window's first picture as it is shown, 0..1, for "sot".
         plan: which frames of the stream are finished by the window.
         crops: the square of each frame that is shown, None where it is the whole frame; answers are in shares of them.
-        closer: whether it is the second question about its frames, in squares around the first answer.
+        look: which question about its frames it is; from the second on in squares around the boxes of the one before.
     """
 
     task: Literal["sot", "rsot"]
@@ -87,7 +92,7 @@ class WindowRequest:
     box_xyxy_norm: Box | None
     plan: WindowPlan
     crops: tuple[Crop | None, ...]
-    closer: bool = False
+    look: int = 1
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -140,6 +145,13 @@ def judge(
     return None, "absent" if reading.status == "absent" and allow_absent else "unreadable"
 
 
+def _agree(look: Sequence[tuple[BoxReading, float]], other: Sequence[tuple[BoxReading, float]]) -> bool:
+    """Whether two answers overlap in every frame in which both have a box."""
+    pairs = [(one.box_xyxy_norm, two.box_xyxy_norm) for (one, _), (two, _) in zip(look, other, strict=True)]
+    boxes = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2, 4)
+    return bool(np.all(paired_iou(boxes[:, 0], boxes[:, 1]) >= _AGREEMENT))
+
+
 class TrackingSession:
     """Follows one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
@@ -181,8 +193,8 @@ class TrackingSession:
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
         self._given: tuple[_Held, Box] | None = None  # the first frame with the user's box (0..1), for second looks
         self._request: WindowRequest | None = None
-        # Between the first and the second look at a window: the first answer, boxes in shares of whole frames.
-        self._first_look: list[tuple[BoxReading, float]] = []
+        # Between two looks at a window: the answer so far, boxes in shares of whole frames.
+        self._last_look: list[tuple[BoxReading, float]] = []
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -257,7 +269,7 @@ class TrackingSession:
     def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
         """Takes the answer to `next_window` and returns the frames that it finishes, in order.
 
-        The first of two looks finishes none: `next_window` is then the second.
+        A look that is followed by another finishes none: `next_window` is then that one.
         The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
 
         Args:
@@ -277,13 +289,13 @@ class TrackingSession:
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
         answers = list(zip(request.in_picture(readings), scores, strict=True))
-        if not request.closer:
+        if request.look > 1:  # the box of the first frame was given
+            answers = self._last_look[: 1 - len(answers)] + answers[1:]
+        if request.look == 1 or (request.look < _MOST_LOOKS and not _agree(self._last_look, answers)):
             closer = self._closer_look(request, [reading for reading, _ in answers])
             if closer is not None:
-                self._request, self._first_look = closer, answers
+                self._request, self._last_look = closer, answers
                 return []
-        else:  # the box of the first frame was given
-            answers = self._first_look[: 1 - len(answers)] + answers[1:]
         finished: list[FrameResult] = []
         for reading, score in answers[len(answers) - request.plan.num_unseen :]:
             held = self._waiting[len(finished)]
@@ -294,7 +306,7 @@ class TrackingSession:
         for _ in finished:
             self._previous = self._waiting.popleft()
         self._results.extend(finished)
-        self._request, self._first_look = None, []
+        self._request, self._last_look = None, []
         self.num_windows += 1
         return finished
 
@@ -333,7 +345,8 @@ class TrackingSession:
         A frame without a box is shown where the object was last.
         """
         boxes = [reading.box_xyxy_norm if reading.valid else None for reading in found]
-        if request.task == "sot":
+        by_box = request.plan.ask == "box"
+        if by_box:
             boxes[0] = self._known_box()
         start = next((place for place, box in enumerate(boxes) if box is not None), None)
         if not self.rule.zoom or start is None or start == len(boxes) - 1:
@@ -342,10 +355,12 @@ class TrackingSession:
         for box in boxes[start:]:
             followed.append(box if box is not None else followed[-1])
         frames = self._frames_of(request.plan)[start:]
-        if request.task == "sot" and self._given is not None:
+        if by_box and self._given is not None:
             frames[0], followed[0] = self._given
         crops = Crop.following(followed, self.rule.zoom, self.width, self.height)
-        return None if crops is None else self._request_of(frames, crops, request.plan, followed[0], closer=True)
+        if crops is None:
+            return None
+        return self._request_of(frames, crops, request.plan, followed[0], look=request.look + 1)
 
     def _request_of(
         self,
@@ -354,7 +369,7 @@ class TrackingSession:
         plan: WindowPlan,
         box: Box | None,
         *,
-        closer: bool = False,
+        look: int = 1,
     ) -> WindowRequest:
         """A question about frames as their squares show them; by words where there is no box."""
         pairs = zip((frame.image for frame in held), crops, strict=True)
@@ -366,7 +381,7 @@ class TrackingSession:
             box_xyxy_norm=box if crops[0] is None or box is None else crops[0].from_picture(box),
             plan=plan,
             crops=tuple(crops),
-            closer=closer,
+            look=look,
         )
 
     def _frames_of(self, plan: WindowPlan) -> list[_Held]:

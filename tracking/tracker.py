@@ -182,9 +182,9 @@ class Tracker:
             reground: ask by words in every window instead of handing on the last box (the public code's way).
             zoom: look twice at every window, which takes about twice the time: first as without, or for a small
                 object in a square three times as wide, then in a square around each box of the first answer, this many
-                times the object's side, such as 2, beside the frame whose box was given. An object that fills the
-                picture is looked at once. 0 looks once at every window; None is what the checkpoint asks for
-                (`tracking_zoom` of its processor).
+                times the object's side, such as 2, beside the frame whose box was given; once more around the boxes of
+                the second answer where it disagrees. An object that fills the picture is looked at once. 0 looks once
+                at every window; None is what the checkpoint asks for (`tracking_zoom` of its processor).
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 

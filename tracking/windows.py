@@ -22,7 +22,7 @@ class WindowRule:
             where there are words.
         reground: ask by words in every window instead of handing on a box (the public code's way).
         zoom: look twice at a window: then in squares around the boxes of the first answer, this many times the side
-            of a square of their area. 0 looks once.
+            of a square of their area; and once more where the two answers disagree. 0 looks once.
 
     Raises:
         ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` not finite,

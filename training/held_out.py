@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.answering import Answerer
 from elysium.training.datasets.frame_sources import DatasetError

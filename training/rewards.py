@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.boxes_elysium import BoxReading, format_box, format_frames, parse_frames
+from elysium.processing.overlap import paired_iou
 
 Message = dict[str, Any]
 Completion = str | list[Message]

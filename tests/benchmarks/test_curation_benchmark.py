@@ -9,7 +9,7 @@ from elysium.benchmarks.curation import Bench, Outcome, by_fault, filters_in_ord
 from elysium.benchmarks.curation_faults import Faults, FaultyPair, FaultyWorld, TrueVideo, true_videos
 from elysium.curation.detectors import Query
 from elysium.curation.video_records import Trajectory
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
 

@@ -19,7 +19,7 @@ from elysium.benchmarks.eval_v1_scenes import (
     fingerprint_lines,
 )
 from elysium.evaluation.opencv_trackers import opencv_boxes
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 from elysium.training.synthetic import Scene, World, render_clip
 
 

@@ -10,7 +10,7 @@ from elysium.benchmarks.eval_v1_metrics import (
     ScoreTally,
     patch_coverage,
 )
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 
 NONE = [np.nan] * 4
 

@@ -23,7 +23,7 @@ from elysium.curation.curation_settings import CurationError, CurationSettings, 
 from elysium.curation.pipeline import curate
 from elysium.curation.row_files import read_rows
 from elysium.curation.video_records import Trajectory
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 from elysium.training.datasets.catalogue import open_source
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from elysium.evaluation.ope import class_means, headline, overall, score_sequence
-from elysium.evaluation.overlap import paired_iou_xywh
 from elysium.evaluation.protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol, ProtocolError
 from elysium.evaluation.public_script import as_public_script, score_public_script
+from elysium.processing.overlap import paired_iou_xywh
 
 STILL = np.tile([10.0, 20.0, 40.0, 20.0], (4, 1))
 AWAY = np.tile([200.0, 200.0, 40.0, 20.0], (4, 1))

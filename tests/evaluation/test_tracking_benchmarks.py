@@ -30,7 +30,7 @@ from tiny import tiny_model, tiny_processor
 import elysium.cli as cli
 import elysium.evaluate_command as evaluate_command
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
-from elysium.evaluation.overlap import paired_iou
+from elysium.processing.overlap import paired_iou
 from elysium.tracking.tracker import Tracker
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "elysium-tiny"

@@ -12,8 +12,8 @@ from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 from transformers import pipeline
 
-from elysium.evaluation.overlap import paired_iou
 from elysium.processing.boxes_elysium import BoxReading, format_frames, parse_frames
+from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
 from elysium.tracking.answering import Answer
 from elysium.tracking.crop import Crop
@@ -190,7 +190,7 @@ def middle_of(crop):
 def test_each_window_is_looked_at_in_a_wide_square_and_then_in_one_around_each_box():
     pictures, boxes = moving(15)
     wide, closer, wide_again, _ = follow(session(), pictures)
-    assert (wide.closer, closer.closer, wide_again.closer) == (False, True, False)
+    assert [request.look for request in (wide, closer, wide_again)] == [1, 2, 1]
     assert set(wide.crops) == {Crop.around(norm(BOX), 12.0, WIDTH, HEIGHT)}
     assert {image.shape for image in closer.frames} == {(closer.crops[0].side, closer.crops[0].side, 3)}
     assert closer.crops[0].side == pytest.approx(28, abs=1)
@@ -206,12 +206,12 @@ def test_later_second_looks_open_with_the_frame_whose_box_the_user_gave_and_fini
     tracked = session()
     requests = follow(tracked, pictures)
     assert kinds(requests) == [
-        (0, "sot", False, True),
-        (0, "sot", True, True),
-        (7, "sot", False, True),
-        (0, "sot", True, True),
-        (14, "sot", False, True),
-        (0, "sot", True, True),
+        (0, "sot", 1, True),
+        (0, "sot", 2, True),
+        (7, "sot", 1, True),
+        (0, "sot", 2, True),
+        (14, "sot", 1, True),
+        (0, "sot", 2, True),
     ]
     for request in requests[1::2]:
         opening = request.crops[0]
@@ -225,10 +225,59 @@ def test_later_second_looks_open_with_the_frame_whose_box_the_user_gave_and_fini
     np.testing.assert_allclose(tracked.track().boxes_xyxy_px, boxes, atol=0.3)
 
 
+def answer(tracked, boxes_xyxy_norm, scores=None):
+    count = len(boxes_xyxy_norm)
+    return tracked.accept(parse_frames(format_frames(boxes_xyxy_norm), count), scores or [0.5] * count)
+
+
+@pytest.mark.parametrize("words", [None, "the white thing"])
+def test_a_look_that_finds_the_object_beside_its_squares_is_followed_by_one_around_what_it_found(words):
+    pictures, boxes = moving(4)
+    tracked = session(ObjectPrompt(words) if words else None)
+    for position, picture in enumerate(pictures):
+        tracked.feed(picture, timestamp_s=position / 10)
+    first = tracked.next_window(final=True)
+    beside = [norm(box + [12, 0, 12, 0]) for box in boxes]  # half of the object is in a square around these
+    if words:
+        said = [norm(boxes[0]), *beside[1:]]
+    else:
+        said = [crop.from_picture(box) for crop, box in zip(first.crops, beside, strict=True)]
+    assert answer(tracked, said) == []
+    second = tracked.next_window(final=True)
+    seen = [bright_box(image) for image in second.frames]
+    assert [
+        middle_of(crop)[0] - box[0] for crop, box in zip(second.crops[1:], boxes[1:], strict=True)
+    ] == pytest.approx([16] * 3, abs=3.5)
+    assert answer(tracked, seen, [0.1, 0.2, 0.3, 0.4]) == []
+    assert (tracked.num_windows, tracked.num_finished) == (0, 0)
+    third = tracked.next_window(final=True)
+    assert (first.look, second.look, third.look) == (1, 2, 3)
+    assert third.frame_indices == (0, 1, 2, 3)
+    for crop, before, box in zip(third.crops[1:], second.crops[1:], boxes[1:], strict=True):
+        away, before_away = (abs(middle_of(one)[0] - (box[0] + box[2]) / 2) for one in (crop, before))
+        assert away < 0.4 * before_away
+    finished = answer(tracked, [bright_box(image) for image in third.frames], [0.5, 0.6, 0.7, 0.8])
+    assert [frame.score for frame in finished] == [0.5 if words else 1.0, 0.6, 0.7, 0.8]
+    np.testing.assert_allclose([frame.box_xyxy_px for frame in finished[1:]], boxes[1:], atol=0.3)
+    assert tracked.num_windows == 1
+
+
+def test_there_are_three_looks_at_a_window_at_most():
+    tracked = session()
+    for position, picture in enumerate(moving(2)[0]):
+        tracked.feed(picture, timestamp_s=position / 10)
+    for look in (1, 2, 3):
+        request = tracked.next_window(final=True)
+        assert request.look == look
+        finished = answer(tracked, [request.box_xyxy_norm, (0.0, 0.0, 0.2, 0.2)])  # never where it was shown
+    assert len(finished) == 2
+    assert tracked.next_window(final=True) is None
+
+
 def test_an_object_that_fills_the_picture_is_looked_at_once():
     tracked = session(ObjectPrompt(box_xyxy_px=(50, 40, 600, 440)), zoom=2.0)
     requests = follow(tracked, [picture_with((50, 40, 600, 440))] * 9)
-    assert [(request.closer, set(request.crops)) for request in requests] == [(False, {None})] * 2
+    assert [(request.look, set(request.crops)) for request in requests] == [(1, {None})] * 2
     assert tracked.num_finished == 9
 
 
@@ -263,7 +312,7 @@ def test_without_zoom_the_frames_are_shown_as_they_are():
 
 
 def kinds(requests):
-    return [(request.frame_indices[0], request.task, request.closer, any(request.crops)) for request in requests]
+    return [(request.frame_indices[0], request.task, request.look, any(request.crops)) for request in requests]
 
 
 def test_words_look_at_whole_frames_first_and_closer_from_the_first_box_on():
@@ -271,12 +320,12 @@ def test_words_look_at_whole_frames_first_and_closer_from_the_first_box_on():
     tracked = session(ObjectPrompt("the white thing"))
     requests = follow(tracked, pictures, hidden=range(5))
     assert kinds(requests) == [
-        (0, "rsot", False, False),
-        (5, "sot", True, True),
-        (7, "sot", False, True),
-        (7, "sot", True, True),
-        (14, "sot", False, True),
-        (14, "sot", True, True),
+        (0, "rsot", 1, False),
+        (5, "sot", 2, True),
+        (7, "sot", 1, True),
+        (7, "sot", 2, True),
+        (14, "sot", 1, True),
+        (14, "sot", 2, True),
     ]
     # The first box is that of the whole frame, in whole percent; those behind it are of squares.
     errors = np.abs(tracked.track().boxes_xyxy_px - boxes)[5:].max(axis=1)
@@ -288,10 +337,12 @@ def test_words_in_every_window_are_looked_at_closer_too():
     pictures, _ = moving(15)
     requests = follow(session(ObjectPrompt("the white thing"), reground=True), pictures)
     assert kinds(requests) == [
-        (0, "rsot", False, False),
-        (0, "sot", True, True),
-        (7, "rsot", False, False),
-        (7, "sot", True, True),
+        (0, "rsot", 1, False),
+        (0, "sot", 2, True),
+        (0, "sot", 3, True),  # whole percent of the picture were too coarse for 8 x 6 pixels
+        (7, "rsot", 1, False),
+        (7, "sot", 2, True),
+        (7, "sot", 3, True),
     ]
 
 
@@ -301,7 +352,7 @@ def test_a_lost_object_is_looked_for_in_whole_frames(words):
     hidden = range(6, 24)
     tracked = session(ObjectPrompt(words, BOX))
     requests = follow(tracked, pictures, hidden)
-    firsts = [request for request in requests if not request.closer]
+    firsts = [request for request in requests if request.look == 1]
     # Found again in frame 24: from then on it is near its last box.
     expected = [(0, "sot", True), (5, "sot", False)]
     expected += [(15, "rsot", False), (23, "rsot", False)] if words else [(5, "sot", False), (5, "sot", False)]
@@ -345,9 +396,9 @@ def test_pictures_are_dropped_after_their_window():
             shown = weakref.ref(request.frames[0])
             answer = format_frames([(0.3, 0.3, 0.7, 0.7)] * len(request))
             tracked.accept(parse_frames(answer, len(request)), [0.5] * 8)
-            closer = request.closer
+            look = request.look
             del request
-            assert shown() is None or not closer
+            assert shown() is None or look == 1
         assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
 
 
