@@ -27,7 +27,7 @@ class WindowResult:
     Args:
         track_id: which object.
         window_idx: 0-based number of the window among the object's.
-        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of several looks, the last.
+        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of the last look.
         frame_indices: the frames that the model saw, in its order.
         answer: what the model said, word for word.
         frames: the frames that the window finished, in order.
