@@ -1,6 +1,6 @@
 """The mean of a run's last saves, as a checkpoint: late weights wander about a better place than any of them.
 
-    python -m elysium.training.average_saves runs/tiny_lost runs/tiny --start runs/tiny_carried/final --last 4
+    python -m elysium.training.average_saves runs/tiny_held runs/tiny --start runs/tiny_lost/final --last 4
 
 Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--last 1`` it writes one save, such as one from
 the middle of a run (``--until 900``), as a checkpoint. ``--halfway`` keeps half of an earlier checkpoint, and what
