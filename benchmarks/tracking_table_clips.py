@@ -254,7 +254,7 @@ class ClipMaker:
             if in_vain == _SCENES_IN_VAIN:
                 raise ValueError(
                     f"the bank must have cut-outs of the part {part} for clips of {group.title}, got none in "
-                    f"{in_vain} scenes; give a larger bank"
+                    f"{in_vain} scenes of {self.num_frames} frames; give a larger bank or longer clips"
                 )
 
     def _world(self, part: Part, mix: SpriteMix) -> SpriteWorld:
