@@ -3,7 +3,7 @@
 Lengths are fractions of the picture's "scale", the square root of its area; time is counted in frames.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -273,18 +273,15 @@ class World:
             arm, ratio = self.arms[rng.integers(len(self.arms))]
             width, direction = rng.uniform(0.5, 1.2), rng.uniform(0, 2 * np.pi)
             distance = width * ratio / 2 + rng.uniform(-0.25, 0.3)  # of the arm's middle, in sides of the object
-            holder = SceneObject(
+            holder = replace(
+                item,
                 sprite=arm,
                 side=item.side * width * float(np.sqrt(ratio)),
                 aspect=ratio,
-                start=item.start,
-                velocity=item.velocity,
-                reach=item.reach,
                 angle=direction,
-                spin=0.0,
                 pulse=(0.0, 0.0, 0.0),
+                squash=(0.0, 0.0, 0.0),
                 wobble=np.array([_wave(rng, 0.02), _wave(rng, 0.02)]),
-                depth=item.depth,
                 mirrored=False,
                 tracked=False,
                 carrier=item,
