@@ -75,7 +75,7 @@ def draw(logs: dict[str, list[dict[str, Any]]], output: Path) -> None:
         axis.set_xlabel("step")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    axes[0].legend(title="stage", frameon=False)
+    axes[0].legend(title="stage", frameon=False, loc="upper right", ncols=2)
     with atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=110)
     with atomic_path(output.with_suffix(".json")) as temporary:
