@@ -8,7 +8,7 @@
 # make clean    remove the virtual environment and what builds and tests leave behind
 #
 # Python 3.11 or newer with pip is all that is needed: .venv is made here once, and refreshed when
-# pyproject.toml or constraints.txt change.
+# pyproject.toml, constraints.txt or the list of source files change.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -19,6 +19,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Two stamps: the demo needs the base install only, the tests everything.
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
+# An editable install links each file: a folder that gained or lost one is installed again.
+SOURCES := pyproject.toml constraints.txt $(patsubst %/__init__.py,%,$(wildcard */__init__.py */*/__init__.py))
 
 # What `make demo` tracks.
 DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
@@ -35,12 +37,12 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python must be 3.11 or newer, and none was found; install one or give PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
+$(BASE): $(SOURCES) | $(VENV)/bin/python
 	@echo "Installing the base packages into $(VENV) ..."
 	$(INSTALL) --editable .
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
+$(DEV): $(SOURCES) | $(VENV)/bin/python
 	@echo "Installing the packages for development into $(VENV) ..."
 	$(INSTALL) --editable '.[dev]'
 	@touch $(BASE) $@
@@ -86,8 +88,8 @@ quality: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/elysium
-	@ln -s $(CURDIR)/elysium/*.py $(CURDIR)/elysium/py.typed $(TYPES)/elysium/
-	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -vE '^(elysium|checkpoints)$$'); do \
+	@ln -s $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(TYPES)/elysium/
+	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -vE '^(package|checkpoints)$$'); do \
 		ln -s $(CURDIR)/$$folder $(TYPES)/elysium/$$folder; done
 	MYPYPATH=$(TYPES) $(BIN)/python -m mypy --package elysium
 

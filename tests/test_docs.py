@@ -158,7 +158,7 @@ def test_commands_on_a_page_exist_with_their_options(name) -> None:
                 assert set(words[1:]) <= targets, command
             elif words[:1] == ["python"]:
                 path = f"{words[2].replace('.', '/').removeprefix('elysium/')}.py" if words[1] == "-m" else words[1]
-                assert (ROOT / path).is_file() or (ROOT / path.removeprefix("elysium/")).is_file(), command
+                assert (ROOT / path).is_file() or (ROOT / "package" / path).is_file(), command
 
 
 def unknown_options(app, words: list[str]) -> list[str]:

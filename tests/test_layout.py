@@ -27,7 +27,7 @@ FLOORS = {
     "evaluation": 2,
     "spaces_demo": 2,
     "training": 2,
-    "elysium": 3,
+    "package": 3,
 }
 # huggingface_hub is what transformers' own configuration classes import; no transformers is without it.
 HUB_FILES_MAY_IMPORT = set(sys.stdlib_module_names) | {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}
@@ -77,7 +77,7 @@ def test_every_top_level_folder_with_code_has_its_place_in_the_layout() -> None:
 
 def test_every_folder_with_code_is_a_subpackage_in_pyproject() -> None:
     folders = {str(Path(name).parent) for name in code_files()}
-    wanted = {"elysium" if f == "elysium" else "elysium." + f.replace("/", "."): f for f in folders}
+    wanted = {"elysium" if f == "package" else "elysium." + f.replace("/", "."): f for f in folders}
     settings = pyproject()["tool"]["setuptools"]
     assert settings["package-dir"] == {**settings["package-dir"], **wanted}
     assert sorted(settings["packages"]) == sorted(settings["package-dir"])
@@ -91,7 +91,7 @@ def test_imports_point_one_way() -> None:
             parts = module.split(".")
             if dots or parts[0] != "elysium" or module == "elysium":  # the bare name loads nothing
                 continue
-            other = parts[1] if len(parts) > 1 and parts[1] in FLOORS else "elysium"
+            other = parts[1] if len(parts) > 1 and parts[1] in FLOORS else "package"
             upwards = FLOORS[other] > FLOORS[own]
             # The model itself needs no processor; only the folders that are written for a model have one.
             model_to_processor = own == "modeling_elysium" and other == "processing" and "_weights" not in name
@@ -111,7 +111,7 @@ def test_dots_stay_inside_a_folder() -> None:
 
 
 def test_folders_are_not_imported_as_top_level_modules() -> None:
-    folders = set(FLOORS) - {"elysium"}
+    folders = set(FLOORS) - {"package"}
     wrong = [
         f"{name} imports {module}"
         for name in repository_files()
@@ -180,7 +180,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in shipped} == {"elysium"}
     mapped = {name for name in repository_files() if name.split("/")[0] in FLOORS and not left_out(name)}
-    assert shipped == {name if name.startswith("elysium/") else f"elysium/{name}" for name in mapped}
+    assert shipped == {"elysium/" + name.removeprefix("package/") for name in mapped}
 
 
 def left_out(name: str) -> bool:
