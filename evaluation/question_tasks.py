@@ -203,7 +203,8 @@ _ALL = (
             items=question_items(name),
             answer=ask_batch,
             protocol=qa.PROTOCOL,
-            asked=f"the model sees {ASK_FRAMES} frames spread evenly and decodes greedily",
+            asked=f"the model sees as many frames as it was trained on ({ASK_FRAMES} where it does not say), spread "
+            "evenly, and decodes greedily",
             default_split="test",
         )
         for name in _VIDEO_QA

@@ -24,7 +24,7 @@ from elysium.processing.build_processor import build_processor
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration
-from .released_elysium import NUM_PLACEHOLDERS, is_released_config
+from .released_elysium import NUM_PLACEHOLDERS, RELEASED_FRAMES, is_released_config
 
 EMBEDDING, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 # Released name -> ours, in the order in which they are tried.
@@ -325,7 +325,7 @@ def convert(
         config.dtype = found_dtype
         writer.finish()
         if words is not None:
-            build_processor(config, words).save_pretrained(folder)
+            build_processor(config, words, max_trained_frames=RELEASED_FRAMES).save_pretrained(folder)
     return ConversionReport(
         folder=target,
         num_parameters=parameters,

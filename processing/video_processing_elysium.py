@@ -3,9 +3,12 @@
 
 import base64
 import binascii
+import math
 import os
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import (
     VideoMetadata,
@@ -67,12 +71,38 @@ def _bytes_of(data_url: str) -> BytesIO:
         ) from error
 
 
+def _check_sampling(num_frames: Any, fps: Any) -> None:
+    """Raise `ValueError` where the two say no number of frames."""
+    if num_frames is not None and fps is not None:
+        raise ValueError(f"give num_frames or fps, not both, got num_frames={num_frames} and fps={fps}; leave one out")
+    if num_frames is not None and (
+        isinstance(num_frames, bool) or not isinstance(num_frames, Integral) or num_frames < 1
+    ):
+        raise ValueError(
+            f"num_frames must be an integer of 1 or more, got {num_frames!r}; leave it out for the default"
+        )
+    if fps is not None and not (isinstance(fps, Real) and 0 < fps < math.inf):
+        raise ValueError(f"fps must be a number above 0, got {fps!r}; leave it out, or give num_frames")
+
+
+class ElysiumVideosKwargs(VideosKwargs, total=False):
+    """Settings of transformers' video processors, and the number of frames that the checkpoint was trained on."""
+
+    max_trained_frames: int | None
+
+
 class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
     """Resizes each frame to S x S (the aspect is not kept: boxes are percent of width and of height), rescales and
     normalises it. Videos given as paths are decoded by PyAV.
 
+    `max_trained_frames` is the most frames of a video that the checkpoint was trained on; None where it is not known.
+    A video file is sampled to as many frames unless `num_frames` or `fps` say otherwise; arrays and lists of frames
+    are sampled only where one of them or `do_sample_frames=True` asks for it. `do_sample_frames=False` takes all.
+
     Returns `pixel_values_videos` (sum T, 3, S, S) and `video_num_frames`, T of each video.
     """
+
+    valid_kwargs = ElysiumVideosKwargs
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN
@@ -82,18 +112,47 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
     do_rescale = True
     do_normalize = True
     do_convert_rgb = True
-    do_sample_frames = False
+    do_sample_frames = None  # None: files are sampled, frames given as they are are not
     num_frames = None
     fps = None
+    max_trained_frames = None
     model_input_names = ["pixel_values_videos"]
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """As transformers does; `num_frames` and `fps` are checked, and ask for sampling where they are given.
+
+        Raises:
+            ValueError: `num_frames` below 1, `fps` not above 0, or both.
+        """
+        num_frames, fps = kwargs.get("num_frames"), kwargs.get("fps")
+        _check_sampling(num_frames, fps)
+        if num_frames is not None or fps is not None:
+            kwargs |= {"num_frames": num_frames, "fps": fps}  # one that is given leaves no room for a default of both
+            if kwargs.get("do_sample_frames") is None:
+                kwargs["do_sample_frames"] = True
+        return super().preprocess(videos, **kwargs)
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
     ) -> np.ndarray:
-        """Indices of frames spread evenly over the video; more than it has are clamped to all of them."""
-        if num_frames is not None and metadata.total_num_frames is not None:
-            num_frames = min(num_frames, metadata.total_num_frames)
-        return default_sample_indices_fn(metadata=metadata, num_frames=num_frames, fps=fps, **kwargs)
+        """Return the indices of frames spread evenly over a video, never more than it has.
+
+        Args:
+            metadata: with `total_num_frames`, and `fps` where frames are sampled by rate.
+            num_frames: this many, from the first frame to the last; by default `max_trained_frames`.
+            fps: frames per second in place of ``num_frames``.
+        """
+        total = int(metadata.total_num_frames)
+        if fps is None:
+            num_frames = num_frames or self.max_trained_frames or total
+            return np.linspace(0, total - 1, min(num_frames, total)).round().astype(int)
+        if not metadata.fps:
+            raise ValueError(
+                f"fps must be sampled from a video of known rate, got fps={fps} for one without; pass num_frames, or "
+                "video_metadata with the rate"
+            )
+        count = min(total, max(1, int(total / metadata.fps * fps)))
+        return np.arange(count) * total // count
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn: Callable | None = None) -> Any:
         """Decodes paths, URLs and `data:` URLs (nested lists allowed) through PyAV, which carries its own FFmpeg."""
@@ -119,16 +178,13 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
                     sampled.append(video[metadata.frames_indices])
                 videos = sampled
         elif isinstance(videos[0], list):
-            if do_sample_frames:  # in the words of transformers' own video processors, which callers look for
-                raise ValueError(
-                    "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`; "
-                    f"got {len(videos[0])} images for the first video."
-                )
             videos = [
                 np.stack([self.process_image(image, do_convert_rgb=True) for image in frames])
                 for frames in self.fetch_images(videos)
             ]
         else:
+            if do_sample_frames is None:
+                sample_indices_fn = partial(self.sample_frames, num_frames=self.num_frames, fps=self.fps)
             videos, video_metadata = self.fetch_videos(videos, sample_indices_fn=sample_indices_fn)
         return videos, video_metadata
 

@@ -20,6 +20,7 @@ from .session import Box, ObjectPrompt, Reason, TrackingSession, check_text, jud
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
 from .windows import WindowRule
 
+# Most frames seen of a video to describe an object, and, where the checkpoint does not say, to answer a question.
 DESCRIBE_FRAMES = 8
 ASK_FRAMES = 16
 _GROUND_TOKENS = 40
@@ -281,7 +282,8 @@ class Tracker:
         """Words for the object in a box, without a full stop at the end.
 
         Args:
-            video: picture or video; of a video at most 8 frames are seen, spread evenly from the first.
+            video: picture or video; of a video at most 8 frames are seen, spread evenly from the first;
+                fewer where the checkpoint was trained on fewer.
             box_xyxy_px: the object's box in the first frame.
             max_new_tokens: the description is cut after as many tokens.
 
@@ -300,7 +302,8 @@ class Tracker:
         """Answers a question in free text.
 
         Args:
-            video: picture or video; of a video at most 16 frames are seen, spread evenly.
+            video: picture or video; of a video as many frames are seen as the checkpoint was trained on, spread
+                evenly; 16 where it does not say.
             question: not empty.
             max_new_tokens: the answer is cut after as many tokens.
 
@@ -314,7 +317,9 @@ class Tracker:
         """`ask` for many pairs of a picture or video and a question, in batches."""
         conversations = (
             self.processor.build_messages(
-                "video_qa", **_visual(sample_frames(video, ASK_FRAMES)), question=check_text(question, name="question")
+                "video_qa",
+                **_visual(sample_frames(video, self.processor.max_trained_frames or ASK_FRAMES)),
+                question=check_text(question, name="question"),
             )
             for video, question in items
         )
@@ -333,14 +338,21 @@ class Tracker:
     def _description_questions(self, items: Iterable[tuple[VideoLike, BoxLike]]) -> Iterator[Conversation]:
         """Conversations that ask for words."""
         for video, box_xyxy_px in items:
-            frames = sample_frames(video, DESCRIBE_FRAMES)
+            frames = sample_frames(video, min(DESCRIBE_FRAMES, self.processor.max_trained_frames or DESCRIBE_FRAMES))
             height, width = frames.shape[1:3]
             box_xyxy_norm = px_to_norm(check_box_xyxy_px(box_xyxy_px, width, height), width, height)
             task = "reg" if len(frames) == 1 else "video_reg"
             yield self.processor.build_messages(task, **_visual(frames), box_xyxy_norm=box_xyxy_norm)
 
     def _rule(self, window_frames: int, reask_after: int, reground: bool, zoom: float | None) -> WindowRule:
-        """The settings, with the checkpoint's own zoom where none is given."""
+        """Return the settings, with the checkpoint's own zoom where none is given; warn of too long windows."""
+        trained = self.processor.max_trained_frames
+        if trained is not None and window_frames > trained:
+            warnings.warn(
+                f"window_frames should be at most {trained}, the frames that this checkpoint was trained on, got "
+                f"{window_frames}; boxes may be wrong: lower it",
+                stacklevel=4,
+            )
         return WindowRule(window_frames, reask_after, reground, self.processor.tracking_zoom if zoom is None else zoom)
 
     def _open_run(

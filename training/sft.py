@@ -49,6 +49,7 @@ def train(
     mixture = training_mixture(data_args, training_args)
     held_out = mix([open_source(spec) for spec in data_args.eval_sources]) if data_args.eval_data else None
     plan = draw_plan(data_args, training_args)
+    processor.state_trained_frames(plan.max_frames)
     collators = [
         None if part is None else build_collator(part, plan, data_args, training_args, model, processor)
         for part in (mixture, held_out)

@@ -138,6 +138,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     plan = _plan(recipe)
     worlds = plan.build_worlds(recipe["seed"])
     model, processor = _load(recipe, worlds)
+    processor.state_trained_frames(max(plan.frames))
     # Plain matmul + softmax: the backward pass of fused attention is several times slower on a CPU in bf16.
     model.set_attn_implementation("eager")
     steps = max_steps or recipe["steps"]

@@ -2,6 +2,7 @@
 """Processor of Elysium: chat messages with videos, images and boxes in, tensors out; answers in, boxes out."""
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -101,6 +102,22 @@ class ElysiumProcessor(ProcessorMixin):
         return [image_processor, video_processor, tokenizer]
 
     # --- from placeholders to kept tokens ---
+    def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
+        processed = self.video_processor(videos, **kwargs)
+        counts = [int(count) for count in processed["video_num_frames"]]
+        self._warn_beyond_training(max(counts))
+        return processed, [self.replace_video_token(processed, number, **kwargs) for number in range(len(counts))]
+
+    def _warn_beyond_training(self, num_frames: int) -> None:
+        """Warn where a video has more frames than the model was trained on (Python shows the same warning once)."""
+        most = self.max_trained_frames
+        if most is not None and num_frames > most:
+            warnings.warn(
+                f"a video should have at most {most} frames, on which this checkpoint was trained, got {num_frames}; "
+                f"boxes and answers may be wrong: pass num_frames={most}, or track long videos with elysium's Tracker",
+                stacklevel=3,
+            )
+
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
         return self.image_token * self.num_kept_tokens
 
@@ -117,6 +134,15 @@ class ElysiumProcessor(ProcessorMixin):
                 raise ValueError("frame_label 'seconds' needs each video's frame rate, got none; pass video_metadata.")
             labels = [f"<{second:.1f}s>" for second in timestamps_s]
         return ", ".join(f"{label}: {self.video_token * self.num_kept_tokens}" for label in labels)
+
+    @property
+    def max_trained_frames(self) -> int | None:
+        """Most frames of a video that the checkpoint was trained on; None where it does not say."""
+        return self.video_processor.max_trained_frames
+
+    def state_trained_frames(self, num_frames: int) -> None:
+        """Record that the model is trained on videos of up to ``num_frames`` frames; what it had seen is kept."""
+        self.video_processor.max_trained_frames = max(num_frames, self.max_trained_frames or 0)
 
     def _timestamps_s(self, num_frames: int, metadata: Any) -> list[float] | None:
         if self.frame_label == "index" or metadata is None or metadata.fps is None:

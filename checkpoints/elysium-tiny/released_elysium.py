@@ -34,6 +34,8 @@ _KNOWN_TOWERS: dict[str, dict[str, Any]] = {
     "vicuna-7b-v1.5": {"model_type": "llama"} | VICUNA_7B,
 }
 NUM_PLACEHOLDERS = 2
+# The last training stage of the paper (arXiv 2403.16558) has videos of up to 32 frames.
+RELEASED_FRAMES = 32
 _SECTIONS = ("llm_config", "visual_config", "adapter_config")
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,23 @@ def test_the_generation_mask_covers_exactly_the_answer_and_its_end(processor) ->
         for ids, mask in zip(batch["input_ids"], batch["assistant_masks"], strict=True)
     ]
     assert marked == [" Frame 1: [1,2,3,4], Frame 2: none.</s>", " [5,6,7,8]</s> yes</s>"]
+
+
+def test_more_frames_than_the_checkpoint_was_trained_on_are_warned_of_with_both_numbers() -> None:
+    processor = build_processor(tiny_config(), tiny_tokenizer(), max_trained_frames=2)
+    with pytest.warns(UserWarning, match="at most 2 frames, .* got 3; .* pass num_frames=2"):
+        encode(processor, processor.build_messages("rsot", video=VIDEO, text="the dog"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode(processor, processor.build_messages("rsot", video=VIDEO[:2], text="the dog"))
+
+
+def test_training_on_more_frames_is_stated_and_on_fewer_takes_nothing_away() -> None:
+    processor = build_processor(tiny_config(), tiny_tokenizer())
+    assert processor.max_trained_frames is None
+    for frames, stated in ((8, 8), (4, 8), (32, 32)):
+        processor.state_trained_frames(frames)
+        assert processor.max_trained_frames == stated
 
 
 def test_frames_are_counted_from_one(processor) -> None:

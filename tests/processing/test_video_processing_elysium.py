@@ -116,6 +116,49 @@ def test_an_array_is_sampled_where_asked_for(processor) -> None:
     assert (result.mean(dim=(1, 2, 3)).diff() > 0).all()
 
 
+@pytest.fixture(scope="module")
+def trained() -> ElysiumVideoProcessor:
+    return ElysiumVideoProcessor(size={"height": 32, "width": 32}, max_trained_frames=4)
+
+
+def test_a_file_is_sampled_to_the_frames_that_the_checkpoint_was_trained_on(trained) -> None:
+    result = trained(str(CUP), return_tensors="pt", return_metadata=True)
+    assert len(result["pixel_values_videos"]) == 4
+    assert list(result["video_metadata"][0].frames_indices) == [0, 72, 144, 216]
+    assert len(pixels(trained, str(CUP), num_frames=6)) == 6
+    assert len(pixels(trained, str(CUP), do_sample_frames=False)) == 217
+
+
+@pytest.mark.parametrize("clip", [np.zeros((6, 8, 8, 3), np.uint8), [np.zeros((8, 8, 3), np.uint8)] * 6])
+def test_frames_that_are_given_are_not_sampled_unless_asked(trained, clip) -> None:
+    assert len(pixels(trained, clip)) == 6
+    assert len(pixels(trained, clip, do_sample_frames=True)) == 4
+    assert len(pixels(trained, clip, num_frames=3)) == 3
+
+
+def test_the_trained_frames_are_saved(trained, tmp_path) -> None:
+    trained.save_pretrained(tmp_path)
+    assert ElysiumVideoProcessor.from_pretrained(tmp_path).max_trained_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": 0}, "num_frames must be an integer of 1 or more, got 0"),
+        ({"num_frames": -1}, "num_frames must be an integer of 1 or more, got -1"),
+        ({"num_frames": 2.5}, "num_frames must be an integer of 1 or more, got 2.5"),
+        ({"num_frames": True}, "num_frames must be an integer of 1 or more, got True"),
+        ({"fps": 0}, "fps must be a number above 0, got 0"),
+        ({"fps": -2.0}, "fps must be a number above 0, got -2.0"),
+        ({"fps": float("nan")}, "fps must be a number above 0, got nan"),
+        ({"fps": 2, "num_frames": 2}, "give num_frames or fps, not both, got num_frames=2 and fps=2"),
+    ],
+)
+def test_a_number_of_frames_that_is_none_is_refused(processor, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        pixels(processor, str(CUP), **options)
+
+
 def test_saving_and_loading_keeps_the_size(processor, tmp_path) -> None:
     processor.save_pretrained(tmp_path)
     loaded = ElysiumVideoProcessor.from_pretrained(tmp_path)
@@ -140,11 +183,12 @@ def write_frames(path: Path, codec: str, num_frames: int) -> Path:
     ("options", "indices"),
     [
         ({}, range(12)),
-        ({"num_frames": 3}, (0, 4, 8)),
+        ({"num_frames": 3}, (0, 6, 11)),
         ({"num_frames": 32}, range(12)),
         ({"fps": 5}, range(0, 12, 2)),
+        ({"fps": 1000}, range(12)),
     ],
-    ids=["all", "three", "more than there are", "by rate"],
+    ids=["all", "three", "more than there are", "by rate", "by a rate above the file's"],
 )
 def test_frames_are_sampled_whether_or_not_the_file_tells_its_length(
     processor, tmp_path, suffix, codec, options, indices

@@ -381,6 +381,15 @@ def test_a_question_is_asked_about_sixteen_frames_at_most(num_frames, seen):
     assert seeing_tracker().ask(frames, "how many frames?") == str(seen)
 
 
+def test_a_question_and_a_window_have_the_frames_that_the_checkpoint_was_trained_on():
+    frames, _ = squares(10, STARTS)
+    tracker = seeing_tracker()
+    tracker.processor.state_trained_frames(4)
+    assert tracker.ask(frames, "how many frames?") == "4"
+    with pytest.warns(UserWarning, match="window_frames should be at most 4, .* got 6"):
+        tracker.iter_track(frames, "red", fps=10, window_frames=6)
+
+
 def test_plural_forms_answer_in_order():
     frames, _ = squares(2, STARTS)
     tracker = seeing_tracker(batch_size=2)
