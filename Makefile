@@ -98,9 +98,9 @@ quality: $(DEV)
 tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
 	for stage in images look windows words tracks carried lost held; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
-		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.train_tiny --recipe training/recipes/tiny_$$stage.yaml \
+		$(BIN)/torchrun --nproc_per_node 2 -m research.tiny.train --recipe research/tiny/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	$(BIN)/python -m elysium.training.average_saves runs/tiny_held runs/tiny --start runs/tiny_lost/final --last 4 \
+	$(BIN)/python -m research.tiny.average runs/tiny_held runs/tiny --start runs/tiny_lost/final --last 4 \
 		--absent-log-odds 0.75 --tracking-zoom 2
 	@echo "The checkpoint: runs/tiny"
 
@@ -111,7 +111,7 @@ runs/sprites.npz: | $(DEV)
 
 runs/tower.safetensors: | $(DEV)
 	@mkdir -p runs
-	$(BIN)/python -m elysium.training.fetch_tower $@
+	$(BIN)/python -m research.tiny.fetch_tower $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

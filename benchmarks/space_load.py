@@ -1,7 +1,7 @@
 """The demo page under load: how soon it is there, many visitors at once, memory over time, hostile requests.
 
-    python benchmarks/space_load.py --output benchmarks/results/space_load.json
-    python benchmarks/space_load.py --only visitors
+    python -m benchmarks.space_load --output benchmarks/results/space_load.json
+    python -m benchmarks.space_load --only visitors
 
 The page runs in a process of its own, with elysium-tiny and the limits of `spaces_demo`. Memory is that process's
 resident memory. A page is there when its Track button can be pressed, in headless Chromium, asked for as soon as the
@@ -28,12 +28,12 @@ from typing import Any
 
 from gradio_client import Client, handle_file
 
-from elysium.benchmarks.parser_fuzz import hardware
-from elysium.benchmarks.space_hostile import folder_mb, measure_hostile
+from benchmarks.bench import ROOT, hardware
+from benchmarks.space_hostile import folder_mb, measure_hostile
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.video_io import VideoWriter, read_video
 
-MEDIA = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "media"
+MEDIA = ROOT / "tests" / "fixtures" / "media"
 SHAPES, BOX = MEDIA / "shapes.mp4", [249, 146, 335, 233]
 PARTS = ("page", "frames", "visitors", "memory", "hostile")
 

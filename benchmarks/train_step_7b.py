@@ -1,7 +1,7 @@
 """One training step of stage 2a, measured: tokens/s, share of the peak (MFU) and peak memory, in full and with LoRA.
 
-    python benchmarks/train_step_7b.py                              # the same parts, small, on this machine's CPU
-    python benchmarks/train_step_7b.py --shape 7b --dtype bfloat16  # the 7B model, random weights, on a GPU of 80 GB
+    python -m benchmarks.train_step_7b                              # the same parts, small, on this machine's CPU
+    python -m benchmarks.train_step_7b --shape 7b --dtype bfloat16  # the 7B model, random weights, on a GPU of 80 GB
 
 A batch is made of synthetic clips: 8 frames a sample, through the processor, labels on the answers. A step is forward,
 backward and AdamW. The baseline learns in full without gradient checkpointing; beside it stand full training and LoRA
@@ -29,8 +29,8 @@ import torch
 from transformers import AutoModelForImageTextToText, BatchFeature
 
 import elysium  # noqa: F401  (registers the Auto classes)
-from elysium.benchmarks.training_flops import LORA_TARGETS, PARTS, PEAK_FLOPS, ModelShape, training_flops, utilisation
-from elysium.benchmarks.video_memory import hardware_name, peak_mb
+from benchmarks.bench import hardware, peak_mb
+from benchmarks.training_flops import LORA_TARGETS, PARTS, PEAK_FLOPS, ModelShape, training_flops, utilisation
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
@@ -199,7 +199,14 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """`run_case` in a fresh process; a case that the device has no memory for says so."""
     given = settings(arguments)
-    command = [sys.executable, __file__, "--case", case, *(f"--{name}={value}" for name, value in given.items())]
+    command = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        "--case",
+        case,
+        *(f"--{name}={value}" for name, value in given.items()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     if done.returncode and "OutOfMemoryError" in done.stderr:
         return {"case": case, "error": "out of memory"}
@@ -256,7 +263,7 @@ def main() -> None:
         return
     rows = measure_in_turns(arguments)
     add_utilisation(rows)
-    where = torch.cuda.get_device_name() if arguments.device == "cuda" else hardware_name()
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else hardware()
     threads = torch.get_num_threads()
     print(
         f"{arguments.shape}, {arguments.dtype}, {arguments.samples} samples of {arguments.frames} frames, on {where}"

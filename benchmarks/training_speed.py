@@ -1,6 +1,6 @@
 """How fast training goes: against no token compression, against a plain loop, and the loader alone.
 
-    python benchmarks/training_speed.py --output benchmarks/results/training_speed.json
+    python -m benchmarks.training_speed --output benchmarks/results/training_speed.json
 
 Clips of 8 frames from JPEG files in ElysiumTrack's layout, tracked by box, on the shape of the shipped checkpoint:
 

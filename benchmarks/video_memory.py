@@ -1,7 +1,7 @@
 """Does memory grow with the length of a video? Peak of tracking and annotating a long video against a short one.
 
-    python benchmarks/video_memory.py                  # tracks by box, then writes the annotated copy
-    python benchmarks/video_memory.py --decode-only    # reads, annotates and writes, without a model
+    python -m benchmarks.video_memory                  # tracks by box, then writes the annotated copy
+    python -m benchmarks.video_memory --decode-only    # reads, annotates and writes, without a model
 
 Each video is made with PyAV in a temporary folder and run through in a process of its own; the peak is that process's
 largest resident memory. The baseline is the short video. Beside it stands, computed, what the frames alone would take
@@ -10,9 +10,6 @@ if they were all held. The last line is JSON.
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bench import hardware, peak_mb
 from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter, probe_video
 from elysium.visualization.annotate import annotate_video
@@ -83,30 +81,12 @@ def run_one(video: Path, model: str | None) -> None:
     print(json.dumps({"frames": frames, "tracked": len(result.tracks[0]), "peak_mb": round(peak_mb(), 1)}))
 
 
-def peak_mb() -> float:
-    """Largest resident memory of this process in MB (10^6 bytes)."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count the parent's memory from before exec
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def hardware_name() -> str:
-    """The processor's name and the number of its cores."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
 def measure(num_frames: int, args: argparse.Namespace) -> dict[str, float]:
     """Makes a video of so many frames and runs a child process over it."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.mp4"
         make_video(video, num_frames, args.width, args.height)
-        command = [sys.executable, __file__, "--run", str(video), "--model", args.model]
+        command = [sys.executable, "-m", __spec__.name, "--run", str(video), "--model", args.model]
         start_s = time.perf_counter()
         done = subprocess.run(
             command + ["--decode-only"] * args.decode_only, check=True, stdout=subprocess.PIPE, text=True
@@ -133,7 +113,7 @@ def main() -> None:
     record: dict[str, object] = {
         "benchmark": "video_memory",
         "what": "decode and annotate" if args.decode_only else f"track with {args.model} and annotate",
-        "hardware": hardware_name(),
+        "hardware": hardware(),
         "size": f"{args.width}x{args.height}",
     }
     peaks = []

@@ -3,12 +3,12 @@
 A recipe is YAML. Its texts and values are Jinja over the files that it names, so that it holds no figure itself:
 
     license: apache-2.0
-    files: {scenes: ../benchmarks/results/eval_v1.json}      # relative to the recipe
-    optional_files: {table: ../benchmarks/results/tracking_table.json}
+    files: {scenes: ../research/results/eval_v1.json}      # relative to the recipe
+    optional_files: {table: ../research/results/tracking_table.json}
     results:
       - title: Generated clips
         source: scenes                                       # a table without its file is left out
-        command: python benchmarks/eval_v1.py
+        command: python -m research.eval_v1.run
         data: {type: elysium-synthetic, name: generated scenes}
         rows:
           - {task: find by words, metric: "IoU > 0.5", type: accuracy, value: scenes.rec.model.success_50}

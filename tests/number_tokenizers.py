@@ -6,10 +6,10 @@ import torch
 from tiny import TINY_MODEL, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from elysium.benchmarks.decoding_models import trained_tokenizer
+from benchmarks.decoding_models import trained_tokenizer
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
-from elysium.training.tiny_checkpoint import build_config
+from research.tiny.checkpoint import build_config
 
 # What is cut off a text before pieces are merged: whole numbers, single digits, pairs of digits from the left; or
 # nothing, so that a bracket joins the number behind it.

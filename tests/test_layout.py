@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# They run from the root of a clone and are no part of the wheel.
+CLONE_ONLY = {"benchmarks", "research", "tests"}
 # Code may import what has its own number or a lower one.
 FLOORS = {
     "checkpoints": 0,
@@ -21,7 +23,6 @@ FLOORS = {
     "processing": 0,
     "tracking": 1,
     "visualization": 1,
-    "benchmarks": 2,
     "cards": 2,
     "curation": 2,
     "evaluation": 2,
@@ -72,7 +73,7 @@ def imports_of(name: str) -> tuple[tuple[int, str], ...]:
 
 def test_every_top_level_folder_with_code_has_its_place_in_the_layout() -> None:
     folders = {name.split("/")[0] for name in repository_files() if name.endswith(".py") and "/" in name}
-    assert folders - {"tests"} <= set(FLOORS)
+    assert folders - CLONE_ONLY <= set(FLOORS)
 
 
 def test_every_folder_with_code_is_a_subpackage_in_pyproject() -> None:
@@ -100,6 +101,48 @@ def test_imports_point_one_way() -> None:
     assert not wrong
 
 
+def module_of(name: str) -> str:
+    """The name that a file of the package is imported by."""
+    parts = Path(name.removeprefix("package/")).with_suffix("").parts
+    return ".".join(("elysium", *parts[: -1 if parts[-1] == "__init__" else None]))
+
+
+def absolute_imports(name: str) -> set[str]:
+    """Modules that a file names: imported anywhere in it, or written as a string for a lazy import."""
+    module = module_of(name)
+    own = module if name.endswith("__init__.py") else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, (own if node.level else "", node.module)))
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {node.value, f"elysium.{node.value}"}
+    return found
+
+
+def test_every_packaged_module_is_reachable_from_a_public_name_a_command_or_a_documented_module() -> None:
+    modules = {module_of(name): name for name in code_files()}
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    documented = set(re.findall(r"-m (elysium[\w.]+)", "\n".join(page.read_text("utf-8") for page in pages)))
+    # A Space starts its app.py by itself.
+    waiting = {"elysium", "elysium.cli", "elysium.registration", "elysium.spaces_demo.app", *documented}
+    reached: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in modules and module not in reached:
+            reached.add(module)
+            waiting |= absolute_imports(modules[module]) | {module.rpartition(".")[0]}
+    assert not sorted(set(modules) - reached)
+
+
+def test_nothing_in_the_package_imports_what_only_a_clone_has() -> None:
+    names = [(name, module) for name in code_files() for _, module in imports_of(name)]
+    assert not [f"{name} imports {module}" for name, module in names if module.split(".")[0] in CLONE_ONLY]
+
+
 def test_dots_stay_inside_a_folder() -> None:
     wrong = []
     for name in code_files():
@@ -111,7 +154,7 @@ def test_dots_stay_inside_a_folder() -> None:
 
 
 def test_folders_are_not_imported_as_top_level_modules() -> None:
-    folders = set(FLOORS) - {"package"}
+    folders = set(FLOORS) - {"package"}  # benchmarks and research are imported from the root of a clone
     wrong = [
         f"{name} imports {module}"
         for name in repository_files()
@@ -149,7 +192,9 @@ def test_base_names_are_unique_across_folders() -> None:
 
 def test_tests_stand_in_folders_that_mirror_the_code() -> None:
     folders = {name.split("/")[1] for name in repository_files() if re.match(r"tests/.+/test_.*\.py$", name)}
-    assert folders - {"shared_transformers"} <= set(FLOORS)  # transformers' own tests have no folder of ours to mirror
+    assert (
+        folders - {"shared_transformers"} <= set(FLOORS) | CLONE_ONLY
+    )  # transformers' own tests have no folder of ours to mirror
 
 
 def test_every_direct_dependency_has_a_tested_version() -> None:
@@ -184,5 +229,5 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
 
 
 def left_out(name: str) -> bool:
-    """Whether a file of a mapped folder is for the repository only: results of benchmarks, notes beside the code."""
-    return name.startswith("benchmarks/results/") or (name.endswith(".md") and not name.startswith("checkpoints/"))
+    """Whether a file of a mapped folder is for the repository only: notes beside the code."""
+    return name.endswith(".md") and not name.startswith("checkpoints/")

@@ -9,9 +9,7 @@ import elysium  # noqa: F401  (registers the Auto classes)
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.synthetic import WORLD_WORDS
-from elysium.training.tiny_checkpoint import build_config, save_checkpoint
-from elysium.training.tokenizer import build_tiny_tokenizer
+from research.tiny.checkpoint import build_config, load_tiny_tokenizer, save_checkpoint
 
 TINY_MODEL = {
     "image_size": 32,
@@ -26,7 +24,7 @@ TINY_MODEL = {
 
 @cache
 def tiny_tokenizer():
-    return build_tiny_tokenizer(WORLD_WORDS)
+    return load_tiny_tokenizer()
 
 
 def tiny_config(**changes) -> ElysiumConfig:

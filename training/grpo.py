@@ -29,7 +29,6 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.rewards import REWARDS
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
-from elysium.training.tiny_checkpoint import save_checkpoint
 
 TASKS = ("rec", "sot", "rsot")
 FEATURES = Features(
@@ -109,7 +108,9 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     if trainer.is_world_process_zero():
-        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), processor, Path(config.output_dir) / "final")
+        final = Path(config.output_dir) / "final"
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(final)
+        processor.save_pretrained(final)
 
 
 def freeze(model: nn.Module, train_parts: list[str]) -> None:

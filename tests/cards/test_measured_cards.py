@@ -70,12 +70,12 @@ def validate(card: RepoCard, hub: HubStandIn) -> None:
 def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
     card = render_model_card.render_model_card(TINY, recipe=RECIPE)
     validate(card, hub)
-    measured = json.loads((ROOT / "benchmarks/results/eval_v1.json").read_text())
+    measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
     ours, repeated = (measured["sot_8"][name]["mean_iou"] for name in ("model", "repeated"))
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert found["mean IoU: track from a box, 8 frames"] == round(ours, 4)
     assert f"| track from a box, 8 frames | mean IoU | {ours:.3f} | {repeated:.3f} |" in card.text
-    assert "`python benchmarks/eval_v1.py" in card.text
+    assert "`python -m research.eval_v1.run" in card.text
     for heading in ("Use", "Results", "Limits", "Training data", "Compute and carbon", "Licence", "Citation"):
         assert f"\n## {heading}\n" in card.text
     numbers, size = render_model_card.count_parameters(TINY)
@@ -232,7 +232,7 @@ def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> Non
     card = SpaceCard.load(tmp_path / "README.md")
     validate(card, hub)
     assert (card.data.sdk, card.data.app_file, card.data.models) == ("gradio", "app.py", ["owner/mine"])
-    measured = json.loads((ROOT / "benchmarks/results/eval_v1.json").read_text())
+    measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
     assert f"| {measured['rec']['model']['success_50']:.3f} |" in card.text and Limits().sentence() in card.text
     (tmp_path / "README.md").write_text((tmp_path / "README.md").read_text().replace("title: Elysium", "title: Mine"))
     again = render_space_card.render_space_card(tmp_path)

@@ -10,7 +10,7 @@ from tiny_prompts import ask, pictures
 from torch import nn
 from transformers import LogitsProcessorList
 
-from elysium.benchmarks.decoding_models import ReplayGrammar
+from benchmarks.decoding_models import ReplayGrammar
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.box_drafting_elysium import AnswerWriter, ShiftRate
 from elysium.modeling_elysium.box_grammar_elysium import BoxAnswerGrammar, BoxGrammarLogitsProcessor

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.modeling_elysium.tiny_vit_elysium import ElysiumTinyViT, TinyViTAttention
-from elysium.training.fetch_tower import convert_tower
+from research.tiny.fetch_tower import convert_tower
 
 SMALL = {
     "image_size": 64,

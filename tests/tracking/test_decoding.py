@@ -10,7 +10,7 @@ from seeing_model import SeeingModel, squares
 from tiny import tiny_model, tiny_processor
 from typer.testing import CliRunner
 
-from elysium.benchmarks.decoding_models import MovingScene, ReplayAnswerer
+from benchmarks.decoding_models import MovingScene, ReplayAnswerer
 from elysium.processing.video_io import Frame, VideoWriter
 from elysium.tracking.answering import Answerer, WindowReader
 from elysium.tracking.run import TrackingRun

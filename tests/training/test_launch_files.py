@@ -24,8 +24,8 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from huggingface_hub import JobHardware, run_job
 from sharded_steps import deepspeed_config
 
-from elysium.benchmarks.elysium_7b import build_on_meta
-from elysium.benchmarks.training_memory import ParameterCounts, state_bytes
+from research.scale_7b.full_size import build_on_meta
+from research.scale_7b.memory import ParameterCounts, state_bytes
 
 ROOT = Path(__file__).parent.parent.parent
 LAUNCH = ROOT / "training" / "launch"

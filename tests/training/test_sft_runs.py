@@ -9,7 +9,7 @@ import yaml
 from hub_stand_in import HubStandIn
 from tiny import save_tiny_checkpoint
 
-from elysium.benchmarks.training_runs import (
+from research.training_runs import (
     SAVE_STEPS,
     base_recipe,
     killed_and_resumed,

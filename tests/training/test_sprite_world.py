@@ -21,7 +21,7 @@ from elysium.training.synthetic.sprite_bank import (
     normalise_cutout,
 )
 from elysium.training.synthetic.sprite_world import ATTRIBUTES, SpriteMix, SpriteWorld
-from elysium.training.tiny_data import IGNORE, BatchPlan, TinyBatches, world_words
+from research.tiny.data import IGNORE, BatchPlan, TinyBatches
 
 CONFIG = SceneConfig(num_objects=(3, 5), side=(0.15, 0.4), share_leaving=0.3)
 
@@ -212,9 +212,6 @@ def test_training_on_both_worlds_has_words_and_heads_for_both(bank, tmp_path):
     )
     shapes, sprites = World(2, num_backgrounds=2, num_things=2, num_variants=1), SpriteWorld(bank, 2)
     worlds = plan.build_worlds(2)
-    words = world_words(worlds)
-    assert {"circle", "red", "reddish", "yes"} <= set(words) and len(words) == len(set(words))
-    assert {word for name in sprites.kinds for word in name.split()} <= set(words)
     data = TinyBatches(tiny_processor(), plan, worlds, num_batches=2, seed=2, ranks=1, image_size=32, patch_size=8)
     assert data.kinds == [*sprites.kinds, *(kind for kind in shapes.kinds if kind not in sprites.kinds)]
     batch = data[0]

@@ -17,10 +17,10 @@ from elysium.training.synthetic import (
     scene_questions,
     simple_questions,
 )
-from elysium.training.synthetic.closer_looks import LookConfig, following_view
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
 from elysium.training.synthetic.render import MIN_VISIBLE_FRACTION, View, object_path, shown_frames
 from elysium.training.synthetic.sprites import COLOURS, KINDS
+from research.tiny.crops import LookConfig, following_view
 
 CONFIG = SceneConfig(num_objects=(4, 6), share_twins=0.4, share_leaving=0.4, share_occluded=0.6)
 SIZE = (96, 72)
