@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from elysium.processing.build_processor import build_processor
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration
+from .vision_families_elysium import VISION_FAMILIES
 
 PLACEHOLDERS = ("<image>", "<video>")
 PAPER_KEPT_SHARE = 0.1875  # alpha
@@ -24,25 +24,6 @@ _PICTURE_SETTINGS = ("image_mean", "image_std", "resample", "rescale_factor")
 
 class AssemblyError(ValueError):
     """Two parts that do not make an Elysium: a tower without patches, a language model without a tokenizer."""
-
-
-@dataclass(frozen=True)
-class VisionFamily:
-    """What a family of vision towers needs: the hidden state that is read, the tokens that stand before patches."""
-
-    feature_layer: int
-    prefix_tokens: Callable[[Any], int]
-
-
-# CLIP's last layer is trained for its class token alone: the one before is read, as in the paper. SigLIP and DINO
-# train all tokens of the last layer.
-VISION_FAMILIES = {
-    "clip_vision_model": VisionFamily(-2, lambda config: 1),
-    "siglip_vision_model": VisionFamily(-1, lambda config: 0),
-    "dinov2": VisionFamily(-1, lambda config: 1),
-    "dinov2_with_registers": VisionFamily(-1, lambda config: 1 + config.num_register_tokens),
-    "dinov3_vit": VisionFamily(-1, lambda config: 1 + config.num_register_tokens),
-}
 
 
 @dataclass(frozen=True)

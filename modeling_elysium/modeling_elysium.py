@@ -6,6 +6,7 @@ K kept tokens, C vision width, D text width. A ragged batch of videos is its fra
 """
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from .model_card_elysium import model_card
 from .packed_cache_elysium import CACHE_NAME
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .tiny_vit_elysium import ElysiumTinyViT
+from .vision_families_elysium import vision_family
 
 
 @dataclass
@@ -97,23 +99,18 @@ class ElysiumProjector(nn.Module):
 
 
 def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
-    """The tower up to the layer that is read: what stands behind it would never receive a gradient."""
-    if config.vision_config.model_type == ElysiumTinyViTConfig.model_type:
-        # By itself: code of the Hub is loaded once for the configuration and once for the model, with a class of each.
-        tower = ElysiumTinyViT(config.vision_config)
-    else:
-        tower = AutoModel.from_config(config.vision_config)
-    count = config.vision_config.num_hidden_layers
-    layers = next(part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == count)
-    del layers[count + config.vision_feature_layer + 1 :]
+    """Build the vision tower without the layers after `vision_feature_layer`: unused, they would get no gradient."""
+    vision = config.vision_config
+    family = vision_family(vision.model_type)
+    # Remote code loads config and model modules separately, so that AutoModel would not know the config's class.
+    own = vision.model_type == ElysiumTinyViTConfig.model_type
+    tower = ElysiumTinyViT(vision) if own else AutoModel.from_config(vision)
+    del tower.get_submodule(family.layers)[vision.num_hidden_layers + config.vision_feature_layer + 1 :]
     if getattr(tower, "use_head", False):  # SigLIP's pooling
         tower.use_head = False
         del tower.head
-    # CLIP's last norm sees the class token alone; SigLIP's and DINO's sees what the last layer gives.
-    if config.vision_feature_layer < -1 or config.vision_config.model_type == "clip_vision_model":
-        for name in ("post_layernorm", "layernorm", "norm"):
-            if hasattr(tower, name):
-                setattr(tower, name, nn.Identity())
+    if family.final_norm and (config.vision_feature_layer < -1 or not family.norm_reads_patches):
+        setattr(tower, family.final_norm, nn.Identity())
     return tower
 
 
@@ -214,12 +211,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def __init__(self, config: ElysiumConfig):
         super().__init__(config)
         self.vision_tower = _build_vision_tower(config)
-        # A published tower holds layers behind the one that is read; they are not missed.
-        layers = config.vision_config.num_hidden_layers
-        behind = "|".join(str(layers - n) for n in range(1, -config.vision_feature_layer))
+        # A published tower has layers after the one that is read; ignore their weights.
+        family, last = vision_family(config.vision_config.model_type), config.vision_config.num_hidden_layers
+        unused = "|".join(str(last - n) for n in range(1, -config.vision_feature_layer))
         self._keys_to_ignore_on_load_unexpected = [
             *self._keys_to_ignore_on_load_unexpected,
-            *([rf"vision_tower\.(encoder\.)?layers?\.({behind})\."] if behind else []),
+            *([rf"vision_tower\.{re.escape(family.layers)}\.({unused})\."] if unused else []),
         ]
         width = config.vision_config.hidden_size
         self.vision_feature_norm = nn.LayerNorm(width) if config.vision_feature_norm else nn.Identity()

@@ -31,6 +31,7 @@ CODE = {
     "selector_elysium.py",
     "tiny_vit_elysium.py",
     "video_processing_elysium.py",
+    "vision_families_elysium.py",
 }
 # Run with -I in another folder; `elysium`, however it is installed, cannot be imported.
 SCRIPT = """
