@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from elysium.processing.media_elysium import load_image
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_indices
 
 VideoLike = str | Path | VideoClip | NDArray[np.uint8] | Image.Image | Iterable[NDArray[np.uint8] | Image.Image]
-ImageLike = str | Path | NDArray[np.uint8] | Image.Image
+ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
 
 
 # Frames that are decoded while the model is at work.
@@ -194,18 +195,15 @@ def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
 
 
 def load_picture(image: ImageLike) -> NDArray[np.uint8]:
-    """One picture as uint8 RGB `(H, W, 3)`.
+    """Return one image as uint8 RGB `(H, W, 3)`.
 
     Raises:
         ValueError: a file with more than one frame, or what is no picture.
         VideoError: the file cannot be read.
     """
-    if not isinstance(image, str | Path):
+    if not isinstance(image, str | Path | bytes):
         return as_picture(image)
-    frames = read_video(image, max_frames=2).frames
-    if len(frames) > 1:
-        raise ValueError(f"an image must be one picture, got {image} with more frames; track videos instead")
-    return frames[0]
+    return load_image(image)
 
 
 def _pictures(video: Any) -> Iterable[Any]:
@@ -225,7 +223,7 @@ def as_picture(value: Any) -> NDArray[np.uint8]:
         ValueError: another shape or dtype.
     """
     if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
+        return load_image(value)
     if isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3 and value.dtype == np.uint8:
         return value
     got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,13 +1,11 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Video processor: frames (T, H, W, 3) of each video to one flat batch (sum T, 3, S, S), without torchvision."""
 
-import base64
-import binascii
 import math
-import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,55 +18,59 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import (
     VideoMetadata,
-    default_sample_indices_fn,
     is_valid_video,
-    load_video,
     make_batched_metadata,
     make_batched_videos,
-    read_video_pyav,
 )
 
-_ALL_FRAMES = 2**40
+from .image_processing_elysium import fetch_images
+from .media_elysium import load_image, read_frames
+from .media_info_elysium import downloaded
+
+
+@dataclass
+class DecodedVideoMetadata(VideoMetadata):
+    """Metadata of a video that was decoded here: the frames that there really are, and when each is shown.
+
+    Args:
+        timestamps_s: seconds after the first frame of the sampled frames.
+    """
+
+    timestamps_s: list[float] | None = None
+
+    @property
+    def timestamps(self) -> list[float]:
+        """Seconds after the first frame of the sampled frames, as the file has them."""
+        return super().timestamps if self.timestamps_s is None else self.timestamps_s
 
 
 def _frames_to_rgb(videos: Any) -> Any:
-    """Pictures of any mode (grey, palette, with alpha) in a list, however nested, as RGB; anything else as it is."""
+    """Return images of any mode in a list, however nested, as RGB arrays; anything else as it is."""
     if isinstance(videos, (list, tuple)):
         return [_frames_to_rgb(item) for item in videos]
-    return videos.convert("RGB") if isinstance(videos, Image.Image) else videos
+    return load_image(videos) if isinstance(videos, Image.Image) else videos
 
 
-def _decode(video: Any, sample_indices_fn: Callable) -> tuple[np.ndarray, VideoMetadata]:
-    """Sampled frames (T, H, W, 3) of a video. Some files (WebM, MPEG-TS) do not say how many frames they hold; these
-    are decoded whole, then sampled."""
+def _decode(video: Any, sample_indices_fn: Callable | None) -> tuple[np.ndarray, VideoMetadata]:
+    """Return sampled frames (T, H, W, 3) of a video, all where nothing samples, and what is known of it."""
 
-    def sample(metadata: VideoMetadata, **kwargs: Any) -> Any:
-        return sample_indices_fn(metadata=metadata, **kwargs) if metadata.total_num_frames else range(_ALL_FRAMES)
+    def choose(total: int, fps: float) -> Sequence[int]:
+        metadata = VideoMetadata(total_num_frames=total, fps=fps, duration=total / fps, video_backend="pyav")
+        return [int(index) for index in sample_indices_fn(metadata=metadata)]
 
-    if isinstance(video, str) and video.startswith("data:"):
-        frames, metadata = read_video_pyav(_bytes_of(video), sample)
-    elif isinstance(video, str) and not video.startswith(("http://", "https://")) and not os.path.isfile(video):
-        raise FileNotFoundError(f"a video must be a file, an http or a data: URL, got {video[:200]!r}; check the path")
-    else:
-        frames, metadata = load_video(video, backend="pyav", sample_indices_fn=sample)
-    if isinstance(metadata, VideoMetadata) and not metadata.total_num_frames:
-        metadata.total_num_frames = len(frames)
-        metadata.duration = len(frames) / metadata.fps if metadata.fps else None
-        metadata.frames_indices = sample_indices_fn(metadata=metadata)
-        frames = frames[metadata.frames_indices]
-    return frames, metadata
-
-
-def _bytes_of(data_url: str) -> BytesIO:
-    """The file in a `data:video/mp4;base64,…` URL, which is how a client sends a video that the server cannot open."""
-    head, _, payload = data_url.partition(",")
-    try:
-        return BytesIO(base64.b64decode(payload, validate=True))
-    except binascii.Error as error:
-        raise ValueError(
-            f"a video in a data: URL must be base64 after the comma, got {head[:40]!r} and {len(payload)} characters "
-            f"({error}); encode the file with base64"
-        ) from error
+    batch = read_frames(downloaded(video), choice=None if sample_indices_fn is None else choose)
+    for message in batch.warnings:
+        warnings.warn(message, stacklevel=2)
+    return batch.frames, DecodedVideoMetadata(
+        total_num_frames=batch.num_frames,
+        fps=batch.fps,
+        width=batch.info.width,
+        height=batch.info.height,
+        duration=batch.num_frames / batch.fps,
+        video_backend="pyav",
+        frames_indices=batch.indices.tolist(),
+        timestamps_s=batch.timestamps_s.tolist(),
+    )
 
 
 def _check_sampling(num_frames: Any, fps: Any) -> None:
@@ -155,11 +157,15 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         return np.arange(count) * total // count
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn: Callable | None = None) -> Any:
-        """Decodes paths, URLs and `data:` URLs (nested lists allowed) through PyAV, which carries its own FFmpeg."""
+        """Read paths, URLs and `data:` URLs (nested lists allowed) through the decoder that tracking uses."""
         if isinstance(video_url_or_urls, list):
             fetched = [self.fetch_videos(one, sample_indices_fn=sample_indices_fn) for one in video_url_or_urls]
             return list(zip(*fetched, strict=True))
-        return _decode(video_url_or_urls, sample_indices_fn or default_sample_indices_fn)
+        return _decode(video_url_or_urls, sample_indices_fn)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Read images through the loader that tracking and training use."""
+        return fetch_images(image_url_or_urls)
 
     def _decode_and_sample_videos(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elysium.processing.container_source import orient
+from elysium.processing.containers_elysium import orient
 from elysium.processing.video_io import (
     OutputError,
     VideoError,
@@ -282,7 +282,7 @@ def no_index(path):
         ("sound.mp4", write_audio, "only audio"),
         ("cut.mp4", no_index, "moov"),
         ("text.png", lambda path: path.write_text("no picture"), "PIL"),
-        ("folder", lambda path: path.mkdir(), "must hold pictures"),
+        ("folder", lambda path: path.mkdir(), "must hold images"),
     ],
     ids=["missing", "zero bytes", "text", "playlist", "audio only", "no index", "text as png", "empty folder"],
 )

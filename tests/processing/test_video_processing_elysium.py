@@ -210,8 +210,8 @@ def test_a_video_in_a_data_url_is_the_file(processor) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nowhere.mp4", "a video must be a file, an http or a data: URL, got 'nowhere.mp4'"),
-        ("data:video/mp4;base64,#", "a video in a data: URL must be base64 after the comma"),
+        ("nowhere.mp4", "a video must be an existing file or folder, got nowhere.mp4"),
+        ("data:video/mp4;base64,#", "a video or image in a data: URL must be base64 after the comma"),
     ],
 )
 def test_a_video_that_cannot_be_read_is_said(processor, given, message) -> None:

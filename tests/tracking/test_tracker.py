@@ -363,7 +363,7 @@ def test_ground_reads_a_picture_file_and_refuses_a_video_file(tmp_path):
     with VideoWriter(tmp_path / "many.mp4", fps=10, width=64, height=48) as writer:
         for frame in frames:
             writer.write(frame)
-    with pytest.raises(ValueError, match="an image must be one picture, got .*many.mp4"):
+    with pytest.raises(ValueError, match="an image must have one frame, got .*many.mp4"):
         seeing_tracker().ground(tmp_path / "many.mp4", "red")
 
 

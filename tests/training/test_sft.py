@@ -152,7 +152,7 @@ def test_broken_rows_are_counted_and_training_goes_on(checkpoint, tmp_path):
     run(None, tmp_path / "run", max_steps=6, save_steps=6, **options)
     dropped = [json.loads(line) for line in (tmp_path / "run" / DROPPED_FILE).read_text().splitlines()]
     assert {item["reason"] for item in dropped} == {
-        "a frame must be a picture that opens",
+        "a frame must be an image that opens",
         "boxes of a row must be in 0..1",
     }
     assert history(tmp_path / "run")[-1]["dropped"] == len(dropped)

@@ -1,9 +1,6 @@
 """Where the pictures of a sequence come from: files, bytes or a video; looked at only when they are asked for."""
 
-import io
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -11,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from elysium.processing.picture_source import IMAGE_SUFFIXES, natural_key
-from elysium.processing.video_io import VideoReader, read_video
+from elysium.processing.images_elysium import IMAGE_SUFFIXES, natural_key
+from elysium.processing.media_elysium import VideoReader, image_size, load_image, read_frames
+from elysium.processing.media_info_elysium import VideoError
 
 PictureLike = str | Path | bytes
 Picture = NDArray[np.uint8]
@@ -77,8 +74,10 @@ class PictureFrames:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, of the first picture."""
-        with _open(self.files[0]) as image:
-            return image.size
+        try:
+            return image_size(self.files[0])
+        except VideoError as error:
+            raise DatasetError(f"a frame must be an image that opens: {error}") from error
 
 
 class VideoFrames:
@@ -90,26 +89,15 @@ class VideoFrames:
 
     @cached_property
     def _info(self) -> Any:
-        with self._path() as path, VideoReader(path) as reader:
-            count = self._num_frames or reader.info.num_frames or reader.count()
+        with VideoReader(self.video) as reader:
+            count = self._num_frames or reader.length()
             return reader.info.width, reader.info.height, count
-
-    @contextmanager
-    def _path(self) -> Iterator[Path]:
-        """The video as a file; bytes are written to a temporary one, since decoders seek."""
-        if not isinstance(self.video, bytes):
-            yield Path(self.video)
-            return
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            file.write(self.video)
-            file.flush()
-            yield Path(file.name)
 
     def __len__(self) -> int:
         return self._info[2]
 
     def __iter__(self) -> Iterator[Picture]:
-        with self._path() as path, VideoReader(path) as reader:
+        with VideoReader(self.video) as reader:
             for frame in reader:
                 yield frame.image
 
@@ -120,8 +108,7 @@ class VideoFrames:
             VideoError: the video cannot be read.
             ValueError: it has no such frame.
         """
-        with self._path() as path:
-            return read_video(path, frame_indices=list(indices)).frames
+        return read_frames(self.video, frame_indices=list(indices)).frames
 
     @property
     def size(self) -> tuple[int, int]:
@@ -220,20 +207,9 @@ def _place(item: Any, root: Path | None) -> PictureLike:
     return Path(item) if root is None else root / item
 
 
-def _open(file: PictureLike) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-    except (OSError, UnidentifiedImageError) as error:
-        shown = f"{len(file)} bytes" if isinstance(file, bytes) else file
-        reason = getattr(error, "strerror", None) or "it is no picture"
-        raise DatasetError(f"a frame must be a picture that opens, got {shown} ({reason}); get it again") from error
-
-
 def _decode(file: PictureLike) -> Picture:
-    """The picture as it is stored: annotations count stored pixels, so EXIF does not turn it."""
-    with _open(file) as image:
-        try:
-            return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            shown = f"{len(file)} bytes" if isinstance(file, bytes) else file
-            raise DatasetError(f"a frame must decode whole, got {shown} ({error}); get it again") from error
+    """Return the image as it is stored: annotations count stored pixels, so EXIF does not turn it."""
+    try:
+        return load_image(file, upright=False)
+    except VideoError as error:
+        raise DatasetError(f"a frame must be an image that opens: {error}") from error
