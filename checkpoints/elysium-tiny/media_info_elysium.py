@@ -158,7 +158,7 @@ def _check_regular(path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(
-            f"a video must be an existing file or folder, got {str(path)[:300]} ({reason}); check the path"
+            f"a video or image must be an existing file or folder, got {str(path)[:300]} ({reason}); check the path"
         ) from error
     if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode):
         raise VideoError(

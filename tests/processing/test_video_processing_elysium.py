@@ -210,7 +210,7 @@ def test_a_video_in_a_data_url_is_the_file(processor) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nowhere.mp4", "a video must be an existing file or folder, got nowhere.mp4"),
+        ("nowhere.mp4", "a video or image must be an existing file or folder, got nowhere.mp4"),
         ("data:video/mp4;base64,#", "a video or image in a data: URL must be base64 after the comma"),
     ],
 )
