@@ -212,7 +212,7 @@ def test_reading_a_row_opens_no_picture(tmp_path):
     for picture in tmp_path.rglob("*.jpg"):
         picture.unlink()
     row = llava_pretrain_rows(str(tmp_path))[0]
-    with pytest.raises(DatasetError, match="an image that opens: .*004539375.jpg"):
+    with pytest.raises(DatasetError, match="an image that opens, got .*004539375.jpg"):
         row.frames.read([0])
 
 

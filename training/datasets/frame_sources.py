@@ -77,7 +77,7 @@ class PictureFrames:
         try:
             return image_size(self.files[0])
         except VideoError as error:
-            raise DatasetError(f"a frame must be an image that opens: {error}") from error
+            raise DatasetError(f"a frame must be an image that opens, got an error: {error}") from error
 
 
 class VideoFrames:
@@ -212,4 +212,4 @@ def _decode(file: PictureLike) -> Picture:
     try:
         return load_image(file, upright=False)
     except VideoError as error:
-        raise DatasetError(f"a frame must be an image that opens: {error}") from error
+        raise DatasetError(f"a frame must be an image that opens, got an error: {error}") from error
