@@ -38,7 +38,7 @@ from .data_command import run_data_check
 from .demo_command import run_demo
 from .evaluate_command import EvaluateOptions, run_evaluate
 from .publish_command import run_publish
-from .serve_command import run_serve
+from .serve_command import KEY_VARIABLE, run_serve
 from .track_command import Outputs, run_track
 
 app = typer.Typer(
@@ -272,13 +272,53 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
     num_frames: Annotated[
-        int, typer.Option(min=1, metavar="T", help="Frames seen of a video, spread evenly; a request may differ.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            metavar="T",
+            help="Frames sampled evenly from a video where a request does not say. By default what the checkpoint "
+            "was trained on.",
+        ),
+    ] = None,
     cors: Annotated[bool, typer.Option("--cors", help="Let web pages of other origins ask.")] = False,
+    allow_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder whose files requests may name by path; once for each. By default none.",
+        ),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Host whose images and videos requests may name by address (HOST or HOST:PORT); once for each. By "
+            "default none; private and loopback addresses are never fetched.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=KEY_VARIABLE, metavar="KEY", help="Key that requests must send as 'Authorization: Bearer'."
+        ),
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Answer chat requests with pictures and videos over HTTP, as OpenAI's API does (transformers' own server)."""
-    run_serve(model, host=host, port=port, device=device, num_frames=num_frames, cors=cors)
+    """Answer chat requests with images and videos over HTTP, in the form of OpenAI's API."""
+    run_serve(
+        model,
+        host=host,
+        port=port,
+        device=device,
+        num_frames=num_frames,
+        cors=cors,
+        allow_paths=allow_path or [],
+        allow_urls=allow_url or [],
+        api_key=api_key,
+    )
 
 
 @app.command()

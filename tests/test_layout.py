@@ -26,6 +26,7 @@ FLOORS = {
     "cards": 2,
     "curation": 2,
     "evaluation": 2,
+    "serving": 2,
     "spaces_demo": 2,
     "training": 2,
     "package": 3,

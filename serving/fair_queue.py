@@ -1,0 +1,90 @@
+"""A queue that serves its clients in turn, with a bound on what all of them and each of them may have in the house."""
+
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class BusyError(RuntimeError):
+    """No more requests are accepted at the moment."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A place that a client holds from admission until its answer is there.
+
+    Args:
+        client: whose it is.
+        held: until it is released.
+    """
+
+    client: str
+    held: bool = True
+
+
+class FairQueue(Generic[Item]):
+    """Items of many clients, taken round robin, so that one with many does not hold up one with few.
+
+    Args:
+        most: tickets of all clients together.
+        most_of_one: tickets of one client.
+    """
+
+    def __init__(self, most: int, most_of_one: int) -> None:
+        if not 1 <= most_of_one <= most:
+            raise ValueError(f"most_of_one must be from 1 to most, got {most_of_one} and {most}")
+        self.most, self.most_of_one = most, most_of_one
+        self._tickets: dict[str, int] = {}
+        self._waiting: OrderedDict[str, deque[Item]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def admit(self, client: str) -> Ticket:
+        """Give a client a ticket.
+
+        Raises:
+            BusyError: all tickets, or all of this client, are taken.
+        """
+        with self._changed:
+            own, all_of_them = self._tickets.get(client, 0), sum(self._tickets.values())
+            if own >= self.most_of_one or all_of_them >= self.most:
+                whose = f"{own} requests of yours" if own >= self.most_of_one else f"{all_of_them} requests"
+                raise BusyError(f"the server must have a free place, got {whose} waiting already; try again later")
+            self._tickets[client] = own + 1
+            return Ticket(client)
+
+    def release(self, ticket: Ticket) -> None:
+        """Take a ticket back; a second time changes nothing."""
+        with self._changed:
+            if ticket.held:
+                ticket.held = False
+                self._tickets[ticket.client] -= 1
+                if not self._tickets[ticket.client]:
+                    del self._tickets[ticket.client]
+
+    def put(self, ticket: Ticket, item: Item) -> None:
+        """Queue an item behind those of the same client."""
+        with self._changed:
+            self._waiting.setdefault(ticket.client, deque()).append(item)
+            self._changed.notify()
+
+    def take(self) -> Item | None:
+        """Wait for the next item; None once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            client, items = self._waiting.popitem(last=False)
+            item = items.popleft()
+            if items:
+                self._waiting[client] = items  # behind the other clients
+            return item
+
+    def close(self) -> None:
+        """Wake everyone who waits in `take`; what is still queued is never taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
