@@ -157,7 +157,8 @@ class _Service:
         """Wait for the answer, or for the beginning of a streamed one; a client that leaves cancels it."""
         gone = asyncio.create_task(_wait_for_disconnect(http))
         try:
-            started, finished = None, []
+            started: Started | None = None
+            finished: list[Finished] = []
             while len(finished) < job.request.n:
                 event = await _next_event(job, gone)
                 if isinstance(event, Started):

@@ -221,7 +221,7 @@ class GenerationWorker:
     def _prepare(self, request: ChatRequest, processor: Any) -> dict[str, torch.Tensor]:
         """Return the model's inputs, for one conversation (B = 1)."""
         with tempfile.TemporaryDirectory(prefix="elysium-serve-") as folder:
-            conversation = [
+            conversation: list[dict[str, Any]] = [
                 {
                     "role": "system" if message.role == "developer" else message.role,
                     "content": self._content(message.content, request, Path(folder)),
