@@ -1,5 +1,6 @@
 """Files and folders that are either whole or not there: written under a temporary name beside it, then renamed."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -12,27 +13,94 @@ class OutputError(OSError):
     """An output file cannot be written where it was asked for."""
 
 
+# What a disk says that takes no more: not a fault of whoever writes.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_LONGEST_SUFFIX = 16
+
+
+def temporary_name(path: str | Path) -> Path:
+    """Return a hidden name beside ``path`` that nobody else uses, with its suffix; nothing is made.
+
+    It is short whatever the length of the name that it stands for, since a name has at most 255 bytes.
+    """
+    target = Path(path)
+    suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
+    return target.with_name(f".elysium-{secrets.token_hex(6)}.part{suffix}")
+
+
+def free_name(path: Path) -> Path:
+    """Return ``path``, or the first of ``NAME-2.ext``, ``NAME-3.ext`` … where something has that name.
+
+    Whoever chooses a name for a user chooses one that is free; see also `fit_name`.
+    """
+    number = 2
+    free = path
+    while os.path.lexists(free):
+        free = fit_name(path.parent, path.stem, f"-{number}{path.suffix}")
+        number += 1
+    return free
+
+
+def fit_name(folder: Path, stem: str, ending: str) -> Path:
+    """Return ``folder / (stem + ending)``, with the stem cut where the name would be too long for the folder."""
+    room = longest_name(folder) - len(os.fsencode(ending))
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return folder / f"{stem}{ending}"
+
+
+def longest_name(folder: Path) -> int:
+    """Return how many bytes a name in the folder may have: 255 nearly everywhere."""
+    existing = next((place for place in (folder, *folder.parents) if place.is_dir()), Path("."))
+    try:
+        return os.pathconf(existing, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return 255
+
+
+@contextmanager
+def full_disk_is_an_output_error(target: str | Path) -> Iterator[None]:
+    """Turn what a full or failing disk raises inside the block into an `OutputError` that names ``target``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{target} must be writable to its end, got: {os.strerror(error.errno)}; free disk space or choose "
+            "another output path"
+        ) from error
+
+
 def temporary_sibling(path: str | Path) -> Path:
-    """A hidden name beside ``path`` that nobody else uses; it keeps the suffix, from which encoders take the format.
+    """A new empty file with a `temporary_name` beside ``path``; it keeps the suffix, which tells encoders the format.
 
     Makes the folder of ``path`` where it is missing.
 
     Raises:
         OutputError: ``path`` is a folder, or its folder cannot be made or written.
     """
-    target = Path(path)
+    temporary = temporary_name(path)
+    _claim(temporary, Path(path))
+    return temporary
+
+
+def _claim(temporary: Path, target: Path) -> None:
+    """Make the temporary file of ``target``, and its folder."""
     if target.is_dir():
         raise OutputError(f"an output must be a file name, got the folder {target}; add a file name to it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
         temporary.touch(exist_ok=False)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OutputError(
-            f"the folder of an output must be writable, got {target.parent} ({reason}); choose another output path"
-        ) from error
-    return temporary
+        raise _not_writable(target, error) from error
+
+
+def _not_writable(target: Path, error: OSError) -> OutputError:
+    reason = error.strerror or type(error).__name__
+    return OutputError(
+        f"the folder of an output must be writable, got {target.parent} ({reason}); choose another output path"
+    )
 
 
 @contextmanager
@@ -42,12 +110,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     An exception inside the block removes the temporary file, and what stood at ``path`` before stays as it was.
 
     Raises:
-        OutputError: the folder of ``path`` cannot be made or written.
+        OutputError: the folder of ``path`` cannot be made or written, or the disk is full.
     """
-    temporary = temporary_sibling(path)
+    temporary = temporary_name(path)  # known before it is made, so that an interrupt at any moment removes it
     try:
-        yield temporary
-        os.replace(temporary, path)
+        _claim(temporary, Path(path))
+        with full_disk_is_an_output_error(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,21 +129,20 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     An exception inside the block removes the temporary folder.
 
     Raises:
-        OutputError: ``path`` exists and is not an empty folder, or its parent cannot be made or written.
+        OutputError: ``path`` exists and is not an empty folder, its parent cannot be made or written, or the disk is
+            full.
     """
     target = Path(path)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"an output folder must be new or empty, got {target}; remove it or choose another one")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = temporary_name(target)
     try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OutputError(
-            f"the folder of an output must be writable, got {target.parent} ({reason}); choose another output path"
-        ) from error
-    try:
-        yield temporary
-        os.replace(temporary, target)
+        try:
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise _not_writable(target, error) from error
+        with full_disk_is_an_output_error(path):
+            yield temporary
+            os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -9,9 +9,28 @@ from typing import Any
 CSV_COLUMNS = ("track_id", "text", "frame_idx", "time_s", "x1", "y1", "x2", "y2", "score", "reason")
 
 
+def json_text(value: Any, *, encoding: str = "utf-8") -> str:
+    r"""Return JSON on one line that ``encoding`` can hold, with ``\uXXXX`` for letters where it cannot hold one.
+
+    A file name that is no UTF-8 reaches Python as lone surrogates, which no encoding holds.
+
+    Raises:
+        ValueError: NaN, an infinity, or what JSON cannot hold.
+
+    >>> print(json_text("café"), json_text("café", encoding="ascii"), json_text("caf\udce9"))
+    "café" "caf\u00e9" "caf\udce9"
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False)
+    return text
+
+
 def write_json(result: dict[str, Any], path: Path) -> None:
     """Everything, on one line."""
-    path.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(result) + "\n", encoding="utf-8")
 
 
 def write_csv(result: dict[str, Any], path: Path) -> None:

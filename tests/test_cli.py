@@ -344,8 +344,8 @@ def write_sound(path: Path) -> None:
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ("4,8,300,40", "inside the 128x96 picture"),
-        ("-4,8,30,40", "inside the 128x96 picture"),
+        ("4,8,300,40", "inside the 128x96 image"),
+        ("-4,8,30,40", "inside the 128x96 image"),
         ("36,8,4,40", "x1 < x2"),
         ("60,50,32,32", "is it x,y,w,h?"),
         ("4,8,4,40", "x1 < x2"),

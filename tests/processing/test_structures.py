@@ -1,12 +1,14 @@
 """VideoClip, Track, TrackingResult and their files."""
 
 import csv
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
-from elysium.processing.atomic_files import OutputError, atomic_path
+from elysium.processing.atomic_files import OutputError, atomic_path, free_name
 from elysium.processing.structures import (
     Track,
     TrackingResult,
@@ -72,20 +74,38 @@ def test_a_clip_refuses_one_index_and_names_the_remedy():
     [
         ((40, 8, 12, 90), "is it x,y,w,h"),
         ((0, 0, 0, 0), "x1 < x2"),
-        ((0, 0, 641, 10), "inside the 640x480"),
-        ((-1, 0, 10, 10), "inside the 640x480"),
+        ((0, 0, 645, 10), r"inside the 640x480 image, got \(0, 0, 645, 10\), 5 px beyond its right edge"),
+        ((0, 0, 10, 485), "5 px beyond its lower edge"),
+        ((-12, 0, 10, 10), "12 px beyond its left edge"),
+        ((0, -3, 10, 10), "3 px beyond its upper edge"),
+        ((640.1, 0, 640.9, 10), "0.9 px beyond its right edge"),
+        ((0.1, 0.1, 0.5, 0.5), "must be in pixels.*shares of the width and height, give 64,48,320,240"),
+        ((0, 0, 1, 1), "must be in pixels"),
         ((0, 0, 10), "four finite"),
         ((0, 0, float("nan"), 10), "four finite"),
     ],
-    ids=["width for x2", "no area", "beyond the right edge", "beyond the left edge", "three numbers", "not a number"],
+    ids=str,
 )
 def test_a_box_that_cannot_be_is_refused_with_the_rule(box, rule):
     with pytest.raises(ValueError, match=rule):
         check_box_xyxy_px(box, 640, 480)
 
 
-def test_a_box_may_touch_every_edge_of_the_picture():
+def test_a_box_may_touch_every_edge_of_the_image():
     assert check_box_xyxy_px((0, 0, 640, 480), 640, 480) == (0, 0, 640, 480)
+    assert check_box_xyxy_px((0, 0, 1, 1), 1, 1) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("excess", [0.0005, 1, 3], ids=["rounding", "a pixel", "half a percent"])
+def test_a_small_excess_is_cut_off(excess):
+    assert check_box_xyxy_px((-min(excess, 2.4), 5, 640 + excess, 20), 640, 480) == (0, 5, 640, 20)
+    cut = make_track(boxes_xyxy_px=[[0, 0, 640 + excess, 9], NAN_BOX, [1, 2, 3, 4]])
+    assert cut.boxes_xyxy_px[0].tolist() == [0, 0, 640, 9]
+
+
+def test_a_box_below_one_pixel_is_taken_with_a_warning():
+    with pytest.warns(UserWarning, match=r"less than one pixel .* boxes are in pixels"):
+        assert check_box_xyxy_px((7, 7, 7.5, 9), 640, 480) == (7, 7, 7.5, 9)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +222,36 @@ def test_loading_refuses_what_is_no_result(tmp_path, content):
 def test_loading_refuses_a_missing_file(tmp_path):
     with pytest.raises(ValueError, match="existing"):
         load_tracking_result(tmp_path / "none.json")
+
+
+# --- names ---
+def test_a_temporary_name_is_short_so_that_the_longest_name_can_be_written(tmp_path):
+    target = tmp_path / ("é" * 125 + ".json")  # 255 bytes
+    make_result().save(target)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_free_name_is_none_that_exists_and_fits_its_folder(tmp_path):
+    assert free_name(tmp_path / "a.json") == tmp_path / "a.json"
+    (tmp_path / "a.json").touch()
+    (tmp_path / "a-2.json").symlink_to("nowhere")
+    assert free_name(tmp_path / "a.json") == tmp_path / "a-3.json"
+    longest = tmp_path / ("é" * 125 + ".json")
+    longest.touch()
+    free_name(longest).touch()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_in_json(tmp_path):
+    video = os.fsdecode(b"caf\xe9.mp4")
+    make_result(video=video).save(tmp_path / "a.json")
+    assert load_tracking_result(tmp_path / "a.json").video == video
+    assert b"caf\\udce9.mp4" in (tmp_path / "a.json").read_bytes()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_an_output_error_that_names_the_output_and_leaves_nothing(tmp_path, code):
+    rule = r"a\.json must be writable to its end, got: .*; free disk space"
+    with pytest.raises(OutputError, match=rule), atomic_path(tmp_path / "a.json"):
+        raise OSError(code, os.strerror(code))
+    assert list(tmp_path.iterdir()) == []

@@ -100,7 +100,7 @@ def test_descriptions_and_answers_are_those_of_the_command_line(client, clip, pi
     [
         ({}, "there must be an object to track, got none; draw a box, or type words"),
         ({"words": "a\nb", "boxes": [BOX]}, "got 2 lines and 1 boxes; draw a box for each line"),
-        ({"boxes": [[0, 0, 900, 900]]}, "box_xyxy_px must lie inside the 480x360 picture"),
+        ({"boxes": [[0, 0, 900, 900]]}, "box_xyxy_px must lie inside the 480x360 image"),
         ({"words": "a" * 400}, "must have at most 120 letters, got 400; say it shorter"),
     ],
     ids=["nothing", "counts", "outside", "endless"],

@@ -240,8 +240,8 @@ def test_accept_refuses_an_answer_without_a_question():
     ("box", "message"),
     [
         ((8, 2, 4, 9), r"x1 < x2 and y1 < y2, got \(8, 2, 4, 9\); is it x,y,w,h\?"),
-        ((2, 2, 21, 9), "must lie inside the 20x10 picture"),
-        ((-1, 2, 5, 9), "must lie inside the 20x10 picture"),
+        ((2, 2, 22, 9), "must lie inside the 20x10 image"),
+        ((-2, 2, 5, 9), "must lie inside the 20x10 image"),
         ((1, 2, 3), "must be four finite numbers"),
         ((1, 2, float("nan"), 5), "must be four finite numbers"),
     ],

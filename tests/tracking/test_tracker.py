@@ -409,7 +409,7 @@ def test_plural_forms_answer_in_order():
         ({}, "track must get words or a box, got neither"),
         ({"text": []}, "track must get words or a box, got neither"),
         ({"box_xyxy_px": (40, 8, 12, 30)}, r"x1 < x2 and y1 < y2, got \(40, 8, 12, 30\); is it x,y,w,h\?"),
-        ({"box_xyxy_px": (0, 0, 65, 10)}, "must lie inside the 64x48 picture"),
+        ({"box_xyxy_px": (0, 0, 67, 10)}, "must lie inside the 64x48 image"),
         ({"box_xyxy_px": (1, 2, 3)}, "four finite numbers"),
         ({"box_xyxy_px": "1,2,3,4"}, "four numbers x1,y1,x2,y2 or a list"),
         ({"box_xyxy_px": [(1, 2, 3, 4), (1, 2, 3)]}, "four numbers x1,y1,x2,y2 or a list"),

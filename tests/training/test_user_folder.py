@@ -334,7 +334,7 @@ def test_each_video_may_have_a_file_of_its_own_also_as_lines_of_jsonl(tmp_path):
         ({"width": 640, "height": 480}, "the video's size 96x72, got 640x480 in .*track the video again"),
         ({"tracks": [{"id": 1}]}, "as elysium track --boxes writes it, got KeyError: 'frames' in line 1"),
         ({"tracks": "none"}, "as elysium track --boxes writes it, got TypeError"),
-        ({"width": 8}, "got ValueError: box_xyxy_px must lie inside the 8x72 picture"),
+        ({"width": 8}, "got ValueError: box_xyxy_px must lie inside the 8x72 image"),
         ({"width": None}, "must have video, tracks, width, height"),
     ],
     ids=["another size", "no frames", "no tracks", "outside", "no width"],
