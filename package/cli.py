@@ -3,12 +3,14 @@ curate | convert | assemble | publish``.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
-Exit codes: 0 done, 1 something could not be read, loaded or written, 2 a mistyped argument, 130 interrupted. Errors
-are one line on stderr that says the rule, the value and the remedy; results go to stdout.
+Exit codes: 0 done, 1 something could not be read, loaded or written, 2 a mistyped argument, 130 interrupted by Ctrl-C,
+143 by SIGTERM, 129 by SIGHUP. Errors are one line on stderr that says the rule, the value and the remedy; results go
+to stdout.
 """
 
-import json
+import io
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import (
+    IMAGE_OUTPUTS,
     INTERRUPTED,
     check_boxes,
     check_new_folder,
@@ -29,6 +32,7 @@ from .console import (
     load_tracker,
     open_info,
     parse_size,
+    print_json,
     require,
     say,
 )
@@ -37,6 +41,7 @@ from .curate_command import curate
 from .data_command import run_data_check
 from .demo_command import run_demo
 from .evaluate_command import EvaluateOptions, run_evaluate
+from .interruptions import terminations_interrupt
 from .publish_command import run_publish
 from .serve_command import KEY_VARIABLE, run_serve
 from .track_command import Outputs, run_track
@@ -50,8 +55,6 @@ app = typer.Typer(
 
 data_app = typer.Typer(help="Look at data before training with it.")
 app.add_typer(data_app, name="data")
-
-IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
 
 VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, picture, GIF or folder of frames.")]
 EitherArgument = Annotated[Path, typer.Argument(metavar="VIDEO_OR_IMAGE", help="Video or picture.")]
@@ -131,7 +134,8 @@ def track(
 ) -> int:
     """Follow objects through a video, each by words, by its box in the first frame, or by both.
 
-    Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here.
+    Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here, with a number
+    where these are there already.
     """
     outputs = Outputs(output, boxes, sheet)
     return run_track(
@@ -168,7 +172,7 @@ def ground(
         _draw_groundings(image, groundings, output)
     if as_json:
         record = {"image": str(image), "model": model, "groundings": [found.to_dict() for found in groundings]}
-        print(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     for found in groundings:
         if found.box_xyxy_px is None:
@@ -190,7 +194,7 @@ def describe(
     (box_xyxy_px,) = check_boxes([box], open_info(video))
     description = load_tracker(model, device).describe(video, box_xyxy_px)
     record = {"video": str(video), "model": model, "box_xyxy_px": box_xyxy_px, "description": description}
-    print(json.dumps(record, ensure_ascii=False) if as_json else description)
+    print_json(record) if as_json else print(description)
 
 
 @app.command()
@@ -206,7 +210,7 @@ def ask(
     (question,) = check_words([question], "QUESTION")
     answer = load_tracker(model, device).ask(video, question)
     record = {"video": str(video), "model": model, "question": question, "answer": answer}
-    print(json.dumps(record, ensure_ascii=False) if as_json else answer)
+    print_json(record) if as_json else print(answer)
 
 
 @app.command()
@@ -492,15 +496,32 @@ def fill_zoom(args: list[str]) -> list[str]:
 
 def run(args: list[str]) -> int:
     """Runs a command line and returns its exit code; errors are printed as one line."""
+    _print_with_replacements()
     try:
-        return int(app(args=fill_zoom(args) or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
+        with terminations_interrupt() as came:
+            code = int(app(args=fill_zoom(args) or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return 128 + came[0] if came and code == INTERRUPTED else code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as end:  # as typer ends where nobody reads what is printed
+        return int(end.code or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more at its end
+        return 1
     except Exception as error:
         if "--debug" in args:
             traceback.print_exc()
         say(explain(error))
         return error.exit_code if isinstance(error, typer.TyperException) else 1
+
+
+def _print_with_replacements() -> None:
+    """Print what a terminal has no letters for as escapes, such as Chinese on one of cp1252."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

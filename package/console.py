@@ -6,9 +6,9 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 
 INTERRUPTED = 130
+IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """One line to the user, on stderr, so that stdout holds results alone."""
-    print(" ".join(message.split()), file=sys.stderr)
+    """One line to the user, on stderr, so that stdout holds results alone; nobody may read it any more."""
+    with suppress(OSError):
+        print(" ".join(message.split()), file=sys.stderr)
+
+
+def print_json(record: Any) -> None:
+    """Print JSON on stdout, with escapes for letters that stdout's encoding does not have."""
+    from elysium.processing.track_files import json_text
+
+    print(json_text(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
 def explain(error: Exception) -> str:
@@ -89,18 +98,23 @@ def require(module: str, *, extra: str) -> None:
 
 
 def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
-    """Boxes as typed, each inside the picture.
+    """Boxes as typed, each inside the image.
 
     Raises:
-        typer.BadParameter: not a box, or not inside the picture.
+        typer.BadParameter: not a box, not inside the image, or in shares of it instead of pixels.
     """
     from elysium.processing.structures import check_box_xyxy_px
 
     boxes = [parse_box(text) for text in texts]
     try:
-        return [check_box_xyxy_px(box, info.width, info.height) for box in boxes]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            checked = [check_box_xyxy_px(box, info.width, info.height) for box in boxes]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--box") from None
+    for warning in caught:
+        say(f"Warning: {warning.message}")
+    return checked
 
 
 def check_words(texts: Sequence[str], name: str) -> list[str]:
@@ -121,9 +135,10 @@ def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Pa
     """Makes sure, before the work, that a file can be written; makes no folder and leaves nothing behind.
 
     Raises:
-        typer.BadParameter: another suffix, a folder, or the input itself.
+        typer.BadParameter: another suffix, a name that cannot be, a folder, the input itself, or a frame of it.
         OutputError: the folder cannot be made or written.
     """
+    _check_name(path, option)
     if path.suffix.lower() not in suffixes:
         raise typer.BadParameter(
             f"the file must end in {', '.join(suffixes)}, got {path}; change the suffix", param_hint=option
@@ -135,7 +150,31 @@ def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Pa
             f"the output must be another file than the input, got {path} for both; choose another name",
             param_hint=option,
         )
+    if source.is_dir() and path.suffix.lower() in IMAGE_OUTPUTS and path.resolve().parent == source.resolve():
+        raise typer.BadParameter(
+            f"the output must not be a frame of the input, got {path} in the folder of frames {source}; choose another "
+            "folder",
+            param_hint=option,
+        )
     check_folder(path.absolute().parent)
+
+
+def _check_name(path: Path, option: str) -> None:
+    """A file of this name can be.
+
+    Raises:
+        typer.BadParameter: the name, or one of a folder that is to be made, is too long.
+    """
+    from elysium.processing.atomic_files import longest_name
+
+    limit = longest_name(path.absolute().parent)
+    for part in path.parts:
+        length = len(os.fsencode(part))
+        if length > limit:
+            raise typer.BadParameter(
+                f"a name must have at most {limit} bytes here, got {length} in {part[:40]}…; choose a shorter name",
+                param_hint=option,
+            )
 
 
 def check_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """`elysium track`: checks everything that is cheap to check, tracks, and writes what was asked for."""
 
-import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,22 +10,22 @@ from typing import TYPE_CHECKING
 import typer
 
 from .console import (
-    INTERRUPTED,
-    Box,
     check_boxes,
     check_output,
     check_words,
     frame_progress,
     load_tracker,
     open_info,
+    print_json,
     say,
     summary,
 )
+from .interruptions import signals_wait
 
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
     from elysium.tracking.answering import Decoding
-    from elysium.tracking.tracker import Tracker
+    from elysium.tracking.run import TrackingRun
 
 BOXES_SUFFIXES = (".json", ".csv", ".txt")
 
@@ -44,11 +46,16 @@ class Outputs:
 
     @classmethod
     def choose(cls, source: Path, outputs: "Outputs", *, as_json: bool) -> "Outputs":
-        """What was asked for; where nothing was, a video and a JSON file in the working directory."""
+        """Return what was asked for; where nothing was, a video and a JSON file in the working directory.
+
+        A name that nobody gave is never one of a file that is there.
+        """
+        from elysium.processing.atomic_files import free_names
+
         if as_json or outputs != cls(None, None, None):
             return outputs
-        name = source.resolve().stem
-        return cls(Path(f"{name}.tracked.mp4"), Path(f"{name}.boxes.json"), None)
+        video, boxes = free_names(Path(), source.resolve().stem, ".tracked.mp4", ".boxes.json")
+        return cls(video, boxes, None)
 
     def check(self, source: Path) -> None:
         """All of them can be written.
@@ -67,11 +74,17 @@ class Outputs:
             if path is not None:
                 check_output(path, suffixes, option=option, source=source)
 
-    @property
-    def after_interrupt(self) -> Path | None:
-        """Where an interrupted run keeps its boxes: always JSON, the one format that says it is not complete."""
+    def unfinished_boxes(self) -> Path | None:
+        """Where a run that did not come to its end keeps its boxes: always JSON, which says whether it is complete.
+
+        That is the file that was asked for, or else a free name beside it.
+        """
+        from elysium.processing.atomic_files import free_names
+
         path = self.boxes or self.video or self.sheet
-        return None if path is None else path.with_suffix(".json")
+        if path is None or (path == self.boxes and path.suffix.lower() == ".json"):
+            return path
+        return free_names(path.parent, path.stem, ".json")[0]
 
 
 def run_track(
@@ -113,56 +126,82 @@ def run_track(
     outputs = Outputs.choose(video, outputs, as_json=as_json)
     outputs.check(video)
     tracker = load_tracker(model, device, decoding)
-    result, interrupted = _follow(tracker, video, words, prompts_px, info.num_frames, zoom=zoom, reground=reground)
-    if interrupted:
-        return _keep_finished(result, outputs, as_json=as_json)
-    _write(result, video, outputs, as_json=as_json)
+    run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, zoom=zoom, reground=reground)
+    written: list[str] = []
+    with _finished_work_is_kept(run, outputs, written, as_json=as_json):
+        _track_to_the_end(run, info.num_frames)
+        _write(run.result(), video, outputs, written)
+    if as_json:
+        print_json(run.result().to_dict())
+    else:
+        print("\n".join([*summary(run.result()), *written]))
     return 0
 
 
-def _follow(
-    tracker: "Tracker",
-    video: Path,
-    words: list[str],
-    boxes_xyxy_px: list[Box],
-    num_frames: int | None,
-    *,
-    zoom: float | None,
-    reground: bool,
-) -> "tuple[TrackingResult, bool]":
-    """Tracks to the end of the video or to Ctrl-C; what is finished, and whether it was interrupted."""
-    interrupted = False
-    boxes = boxes_xyxy_px or None
-    with tracker.iter_track(video, words or None, box_xyxy_px=boxes, zoom=zoom, reground=reground) as run:
+def _track_to_the_end(run: "TrackingRun", num_frames: int | None) -> None:
+    """Track, and say what was met while decoding."""
+    with run:
         try:
             with frame_progress("Tracking", num_frames) as progress:
                 for _ in run:
                     progress(run.num_frames_finished)
-        except KeyboardInterrupt:
-            interrupted = True
-        for warning in run.warnings:
-            say(f"Warning: {warning}")
-        return run.result(), interrupted
+        finally:
+            for warning in run.warnings:
+                say(f"Warning: {warning}")
 
 
-def _keep_finished(result: "TrackingResult", outputs: Outputs, *, as_json: bool) -> int:
-    """Keeps the boxes of the finished windows after Ctrl-C."""
+@contextmanager
+def _finished_work_is_kept(
+    run: "TrackingRun", outputs: Outputs, written: list[str], *, as_json: bool
+) -> Iterator[None]:
+    """Keep the boxes of the finished windows, whatever stops the block, and say where they are.
+
+    Args:
+        run: that the block iterates over.
+        outputs: what was asked for.
+        written: lines about the files that are written already; the boxes come first.
+        as_json: print the boxes, too.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with signals_wait():
+            cause = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped by an error"
+            for line in written:
+                say(line)
+            result = run.result()
+            if outputs.boxes is None or not written:
+                _keep_boxes(result, outputs, cause)
+            if as_json and any(map(len, result.tracks)):
+                with suppress(OSError):
+                    print_json(result.to_dict())
+        raise
+
+
+def _keep_boxes(result: "TrackingResult", outputs: Outputs, cause: str) -> None:
+    """Save the boxes of the finished windows; where their disk is full, in the system's temporary folder."""
+    from elysium.processing.atomic_files import free_name
+
     num_frames = max(len(track) for track in result.tracks)
     if num_frames == 0:
-        say("Interrupted before the first window was finished; nothing was written.")
-        return INTERRUPTED
-    path = outputs.after_interrupt
-    if path is not None:
-        result.save(path)
-        say(f"Interrupted: the boxes of the first {num_frames} frames are in {path}, marked as not complete.")
-    if as_json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
-    return INTERRUPTED
+        say(f"{cause} before the first window was finished; nothing was written.")
+        return
+    path = outputs.unfinished_boxes()
+    if path is None:
+        return
+    some, mark = ("all", "") if result.complete else ("the first", ", marked as not complete")
+    for place in (path, free_name(Path(tempfile.gettempdir(), path.with_suffix(".json").name))):
+        try:
+            result.save(place)
+        except OSError as failure:
+            say(f"Warning: the boxes cannot be kept in {place.parent}: {failure}")
+        else:
+            say(f"{cause}: the boxes of {some} {num_frames} frames are in {place}{mark}.")
+            return
 
 
-def _write(result: "TrackingResult", video: Path, outputs: Outputs, *, as_json: bool) -> None:
-    """Writes the files, the boxes first, and says where they are."""
-    written = []
+def _write(result: "TrackingResult", video: Path, outputs: Outputs, written: list[str]) -> None:
+    """Write the files, the boxes first; a line about each that is done goes into ``written``."""
     if outputs.boxes is not None:
         result.save(outputs.boxes)
         written.append(f"Boxes: {outputs.boxes}")
@@ -178,7 +217,3 @@ def _write(result: "TrackingResult", video: Path, outputs: Outputs, *, as_json: 
 
         contact_sheet(video, result, outputs.sheet)
         written.append(f"Sheet: {outputs.sheet}")
-    if as_json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
-    else:
-        print("\n".join([*summary(result), *written]))

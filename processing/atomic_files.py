@@ -1,11 +1,12 @@
 """Files and folders that are either whole or not there: written under a temporary name beside it, then renamed."""
 
 import errno
+import itertools
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,20 +30,24 @@ def temporary_name(path: str | Path) -> Path:
 
 
 def free_name(path: Path) -> Path:
-    """Return ``path``, or the first of ``NAME-2.ext``, ``NAME-3.ext`` … where something has that name.
+    """Return ``path``, or the first of ``NAME-2.ext``, ``NAME-3.ext`` … that nothing has; see `free_names`."""
+    return free_names(path.parent, path.stem, path.suffix)[0]
 
-    Whoever chooses a name for a user chooses one that is free; see also `fit_name`.
+
+def free_names(folder: Path, stem: str, *endings: str) -> list[Path]:
+    """Return a name for each ending, ``stem + ending``, ``stem + "-2" + ending`` …, with one number of which all are free.
+
+    Whoever chooses a name for a user chooses one that is free. Stems are cut where a name would be too long.
     """
-    number = 2
-    free = path
-    while os.path.lexists(free):
-        free = fit_name(path.parent, path.stem, f"-{number}{path.suffix}")
-        number += 1
-    return free
+    for number in itertools.count(1):
+        mark = "" if number == 1 else f"-{number}"
+        names = [_fit_name(folder, stem, mark + ending) for ending in endings]
+        if not any(map(os.path.lexists, names)):
+            return names
+    raise AssertionError("numbers do not end")
 
 
-def fit_name(folder: Path, stem: str, ending: str) -> Path:
-    """Return ``folder / (stem + ending)``, with the stem cut where the name would be too long for the folder."""
+def _fit_name(folder: Path, stem: str, ending: str) -> Path:
     room = longest_name(folder) - len(os.fsencode(ending))
     while len(os.fsencode(stem)) > room:
         stem = stem[:-1]
@@ -119,7 +124,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder is no folder, too
+            temporary.unlink()
 
 
 @contextmanager

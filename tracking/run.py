@@ -1,7 +1,7 @@
 """A video on its way through the model: objects that share one stream of frames, and many videos at once."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
@@ -13,6 +13,7 @@ from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import Frame
 
 from .answering import Answerer
+from .batches import keep_finished, results_in_order
 from .crop import Crop
 from .session import FrameResult, TrackingSession, WindowRequest
 from .streams import FrameStream
@@ -46,16 +47,17 @@ class WindowResult:
 class TrackingRun:
     """Tracks while it is iterated over: yields a `WindowResult` whenever a window of an object is finished.
 
-    `result` gives what is finished at any time, so that an interrupted run keeps its finished windows. Pictures are
-    dropped after their window: memory does not grow with the length of the video.
+    `result` gives what is finished at any time, also after an exception of any kind: a run that fails or is
+    interrupted keeps its finished windows. Where the video cannot be read further, the frames before are finished
+    first, and then the error is raised. Images are dropped after their window: memory does not grow with the length of
+    the video.
 
         run = tracker.iter_track("video.mp4", text="the red car")
         try:
             for window in run:
                 print(window.frames[-1])
-        except KeyboardInterrupt:
-            pass
-        run.result().save("boxes.json")  # "complete": false if it was interrupted
+        finally:
+            run.result().save("boxes.json")  # "complete": false where it failed or was interrupted
 
     Args:
         answerer: the model.
@@ -81,6 +83,7 @@ class TrackingRun:
         self._frames = iter(stream)
         self._read_ahead: deque[Frame] = deque()
         self._exhausted = False
+        self._failure: Exception | None = None  # of reading; raised when the frames before it are finished
         self._stopped = False
         self._results: deque[WindowResult] = deque()
 
@@ -93,6 +96,8 @@ class TrackingRun:
             asked = self.pull()
             self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
             self._stopped = not asked
+        if not self._results and self._failure is not None:
+            raise self._failure
         if not self._results:
             raise StopIteration
         return self._results.popleft()
@@ -113,7 +118,12 @@ class TrackingRun:
     @property
     def complete(self) -> bool:
         """Whether every frame of the video is finished for every object."""
-        return self._exhausted and all(session.num_waiting == 0 for session in self.sessions)
+        return self._exhausted and self._failure is None and all(session.num_waiting == 0 for session in self.sessions)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the video could not be read to its end; raised by the iteration behind the last finished window."""
+        return self._failure
 
     @property
     def num_frames_finished(self) -> int:
@@ -153,20 +163,38 @@ class TrackingRun:
             crowded = any(session.num_waiting >= 2 * session.rule.window_frames for session in self.sessions)
             if len(asked) == len(self.sessions) or crowded:
                 return asked
-            frame = self._read_ahead.popleft() if self._read_ahead else next(self._frames, None)
-            if frame is None:
-                self._exhausted = True
-                break
+            self._exhausted = not self._feed_next()
+        return self._asked(final=True)
+
+    def _feed_next(self) -> bool:
+        """Hand the next frame to every session; False where there is none, or none that can be used."""
+        frame = self._read_ahead.popleft() if self._read_ahead else self._next_frame()
+        if frame is None:
+            return False
+        try:
             for session in self.sessions:
                 session.feed(frame.image, timestamp_s=frame.timestamp_s, frame_idx=frame.index)
-        return self._asked(final=True)
+        except ValueError as error:  # an image of another size, which all sessions refuse
+            self._failure = error
+            return False
+        return True
+
+    def _next_frame(self) -> Frame | None:
+        """Read a frame; None at the end, and where reading fails."""
+        if self._failure is not None:
+            return None
+        try:
+            return next(self._frames, None)
+        except Exception as error:
+            self._failure = error
+            return None
 
     def _upcoming(self, asked: list[Asked]) -> list[tuple[NDArray[np.uint8], ...]]:
         """Pictures of the windows that follow, should every object stay in sight."""
         if not self.windows_ahead or not asked:
             return []
         longest = max(session.rule.window_frames - 1 for session, _ in asked)
-        while len(self._read_ahead) < self.windows_ahead * longest and (frame := next(self._frames, None)) is not None:
+        while len(self._read_ahead) < self.windows_ahead * longest and (frame := self._next_frame()) is not None:
             self._read_ahead.append(frame)
         following = [frame.image for frame in self._read_ahead]
         windows = (session.expected_windows(following)[: self.windows_ahead] for session, _ in asked)
@@ -201,25 +229,46 @@ def answer_all(
     return finished
 
 
-def finish_together(answerer: Answerer, runs: Iterable[TrackingRun], *, at_once: int) -> list[TrackingResult]:
+def finish_together(
+    answerer: Answerer, openers: Iterable[Callable[[], TrackingRun]], *, at_once: int
+) -> list[TrackingResult]:
     """Finishes many runs, so many at once that their windows fill the model's batches; results in the runs' order.
 
     Args:
         answerer: the model.
-        runs: opened one by one when there is room, so that not all videos are open at once.
+        openers: each opens a run; called when there is room, so that not all videos are open at once.
         at_once: most runs that are open.
+
+    Raises:
+        BatchError: some videos could not be opened or read to their end; all others are finished.
+        BaseException: what the model or an interrupt raises; its `finished` is a list of the results so far.
     """
-    waiting = enumerate(runs)
+    waiting = enumerate(openers)
     opened: dict[int, TrackingRun] = {}
     results: dict[int, TrackingResult] = {}
-    while True:
-        while len(opened) < at_once and (more := next(waiting, None)) is not None:
-            opened[more[0]] = more[1]
-        if not opened:
-            return [results[number] for number in sorted(results)]
-        asked = {number: run.pull() for number, run in opened.items()}
-        answer_all(answerer, [window for windows in asked.values() for window in windows])
-        for number in [number for number, windows in asked.items() if not windows]:
-            run = opened.pop(number)
+    errors: dict[int, Exception] = {}
+    try:
+        while True:
+            while len(opened) < at_once and (more := next(waiting, None)) is not None:
+                try:
+                    opened[more[0]] = more[1]()
+                except Exception as error:
+                    errors[more[0]] = error
+            if not opened:
+                break
+            asked = {number: run.pull() for number, run in opened.items()}
+            answer_all(answerer, [window for windows in asked.values() for window in windows])
+            for number in [number for number, windows in asked.items() if not windows]:
+                run = opened.pop(number)
+                results[number] = run.result()
+                run.close()
+                if run.failure is not None:
+                    errors[number] = run.failure
+    except BaseException as error:
+        results |= {number: run.result() for number, run in opened.items()}
+        keep_finished(error, [results.get(number) for number in range(max(results, default=-1) + 1)])
+        raise
+    finally:
+        for run in opened.values():
             run.close()
-            results[number] = run.result()
+    return results_in_order(results, errors)

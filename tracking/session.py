@@ -33,16 +33,22 @@ Reason = Literal["absent", "unreadable"]
 
 
 def check_text(text: str, *, name: str = "text") -> str:
-    """The words without blanks at their ends.
+    """The text without blanks at its ends.
 
     Raises:
-        ValueError: not a string, or nothing but blanks.
+        ValueError: not a string, nothing but blanks, or bytes of a terminal or file name that are no UTF-8.
 
     >>> check_text(" the red car ")
     'the red car'
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f'{name} must be words, got {text!r}; say what to look for, such as "the red car"')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name} must be text in UTF-8, got {text!r}; type it in a terminal that uses UTF-8"
+        ) from None
     return text.strip()
 
 
@@ -303,9 +309,9 @@ class TrackingSession:
             finished.append(result)
             if box_xyxy_norm is not None:
                 self._seen = held, box_xyxy_norm
+        self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
         for _ in finished:
             self._previous = self._waiting.popleft()
-        self._results.extend(finished)
         self._request, self._last_look = None, []
         self.num_windows += 1
         return finished

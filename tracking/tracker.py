@@ -2,10 +2,11 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ import torch
 from elysium.processing.boxes_elysium import px_to_norm
 from elysium.processing.structures import TrackingResult, check_box_xyxy_px
 
-from .answering import Answerer, Conversation, Decoding
+from .answering import Answer, Answerer, Conversation, Decoding
+from .batches import in_batches, keep_finished
 from .loading import load_checkpoint
 from .run import TrackingRun, finish_together
 from .session import Box, ObjectPrompt, Reason, TrackingSession, check_text, judge
@@ -30,6 +32,7 @@ _WINDOWS_AHEAD = 3
 BoxLike = Sequence[float]
 PromptLike = str | BoxLike | ObjectPrompt
 Progress = Callable[[int, int | None], None]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,10 @@ class Tracker:
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: empty words, a box that is not inside the picture, neither words nor box, or settings of
+            ValueError: empty words, a box that is not inside the image, neither words nor box, or settings of
                 windows that `WindowRule` refuses.
+            BaseException: whatever stops the work, such as Ctrl-C or a damaged frame, carries the finished windows:
+                ``error.finished`` is a `TrackingResult` with ``complete = False``.
         """
         run = self.iter_track(
             video,
@@ -205,9 +210,13 @@ class Tracker:
             zoom=zoom,
         )
         with run:
-            for _ in run:
-                if progress is not None:
-                    progress(run.num_frames_finished, run.num_frames_total)
+            try:
+                for _ in run:
+                    if progress is not None:
+                        progress(run.num_frames_finished, run.num_frames_total)
+            except BaseException as error:
+                keep_finished(error, run.result())
+                raise
         return run.result()
 
     def iter_track(
@@ -224,8 +233,8 @@ class Tracker:
     ) -> TrackingRun:
         """As `track`, but yields a `WindowResult` whenever a window is finished.
 
-        The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, so
-        that whoever catches Ctrl-C keeps the finished windows.
+        The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, also
+        after Ctrl-C or any other exception.
         """
         rule = self._rule(window_frames, reask_after, reground, zoom)
         return self._open_run(video, object_prompts(text, box_xyxy_px), rule, fps)
@@ -249,10 +258,19 @@ class Tracker:
 
         Returns:
             One result for each pair, in their order.
+
+        Raises:
+            BatchError: some videos could not be opened or read to their end; all others are finished, in its
+                `finished`. The error of an only video is raised as it is.
+            BaseException: whatever else stops the work; its `finished` is a list of the results so far.
         """
         rule = self._rule(window_frames, reask_after, reground, zoom)
-        runs = (self._open_run(video, [_as_prompt(prompt)], rule, fps) for video, prompt in items)
-        return finish_together(self._answerer, runs, at_once=self._answerer.batch_size)
+
+        def open_run(video: VideoLike, prompt: PromptLike) -> TrackingRun:
+            return self._open_run(video, [_as_prompt(prompt)], rule, fps)
+
+        openers = (partial(open_run, video, prompt) for video, prompt in items)
+        return finish_together(self._answerer, openers, at_once=self._answerer.batch_size)
 
     def ground(self, image: ImageLike, text: str) -> Grounding:
         """The box that words point at in one picture.
@@ -268,15 +286,22 @@ class Tracker:
         return self.ground_many([(image, text)])[0]
 
     def ground_many(self, items: Iterable[tuple[ImageLike, str]]) -> list[Grounding]:
-        """`ground` for many pairs of a picture and words, in batches."""
-        sizes: list[tuple[str, int, int]] = []
-        answers = self._answerer.answer(self._grounding_questions(items, sizes), max_new_tokens=_GROUND_TOKENS)
-        groundings = []
-        for (text, width, height), answer in zip(sizes, answers, strict=True):
-            reading, score = self._answerer.read_box(answer)
-            box, reason = judge(reading, width, height, allow_absent=self.model.config.allow_absent)
-            groundings.append(Grounding(text, box, math.nan if box is None else score, reason, width, height))
-        return groundings
+        """`ground` for many pairs of an image and a text, in batches.
+
+        Raises:
+            BatchError: some images or texts cannot be used; the others are answered, in its `finished`. The error of
+                an only item is raised as it is.
+        """
+
+        def prepare(item: tuple[ImageLike, str]) -> tuple[Conversation, str, int, int]:
+            text, image = check_text(item[1]), load_picture(item[0])
+            return self.processor.build_messages("rec", image=image, text=text), text, image.shape[1], image.shape[0]
+
+        def answer(batch: list[tuple[Conversation, str, int, int]]) -> list[Grounding]:
+            answers = self._answerer.answer((asked for asked, *_ in batch), max_new_tokens=_GROUND_TOKENS)
+            return [self._grounding(*about, answer) for (_, *about), answer in zip(batch, answers, strict=True)]
+
+        return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
     def describe(self, video: VideoLike, box_xyxy_px: BoxLike, *, max_new_tokens: int = 64) -> str:
         """Words for the object in a box, without a full stop at the end.
@@ -289,14 +314,21 @@ class Tracker:
 
         Raises:
             VideoError: the file cannot be read.
-            ValueError: the box is not inside the picture.
+            ValueError: the box is not inside the image.
         """
         return self.describe_many([(video, box_xyxy_px)], max_new_tokens=max_new_tokens)[0]
 
     def describe_many(self, items: Iterable[tuple[VideoLike, BoxLike]], *, max_new_tokens: int = 64) -> list[str]:
-        """`describe` for many pairs of a picture or video and a box, in batches."""
-        answers = self._answerer.answer(self._description_questions(items), max_new_tokens=max_new_tokens)
-        return [answer.text.strip().removesuffix(".") for answer in answers]
+        """`describe` for many pairs of an image or video and a box, in batches; raises as `ground_many`."""
+
+        def prepare(item: tuple[VideoLike, BoxLike]) -> Conversation:
+            frames = sample_frames(item[0], min(DESCRIBE_FRAMES, self.processor.max_trained_frames or DESCRIBE_FRAMES))
+            height, width = frames.shape[1:3]
+            box_xyxy_norm = px_to_norm(check_box_xyxy_px(item[1], width, height), width, height)
+            task = "reg" if len(frames) == 1 else "video_reg"
+            return self.processor.build_messages(task, **_visual(frames), box_xyxy_norm=box_xyxy_norm)
+
+        return [text.removesuffix(".") for text in self._texts(items, prepare, max_new_tokens)]
 
     def ask(self, video: VideoLike, question: str, *, max_new_tokens: int = 128) -> str:
         """Answers a question in free text.
@@ -314,35 +346,30 @@ class Tracker:
         return self.ask_many([(video, question)], max_new_tokens=max_new_tokens)[0]
 
     def ask_many(self, items: Iterable[tuple[VideoLike, str]], *, max_new_tokens: int = 128) -> list[str]:
-        """`ask` for many pairs of a picture or video and a question, in batches."""
-        conversations = (
-            self.processor.build_messages(
-                "video_qa",
-                **_visual(sample_frames(video, self.processor.max_trained_frames or ASK_FRAMES)),
-                question=check_text(question, name="question"),
-            )
-            for video, question in items
-        )
-        answers = self._answerer.answer(conversations, max_new_tokens=max_new_tokens)
-        return [answer.text.strip() for answer in answers]
+        """`ask` for many pairs of an image or video and a question, in batches; raises as `ground_many`."""
 
-    def _grounding_questions(
-        self, items: Iterable[tuple[ImageLike, str]], sizes: list[tuple[str, int, int]]
-    ) -> Iterator[Conversation]:
-        """Conversations that ask for boxes; words, width and height of each go into ``sizes``."""
-        for image, text in items:
-            words, picture = check_text(text), load_picture(image)
-            sizes.append((words, picture.shape[1], picture.shape[0]))
-            yield self.processor.build_messages("rec", image=picture, text=words)
+        def prepare(item: tuple[VideoLike, str]) -> Conversation:
+            frames = sample_frames(item[0], self.processor.max_trained_frames or ASK_FRAMES)
+            question = check_text(item[1], name="question")
+            return self.processor.build_messages("video_qa", **_visual(frames), question=question)
 
-    def _description_questions(self, items: Iterable[tuple[VideoLike, BoxLike]]) -> Iterator[Conversation]:
-        """Conversations that ask for words."""
-        for video, box_xyxy_px in items:
-            frames = sample_frames(video, min(DESCRIBE_FRAMES, self.processor.max_trained_frames or DESCRIBE_FRAMES))
-            height, width = frames.shape[1:3]
-            box_xyxy_norm = px_to_norm(check_box_xyxy_px(box_xyxy_px, width, height), width, height)
-            task = "reg" if len(frames) == 1 else "video_reg"
-            yield self.processor.build_messages(task, **_visual(frames), box_xyxy_norm=box_xyxy_norm)
+        return self._texts(items, prepare, max_new_tokens)
+
+    def _grounding(self, text: str, width: int, height: int, answer: Answer) -> Grounding:
+        """Read the box in an answer about an image of that size."""
+        reading, score = self._answerer.read_box(answer)
+        box, reason = judge(reading, width, height, allow_absent=self.model.config.allow_absent)
+        return Grounding(text, box, math.nan if box is None else score, reason, width, height)
+
+    def _texts(
+        self, items: Iterable[_Item], prepare: Callable[[_Item], Conversation], max_new_tokens: int
+    ) -> list[str]:
+        """Ask for a text about every item."""
+
+        def answer(batch: list[Conversation]) -> list[str]:
+            return [said.text.strip() for said in self._answerer.answer(batch, max_new_tokens=max_new_tokens)]
+
+        return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
     def _rule(self, window_frames: int, reask_after: int, reground: bool, zoom: float | None) -> WindowRule:
         """Return the settings, with the checkpoint's own zoom where none is given; warn of too long windows."""
