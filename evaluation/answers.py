@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.atomic_files import OutputError
+
+from .failures import Failures
 from .json_log import JsonLog, Row
 from .track_benchmark import check_settings
 
@@ -101,11 +104,13 @@ def answer_items(
     process_index: int = 0,
     num_processes: int = 1,
     total: int | None = None,
+    prepare: Callable[[], object] = lambda: None,
     progress: Progress | None = None,
 ) -> list[str]:
     """Answers what this process is due and nobody has answered yet; each batch is on the disk before the next.
 
-    Item i is due to process i modulo ``num_processes``. A run may be gone on with by another number of processes.
+    Item i is due to process i modulo ``num_processes``. A run may be resumed by another number of processes. Where
+    a batch fails, its items are answered one by one, and those that fail are left out until the others are answered.
 
     Args:
         items: all of them, in the same order in every process; taken one by one.
@@ -114,12 +119,14 @@ def answer_items(
         batch_size: most items in a batch.
         process_index: which of ``num_processes`` this is.
         total: how many items there are, where that is known.
+        prepare: called once before the first batch, such as to load the model: what it raises is no item's fault.
         progress: called with how many of this process's items have an answer, and how many it is due, or None.
 
     Returns:
         The keys of all items, also of those that are due to other processes.
 
     Raises:
+        UnfinishedError: some items cannot be answered; all others are.
         AnswersError: two items with one key, or another number of answers than items.
         ValueError: a process index outside ``num_processes``.
     """
@@ -142,14 +149,33 @@ def answer_items(
                 else:
                     yield item
 
-    queue = iter(waiting())
-    while batch := list(itertools.islice(queue, batch_size)):
+    def keep(batch: list[Item]) -> None:
         answers = answer(batch)
         if len(answers) != len(batch):
             raise AnswersError(f"a batch must get an answer for each item, got {len(answers)} for {len(batch)}")
         rows = zip(batch, answers, strict=True)
         part.append([{"key": item.key, "truth": item.truth, "answer": told} for item, told in rows])
+
+    queue, failures, ready = iter(waiting()), Failures("item"), False
+    while batch := list(itertools.islice(queue, batch_size)):
+        if not ready:
+            prepare()
+            ready = True
+        _keep_what_can_be(batch, keep, failures)
         done += len(batch)
         if progress is not None:
             progress(done, due)
+    failures.check()
     return list(keys)
+
+
+def _keep_what_can_be(batch: list[Item], keep: Callable[[list[Item]], None], failures: Failures) -> None:
+    """Answer a batch; where that fails, its items one by one."""
+    try:
+        keep(batch)
+    except (AnswersError, OutputError):  # no item's fault
+        raise
+    except Exception:
+        for item in batch:
+            with failures.of(item.key):
+                keep([item])

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.atomic_files import full_disk_is_an_output_error
+from elysium.processing.track_files import json_text
+
 Row = dict[str, Any]
 
 
@@ -39,12 +42,14 @@ class JsonLog:
 
         Raises:
             LogError: as `read`.
+            OutputError: the disk is full; what is torn is left out when the log is read.
             ValueError: a row holds NaN, or what JSON cannot hold.
         """
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        text = "".join(json_text(row) + "\n" for row in rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         end = self._whole()[1] if not self._ends_whole() else None
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+        exists = self.path.exists()
+        with full_disk_is_an_output_error(self.path), self.path.open("r+b" if exists else "wb") as file:
             if end is not None:
                 file.truncate(end)
             file.seek(0, os.SEEK_END)

@@ -49,6 +49,9 @@ class Peer(ABC):
         """Whether it can be asked that way."""
         return task == "sot"
 
+    def prepare(self) -> None:  # noqa: B027  (most trackers have nothing to load)
+        """Load what tracking needs, before the first sequence: an error here is no sequence's."""
+
     @abstractmethod
     def follow(self, sequence: TrackingSequence, task: Task) -> NDArray[np.float64]:
         """x1, y1, x2, y2 in pixels for every frame, NaN where there is no box: `(T, 4)`."""
@@ -89,7 +92,7 @@ class ElysiumPeer(Peer):
 
     Args:
         model: folder, shipped name or Hub id.
-        load: loads it, when the first sequence is asked for.
+        load: loads it, when there is a sequence to track.
         window_frames: frames that the model sees at once.
         reground: ask by words in every window.
         zoom: look twice or more, then in squares around the boxes, this many times the object's side; 0 looks once,
@@ -123,6 +126,10 @@ class ElysiumPeer(Peer):
     def can_do(self, task: Task) -> bool:
         """Both."""
         return True
+
+    def prepare(self) -> None:
+        """Load the model."""
+        self.tracker  # noqa: B018
 
     @cached_property
     def tracker(self) -> "Tracker":

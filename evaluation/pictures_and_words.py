@@ -72,6 +72,7 @@ def evaluate_questions(
         DatasetError: the data cannot be read.
         CheckpointError: the model cannot be loaded.
         ResultError: the folder holds answers to something else.
+        UnfinishedError: some items cannot be read or answered; all others are answered and kept.
         AnswersError: other processes have left items without an answer.
         DictionaryError: descriptions cannot be scored without a dictionary.
         JudgeError: the judge does not answer.
@@ -95,6 +96,7 @@ def evaluate_questions(
         process_index=process_index,
         num_processes=num_processes,
         total=total,
+        prepare=load,
         progress=progress,
     )
     wait()

@@ -64,8 +64,8 @@ class ResultFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ResultError(f"results must be an existing folder, got {self.folder}; check the path")
-        self._files = {path.stem: path for path in sorted(self.folder.glob("*.txt"))}
-        repeated = [path for path in sorted(self.folder.glob("*/*_[0-9]*.txt")) if path.parent.name in path.stem]
+        self._files = {path.stem: path for path in sorted(self.folder.glob("[!.]*.txt"))}
+        repeated = [path for path in sorted(self.folder.glob("*/[!.]*_[0-9]*.txt")) if path.parent.name in path.stem]
         if not self._files and not repeated:
             raise ResultError(
                 f"results must be SEQUENCE.txt or SEQUENCE/SEQUENCE_001.txt, got neither in {self.folder}; give the "
@@ -101,5 +101,5 @@ class ResultFolder:
 def write_submission(folder: Path, archive: Path) -> None:
     """Packs a tracker's results as a benchmark's server takes them."""
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(folder.rglob("*.txt")):
+        for path in sorted(folder.rglob("[!.]*.txt")):  # no unfinished file of a run that was killed
             packed.write(path, path.relative_to(folder))

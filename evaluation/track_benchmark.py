@@ -13,6 +13,7 @@ from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.datasets.records import TrackingSequence
 
 from .benchmark_list import Benchmark
+from .failures import Failures
 from .peers import Peer
 from .result_files import ResultError, result_path, write_result
 
@@ -49,8 +50,8 @@ def run_tracker(
     process_index: int = 0,
     num_processes: int = 1,
     progress: Progress | None = None,
-) -> int:
-    """Tracks the sequences that have no result yet.
+) -> Failures:
+    """Tracks the sequences that have no result yet; one that fails is left out, and the others are tracked.
 
     Args:
         peer: the tracker.
@@ -61,23 +62,29 @@ def run_tracker(
         progress: called after each of the process's sequences with how many are done.
 
     Returns:
-        How many sequences were tracked now.
+        The sequences that failed.
 
     Raises:
-        DatasetError: a sequence cannot be read.
+        UnfinishedError: many failed one behind the other.
+        DatasetError: the benchmark's files cannot be read further.
+        CheckpointError: the model cannot be loaded.
     """
-    done = tracked = 0
+    failures = Failures("sequence")
+    done, ready = 0, False
     for number, sequence in enumerate(sequences):
         if number % num_processes != process_index:
             continue
         if not result_path(folder, sequence.name, benchmark.layout).is_file():
-            boxes, seconds = _track(peer, benchmark, sequence)
-            write_result(folder, sequence.name, benchmark.layout, boxes, seconds)
-            tracked += 1
+            if not ready:
+                peer.prepare()
+                ready = True
+            with failures.of(sequence.name):
+                boxes, seconds = _track(peer, benchmark, sequence)
+                write_result(folder, sequence.name, benchmark.layout, boxes, seconds)
         done += 1
         if progress is not None:
             progress(done)
-    return tracked
+    return failures
 
 
 def _track(

@@ -152,8 +152,8 @@ def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Pa
         )
     if source.is_dir() and path.suffix.lower() in IMAGE_OUTPUTS and path.resolve().parent == source.resolve():
         raise typer.BadParameter(
-            f"the output must not be a frame of the input, got {path} in the folder of frames {source}; choose another "
-            "folder",
+            f"the output must not be a frame of the input, got {path} in the folder of frames {source}; choose "
+            "another folder",
             param_hint=option,
         )
     check_folder(path.absolute().parent)

@@ -91,12 +91,17 @@ def run_evaluate(benchmark: str, options: EvaluateOptions) -> None:
         )
     check_folder(options.output.absolute())
     processes = Processes.now()
-    if benchmark in BENCHMARKS:
-        report = _evaluate_tracking(BENCHMARKS[benchmark], options, processes)
-    else:
-        report = _evaluate_questions(benchmark, options, processes)
-    if report is not None:
-        _write(report, options)
+    try:
+        if benchmark in BENCHMARKS:
+            report = _evaluate_tracking(BENCHMARKS[benchmark], options, processes)
+        else:
+            report = _evaluate_questions(benchmark, options, processes)
+        if report is not None:
+            _write(report, options)
+    except KeyboardInterrupt:
+        if processes.index == 0:
+            say(f"Interrupted: what is finished is kept in {options.output}; the same command resumes the run.")
+        raise
 
 
 def _evaluate_tracking(
@@ -117,6 +122,7 @@ def _evaluate_tracking(
                 param_hint="--tracker",
             )
     sequences = _Sequences(benchmark, options.data, split, options.limit)
+    failures = []
     for peer in peers:
         folder = options.output / RESULTS / peer.name
         if processes.index == 0:
@@ -124,7 +130,7 @@ def _evaluate_tracking(
             check_settings(folder.with_name(f"{peer.name}.settings.json"), asked | peer.settings)
         processes.wait()
         with _progress(f"Tracking with {peer.name}", sequences.share(processes), processes) as progress:
-            run_tracker(
+            found = run_tracker(
                 peer,
                 benchmark,
                 sequences,
@@ -133,7 +139,10 @@ def _evaluate_tracking(
                 num_processes=processes.count,
                 progress=progress,
             )
+        failures.append(found)
     processes.wait()
+    for found in failures:
+        found.check()
     if processes.index:
         return None
     contenders = _contenders(peers, folders, options.output)

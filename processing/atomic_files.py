@@ -35,7 +35,7 @@ def free_name(path: Path) -> Path:
 
 
 def free_names(folder: Path, stem: str, *endings: str) -> list[Path]:
-    """Return a name for each ending, ``stem + ending``, ``stem + "-2" + ending`` …, with one number of which all are free.
+    """Return a name for each ending that nothing has: ``stem + ending``, or all ``stem-2 + ending``, or all with 3 …
 
     Whoever chooses a name for a user chooses one that is free. Stems are cut where a name would be too long.
     """

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from elysium.evaluation.answers import AnswerFolder, AnswersError, Item, answer_items
+from elysium.evaluation.failures import MOST_IN_A_ROW, UnfinishedError
 from elysium.evaluation.json_log import JsonLog, LogError
 from elysium.evaluation.result_files import ResultError
 
@@ -175,3 +176,36 @@ def test_whatever_is_torn_at_the_end_is_left_out_and_replaced(tail, tmp_path):
     assert log.read() == [{"a": 1}]
     log.append([{"a": "ü"}, {"a": 3}])
     assert log.read() == [{"a": 1}, {"a": "ü"}, {"a": 3}]
+
+
+# --- items that fail ---
+def test_an_item_that_fails_costs_none_of_the_others_and_is_asked_again_by_the_next_run(tmp_path):
+    def model(batch):
+        if any(item.key == "k3" for item in batch):
+            raise OSError("image file is truncated")
+        return [{"square": item.question**2} for item in batch]
+
+    with pytest.raises(UnfinishedError, match=r"got 1 that failed \(k3: image file is truncated\).*resumes the run"):
+        run(tmp_path, model)
+    answers, keys = run(tmp_path, Model())
+    assert set(answers.answered()) == set(keys)
+
+
+def test_many_failures_one_behind_the_other_end_the_run(tmp_path):
+    asked = []
+
+    def model(batch):
+        asked.extend(batch)
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(UnfinishedError, match=f"got {MOST_IN_A_ROW} that failed.*and {MOST_IN_A_ROW - 5} more"):
+        run(tmp_path, model, [Item(f"k{n}", n, {}) for n in range(500)])
+    assert len(asked) <= 2 * MOST_IN_A_ROW + 2
+
+
+def test_a_model_that_cannot_be_loaded_is_no_item_s_fault(tmp_path):
+    def prepare():
+        raise RuntimeError("no such model")
+
+    with pytest.raises(RuntimeError, match="no such model"):
+        run(tmp_path, Model(), prepare=prepare)

@@ -259,6 +259,26 @@ def test_every_opencv_tracker_starts_from_the_box_and_answers_for_every_frame(na
     assert paired_iou(boxes[:1], corners[:1]) == 1
 
 
+def test_a_sequence_that_fails_is_named_costs_none_of_the_others_and_the_same_command_resumes(
+    seeing, tmp_path, capsys
+):
+    data = build_lasot(tmp_path / "data", ["cup-1", "cup-2", "cup-3"])
+    broken = sorted((data / "cup" / "cup-2" / "img").iterdir())[4]
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    arguments = ["lasot", "--data", data, "--output", tmp_path / "out", "--model", "seeing", "--tracker", "first-box"]
+    assert evaluate(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "got 1 that failed (cup-2: " in said and "the same command resumes" in said
+    files = sorted(path.stem for path in (tmp_path / "out" / "results" / "seeing").glob("*.txt"))
+    assert files == ["cup-1", "cup-3"]
+    assert len(list((tmp_path / "out" / "results" / "first-box").glob("*.txt"))) == 3
+    broken.write_bytes(content)
+    assert evaluate(*arguments) == 0
+    assert len(seeing) == 4  # the broken one twice
+    assert report_of(tmp_path / "out")["data"]["sequences"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
