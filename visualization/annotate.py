@@ -3,11 +3,9 @@
 Boxes are pixels of the picture: x1, y1, x2, y2.
 """
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +16,9 @@ from PIL import Image
 from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter
 
+from .fonts import readable_label
+from .labels import LabelWriter, Rectangle
+
 with warnings.catch_warnings():
     # Without OpenCV supervision draws by NumPy: the same picture, 16 instead of 6 ms a frame of 640x480.
     warnings.filterwarnings("ignore", message="OpenCV")
@@ -27,7 +28,6 @@ with warnings.catch_warnings():
 OBJECT_COLORS = sv.ColorPalette.from_hex(
     ["#00B8F5", "#FF4D6D", "#FFC21A", "#2ED573", "#A66BFF", "#FF7A1A", "#00D6C6", "#F062C0", "#B5D334", "#5C7CFF"]
 )
-LABEL_INK = sv.Color.from_hex("#111111")  # at least 5:1 against each of them; white is below 4:1 on all
 REASON_NOTES = {"absent": "not in sight", "unreadable": "no readable answer"}
 
 
@@ -53,16 +53,6 @@ class Mark:
 def object_color(track_id: int) -> sv.Color:
     """The colour of an object, counted from 1; after ten objects the colours come again."""
     return OBJECT_COLORS.by_idx((track_id - 1) % len(OBJECT_COLORS.colors))
-
-
-@cache
-def font_path() -> str | None:
-    """DejaVu Sans, which matplotlib carries and which has the letters of most alphabets; None if it is not there."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return str(path) if path.is_file() else None
 
 
 def font_size(width: int, height: int) -> int:
@@ -103,20 +93,9 @@ class FrameAnnotator:
         thickness = max(2, round(min(width, height) / 220))
         size = font_size(width, height)
         self.width, self.height = width, height
-        self._longest_label = max(8, int(0.9 * width / (0.6 * size)))
-        self._line_height = round(1.9 * size)
         track = sv.ColorLookup.TRACK
         self._boxes = sv.BoxAnnotator(OBJECT_COLORS, thickness=thickness, color_lookup=track)
-        self._labels = sv.RichLabelAnnotator(
-            OBJECT_COLORS,
-            text_color=LABEL_INK,
-            color_lookup=track,
-            font_path=font_path(),
-            font_size=size,
-            text_padding=max(3, size // 3),
-            border_radius=max(2, size // 5),
-            smart_position=True,
-        )
+        self._labels = LabelWriter(width, height, size)
         self._trails = None
         if trail_frames > 0:
             self._trails = sv.TraceAnnotator(
@@ -134,29 +113,25 @@ class FrameAnnotator:
             return np.ascontiguousarray(scene[..., ::-1])
         if seen:
             scene = self._boxes.annotate(scene, detections)
-        picture = Image.fromarray(np.ascontiguousarray(scene[..., ::-1]))
-        return np.array(self._write_labels(picture, seen, [mark for mark in marks if mark.box_xyxy_px is None]))
+        labelled = Image.fromarray(np.ascontiguousarray(scene[..., ::-1]))
+        self._write_labels(labelled, seen, [mark for mark in marks if mark.box_xyxy_px is None])
+        return np.array(labelled)
 
-    def _write_labels(self, picture: Image.Image, seen: list[Mark], missing: list[Mark]) -> Image.Image:
+    def _write_labels(self, image: Image.Image, seen: list[Mark], missing: list[Mark]) -> None:
         """Labels on boxes; notes on missing objects one above the other in the lower left corner."""
-        margin = self._line_height // 3
-        notes_xyxy: list[Sequence[float] | None] = []
-        for i in range(len(missing)):
-            y = self.height - margin - i * (self._line_height + margin // 2)
-            notes_xyxy.append((margin, y, margin, y))
-        anchors = _detections([mark.box_xyxy_px for mark in seen] + notes_xyxy, seen + missing)
-        texts = [self._text(mark) for mark in seen + missing]
-        return self._labels.annotate(picture, anchors, labels=texts)
+        taken: list[Rectangle] = []
+        for mark in seen:
+            score = "" if mark.score is None else f" {mark.score:.0%}"
+            self._labels.write(image, self._text(mark), score, self._color(mark), mark.box_xyxy_px, taken)
+        for mark in missing:
+            note = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
+            self._labels.write(image, self._text(mark), note, self._color(mark), None, taken)
 
     def _text(self, mark: Mark) -> str:
-        end = ""
-        if mark.box_xyxy_px is None:
-            end = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
-        elif mark.score is not None:
-            end = f" {mark.score:.0%}"
-        room = max(4, self._longest_label - len(end))
-        label = " ".join(mark.label.split())
-        return (label if len(label) <= room else label[: room - 1] + "…") + end
+        return readable_label(mark.label, mark.track_id)
+
+    def _color(self, mark: Mark) -> tuple[int, int, int]:
+        return object_color(mark.track_id).as_rgb()
 
 
 def _detections(boxes_xyxy_px: Sequence[Sequence[float] | None], marks: Sequence[Mark]) -> sv.Detections:

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from elysium.processing.atomic_files import atomic_path
-from elysium.processing.structures import TrackingResult, VideoClip
+from elysium.processing.structures import Track, TrackingResult, VideoClip
 from elysium.processing.video_io import read_video, uniform_indices
 
-from .annotate import FrameAnnotator, Mark, font_path, marks_at, object_color
+from .annotate import FrameAnnotator, Mark, marks_at, object_color
+from .fonts import TextLine, readable_label
 
 SHEET_WIDTH_PX = 1600
 GAP_PX = 14
@@ -79,11 +80,6 @@ def _best_columns(count: int, aspect: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    path = font_path()
-    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
-
-
 def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.Image:
     rows = -(-len(clip) // columns)
     tile_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
@@ -93,8 +89,7 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.
     top = GAP_PX + len(header) * round(1.6 * TITLE_PX) + GAP_PX // 2
     row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
     sheet = Image.new("RGB", (SHEET_WIDTH_PX, top + rows * row_height + GAP_PX // 2), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    _draw_header(draw, result, header)
+    _draw_header(sheet, result, header)
     annotator = FrameAnnotator(tile_width, tile_height, trail_frames=0)
     for i, image in enumerate(clip.frames):
         left = GAP_PX + (i % columns) * (tile_width + GAP_PX)
@@ -103,7 +98,7 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.
         marks = [_scaled(mark, scale) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
         sheet.paste(Image.fromarray(annotator.annotate(np.asarray(small), marks)), (left, upper))
         caption = f"frame {clip.frame_indices[i]} · {clip.timestamps_s[i]:.2f} s"
-        draw.text((left, upper + tile_height + 5), caption, font=_font(CAPTION_PX), fill=FAINT_INK)
+        TextLine(caption, CAPTION_PX).draw(sheet, (left, upper + tile_height + 5), FAINT_INK)
     return sheet
 
 
@@ -119,7 +114,7 @@ def _header_lines(result: TrackingResult) -> list[list[int]]:
     lines: list[list[int]] = [[]]
     x = GAP_PX
     for position, track in enumerate(result.tracks):
-        width = _legend_width(track.label)
+        width = _legend_width(track)
         if x + width > SHEET_WIDTH_PX - GAP_PX and lines[-1]:
             lines.append([])
             x = GAP_PX
@@ -128,27 +123,29 @@ def _header_lines(result: TrackingResult) -> list[list[int]]:
     return [[], *lines]
 
 
-def _legend_text(label: str) -> str:
-    label = " ".join(label.split())
-    return label if len(label) <= 60 else label[:59] + "…"
+def _legend_text(track: Track) -> TextLine:
+    label = readable_label(track.label, track.track_id)
+    return TextLine(label if len(label) <= 60 else label[:59] + "…", CAPTION_PX)
 
 
-def _legend_width(label: str) -> int:
-    return round(_font(CAPTION_PX).getlength(_legend_text(label))) + 4 * GAP_PX
+def _legend_width(track: Track) -> int:
+    return _legend_text(track).width_px + 4 * GAP_PX
 
 
-def _draw_header(draw: ImageDraw.ImageDraw, result: TrackingResult, lines: Sequence[Sequence[int]]) -> None:
-    """Name of the video and the model, then a coloured square for every object, with how often it has a box."""
-    title = Path(result.video).name + ("" if result.complete else " (interrupted)")
-    draw.text((GAP_PX, GAP_PX), title, font=_font(TITLE_PX), fill=INK)
-    x_after = GAP_PX + round(_font(TITLE_PX).getlength(title)) + GAP_PX
-    draw.text((x_after, GAP_PX + TITLE_PX - CAPTION_PX), result.model, font=_font(CAPTION_PX), fill=FAINT_INK)
+def _draw_header(sheet: Image.Image, result: TrackingResult, lines: Sequence[Sequence[int]]) -> None:
+    """Name of the video and the model, then a coloured square for every object."""
+    draw = ImageDraw.Draw(sheet)
+    title = TextLine(Path(result.video).name + ("" if result.complete else " (interrupted)"), TITLE_PX)
+    title.draw(sheet, (GAP_PX, GAP_PX), INK)
+    model = TextLine(result.model, CAPTION_PX)
+    baseline = GAP_PX + title.ascent_px
+    model.draw(sheet, (2 * GAP_PX + title.width_px, baseline - model.ascent_px), FAINT_INK)
     for row, positions in enumerate(lines[1:], start=1):
         x, y = GAP_PX, GAP_PX + row * round(1.6 * TITLE_PX)
         for position in positions:
-            track = result.tracks[position]
-            side = CAPTION_PX
+            track, side = result.tracks[position], CAPTION_PX
             color = object_color(track.track_id).as_hex()
             draw.rounded_rectangle((x, y + 2, x + side, y + 2 + side), radius=4, fill=color)
-            draw.text((x + side + 8, y), _legend_text(track.label), font=_font(CAPTION_PX), fill=INK)
-            x += _legend_width(track.label)
+            text = _legend_text(track)
+            text.draw(sheet, (x + side + 8, y + 2 + (side - text.height_px) // 2), INK)
+            x += _legend_width(track)

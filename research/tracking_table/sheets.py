@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
 from elysium.processing.video_io import uniform_indices
-from elysium.visualization.annotate import font_path
+from elysium.visualization.fonts import default_font
 from research.tracking_table.clips import Clip
 from research.tracking_table.scores import FollowedClip
 
@@ -46,19 +46,19 @@ def save_sheet(clip: Clip, tracks: dict[str, FollowedClip], path: Path) -> None:
         sheet.paste(tile, (left, upper))
         said = "   ".join(f"{name} {values[index]:.2f}" for name, values in ious.items())
         caption = f"frame {index}   {said if clip.visible[index] else 'out of sight'}"
-        draw.text((left, upper + tile_height + 4), caption, font=_font(CAPTION), fill=FAINT_INK)
+        draw.text((left, upper + tile_height + 4), caption, font=default_font().load(CAPTION), fill=FAINT_INK)
     with atomic_path(path) as unfinished:
         sheet.save(unfinished, format="PNG", optimize=True)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, clip: Clip, names: list[str], width: int) -> None:
     """The clip's name and words on the left, a coloured square for each track on the right."""
-    draw.text((GAP, GAP), f"{clip.name}: {clip.words}", font=_font(TITLE), fill=INK)
+    draw.text((GAP, GAP), f"{clip.name}: {clip.words}", font=default_font().load(TITLE), fill=INK)
     x = float(width)
     for colour, name in reversed(list(zip(COLOURS, names, strict=False))):
-        x -= draw.textlength(name, font=_font(TITLE)) + TITLE + 3 * GAP
+        x -= draw.textlength(name, font=default_font().load(TITLE)) + TITLE + 3 * GAP
         draw.rectangle((x, GAP + 4, x + TITLE, GAP + 4 + TITLE), fill=colour, outline=INK)
-        draw.text((x + TITLE + GAP // 2, GAP), name, font=_font(TITLE), fill=INK)
+        draw.text((x + TITLE + GAP // 2, GAP), name, font=default_font().load(TITLE), fill=INK)
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, place: int) -> None:
@@ -73,8 +73,3 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, place: int) -> None:
         else:
             draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="#101010", width=4)
             draw.rectangle((x1, y1, x2, y2), outline=COLOURS[0], width=2)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    path = font_path()
-    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)

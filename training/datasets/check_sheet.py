@@ -3,13 +3,12 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from elysium.visualization.annotate import REASON_NOTES, font_path, object_color
+from elysium.visualization.annotate import REASON_NOTES, object_color
 from elysium.visualization.contact_sheet import (
     BACKGROUND,
     CAPTION_PX,
@@ -19,6 +18,7 @@ from elysium.visualization.contact_sheet import (
     SHEET_WIDTH_PX,
     TITLE_PX,
 )
+from elysium.visualization.fonts import TextLine
 
 from .rows import Row
 
@@ -93,7 +93,7 @@ def draw_strips(strips: Sequence[Strip], title: str) -> Image.Image:
     top = 2 * GAP_PX + round(1.6 * TITLE_PX)
     heights = [max(image.height for image in row) + 2 * GAP_PX for row in rows]
     sheet = Image.new("RGB", (width, top + sum(heights)), BACKGROUND)
-    ImageDraw.Draw(sheet).text((GAP_PX, GAP_PX), title, font=_font(TITLE_PX), fill=INK)
+    TextLine(title, TITLE_PX).draw(sheet, (GAP_PX, GAP_PX), INK)
     for row, height in zip(rows, heights, strict=True):
         for column, image in enumerate(row):
             sheet.paste(image, (GAP_PX + column * (STRIP_WIDTH_PX + GAP_PX), top))
@@ -114,21 +114,14 @@ def _draw_strip(strip: Strip) -> Image.Image:
     below = upper + tall + (0 if single else _LINE_PX + 2)
     height = below if single else below + len(words) * _LINE_PX
     image = Image.new("RGB", (STRIP_WIDTH_PX, max(height, upper + len(words) * _LINE_PX)), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    draw.text((0, 0), _cut(strip.title, STRIP_WIDTH_PX), font=_font(CAPTION_PX), fill=INK)
+    TextLine(_cut(strip.title, STRIP_WIDTH_PX), CAPTION_PX).draw(image, (0, 0), INK)
     for position, (tile, caption) in enumerate(strip.tiles):
         x = position * (_TILE_PX + _TILE_GAP_PX)
         image.paste(tile, (x, upper))
-        draw.text((x, upper + tile.height + 2), caption, font=_font(_SMALL_PX), fill=FAINT_INK)
+        TextLine(caption, _SMALL_PX).draw(image, (x, upper + tile.height + 2), FAINT_INK)
     for number, line in enumerate(words):
-        draw.text((left, (upper if single else below) + number * _LINE_PX), line, font=_font(_SMALL_PX), fill=INK)
+        TextLine(line, _SMALL_PX).draw(image, (left, (upper if single else below) + number * _LINE_PX), INK)
     return image
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    path = font_path()
-    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
 
 
 def _wrapped(text: str, width_px: int) -> list[str]:

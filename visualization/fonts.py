@@ -1,0 +1,286 @@
+"""Fonts chosen by their letters: a label is drawn in whichever fonts of the system have its letters."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import unicodedata
+import warnings
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import chain
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, features
+
+FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
+SKIPPED_FONTS = ("lastresort", "blank")  # they claim every letter and draw a box, or nothing
+STYLED = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed")
+# Sizes in pixels of the fonts that hold emoji as images: Noto, Apple's and others.
+BITMAP_SIZES = (109, 160, 136, 128, 96, 72, 64)
+NO_LETTER = "\U0010ffff"  # never assigned, so every font draws its sign for a missing letter
+
+
+@dataclass(frozen=True)
+class FontFile:
+    """One font of the system.
+
+    Args:
+        path: of the file; None is the Latin font inside PIL.
+        index: of the font in a collection (.ttc).
+    """
+
+    path: str | None
+    index: int = 0
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a frozen value, of which there are few
+    def load(self, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont:
+        """Return the font at a size in pixels; one that holds images alone at the size that it has.
+
+        Raises:
+            OSError: the file is no font that FreeType reads.
+        """
+        if self.path is None:
+            font = ImageFont.load_default(size)
+            assert isinstance(font, ImageFont.FreeTypeFont)
+            return font if layout is None else font.font_variant(layout_engine=layout)
+        for pixels in (size, *BITMAP_SIZES):
+            try:
+                return ImageFont.truetype(self.path, pixels, self.index, layout_engine=layout)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    @property
+    def is_bitmap(self) -> bool:
+        """Whether it holds images of one size, as fonts of coloured emoji do."""
+        return self.load(BITMAP_SIZES[0] - 1).size != BITMAP_SIZES[0] - 1
+
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def has(self, letter: str) -> bool:
+        """Return whether it draws a letter, and not the sign for a missing one."""
+        try:
+            font = self.load(20, ImageFont.Layout.BASIC)
+            mask, missing = font.getmask(letter), font.getmask(NO_LETTER)
+        except (OSError, ValueError):
+            return False
+        return mask.getbbox() is not None and (mask.size != missing.size or bytes(mask) != bytes(missing))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Letters that one font draws.
+
+    Args:
+        text: the letters.
+        font: the font at the size that it is drawn at.
+        scale: what brings a font of images to the wanted size; 1.0 for the others.
+    """
+
+    text: str
+    font: ImageFont.FreeTypeFont
+    scale: float = 1.0
+
+    @property
+    def length_px(self) -> float:
+        """Width up to where the next run begins."""
+        return self.scale * self.font.getlength(self.text)
+
+    @property
+    def box_px(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the ink, from the run's start on the baseline."""
+        left, top, right, bottom = (self.scale * side for side in self.font.getbbox(self.text, anchor="ls"))
+        return left, top, right, bottom
+
+
+class TextLine:
+    """One line of text, set in the fonts that have its letters.
+
+    Args:
+        text: what is written.
+        size: of the letters in pixels.
+    """
+
+    def __init__(self, text: str, size: int) -> None:
+        self.runs: list[Run] = []
+        for letters, file in split_by_font(unicodedata.normalize("NFC", text)):
+            font = file.load(size)
+            self.runs.append(Run(letters, font, size / font.size if file.is_bitmap else 1.0))
+        reference = default_font().load(size).getbbox("Tg", anchor="ls")
+        boxes = [run.box_px for run in self.runs]
+        self.width_px = round(sum(run.length_px for run in self.runs) + 0.5)
+        self.ascent_px = round(max([-reference[1], *(-box[1] for box in boxes)]))
+        self.descent_px = round(max([reference[3], *(box[3] for box in boxes)]))
+
+    @property
+    def height_px(self) -> int:
+        """From the highest ink to the lowest, at least that of Latin letters."""
+        return self.ascent_px + self.descent_px
+
+    def draw(self, image: Image.Image, xy: tuple[float, float], color: str | tuple[int, int, int]) -> None:
+        """Draw on an RGB ``image`` with the upper left corner at ``xy``."""
+        draw = ImageDraw.Draw(image)
+        x, baseline = xy[0], xy[1] + self.ascent_px
+        for run in self.runs:
+            if run.scale == 1.0:
+                draw.text((x, baseline), run.text, font=run.font, fill=color, anchor="ls")
+            else:
+                _paste_bitmaps(image, run, (x, baseline), color)
+            x += run.length_px
+
+
+def _paste_bitmaps(
+    image: Image.Image, run: Run, start: tuple[float, float], color: str | tuple[int, int, int]
+) -> None:
+    """Draw emoji at the size that their font has, and scale them down."""
+    left, top, right, bottom = run.font.getbbox(run.text, anchor="ls")
+    layer = Image.new("RGBA", (max(1, round(right - left)), max(1, round(bottom - top))))
+    drawn = ImageDraw.Draw(layer)
+    drawn.text((-left, -top), run.text, font=run.font, fill=color, anchor="ls", embedded_color=True)
+    size = max(1, round(layer.width * run.scale)), max(1, round(layer.height * run.scale))
+    small = layer.resize(size, Image.Resampling.LANCZOS)
+    image.paste(small, (round(start[0] + left * run.scale), round(start[1] + top * run.scale)), small)
+
+
+@cache
+def default_font() -> FontFile:
+    """Return DejaVu Sans, which matplotlib carries and which has many alphabets; without it PIL's Latin font."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return FontFile(str(path))
+    return FontFile(None)
+
+
+def drawn_letters(text: str) -> frozenset[str]:
+    """Return the letters that leave ink: no spaces, joiners, direction marks and variation selectors.
+
+    >>> sorted(drawn_letters("a b\\u200d\\ufe0f"))
+    ['a', 'b']
+    """
+    unseen = ("Zs", "Zl", "Zp", "Cc", "Cf")
+    return frozenset(
+        c
+        for c in text
+        if unicodedata.category(c) not in unseen and not unicodedata.name(c, "").startswith("VARIATION")
+    )
+
+
+@lru_cache(maxsize=1024)
+def find_font(letters: frozenset[str]) -> FontFile | None:
+    """Return a font that has all the letters, or None where the system has none."""
+    others = frozenset(letter for letter in letters if not default_font().has(letter))
+    if not others:
+        return default_font()
+    candidates = chain(_fontconfig_fonts(others), _folder_fonts())
+    return next((file for file in candidates if all(file.has(letter) for letter in letters)), None)
+
+
+@lru_cache(maxsize=1024)
+def split_by_font(text: str) -> tuple[tuple[str, FontFile], ...]:
+    """Split a text into runs of one font each; one run wherever a single font has all letters.
+
+    Letters that no font has are given to the default font; `missing_letters` names them.
+    """
+    letters = drawn_letters(text)
+    whole = find_font(letters)
+    if whole is not None and not (whole.is_bitmap and any(letter.isalnum() for letter in letters)):
+        return ((text, whole),) if text else ()
+    default = default_font()
+    others = frozenset(letter for letter in letters if not default.has(letter))
+    found = [find_font(others), *(find_font(frozenset(letter)) for letter in sorted(others))]
+    files = [default, *dict.fromkeys(file for file in found if file is not None)]
+    runs: list[tuple[str, FontFile]] = []
+    for letter in text:
+        before = runs[-1][1] if runs else default
+        stays = not letter.isalnum() and not (letter.isspace() and before.is_bitmap)
+        if stays and (letter not in letters or before.has(letter)):
+            file = before
+        else:
+            file = next((file for file in files if file.has(letter)), default)
+        if runs and runs[-1][1] == file:
+            runs[-1] = runs[-1][0] + letter, file
+        else:
+            runs.append((letter, file))
+    return tuple(runs)
+
+
+def missing_letters(text: str) -> set[str]:
+    """Return the letters of a text that no font of the system has, or that cannot be joined as their script wants."""
+    letters = drawn_letters(unicodedata.normalize("NFC", text))
+    missing = {letter for letter in letters if find_font(frozenset(letter)) is None}
+    if not features.check("raqm"):  # PIL then sets letters one by one from left to right
+        missing |= {
+            c for c in letters if unicodedata.bidirectional(c) in ("R", "AL") or unicodedata.category(c) == "Mc"
+        }
+    return missing
+
+
+@lru_cache(maxsize=1024)
+def readable_label(label: str, track_id: int) -> str:
+    """Return a label as it can be drawn: without emoji that no font has, or ``object 1`` where letters are missing.
+
+    Warns where it is not the label as given, once for each label.
+
+    Args:
+        label: what the object is called.
+        track_id: its number, from 1.
+    """
+    label = " ".join(label.split())
+    missing = missing_letters(label)
+    if not missing:
+        return label
+    unjoined = (c for c in label if c not in missing and unicodedata.category(c) != "Cf")
+    kept = " ".join("".join(unjoined).split())
+    symbols_only = all(unicodedata.category(c)[0] in "SC" for c in missing)
+    drawn = kept if symbols_only and any(c.isalnum() for c in kept) else f"object {track_id}"
+    warnings.warn(
+        f"the label {label!r} is drawn as {drawn!r}: no font of this system has its {''.join(sorted(missing))!r}; "
+        "install one that has, such as Noto (fonts-noto-cjk, fonts-noto-core, fonts-noto-color-emoji)",
+        stacklevel=2,
+    )
+    return drawn
+
+
+@lru_cache(maxsize=1024)
+def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
+    """Return the fonts that fontconfig prefers for the letters, plain sans-serif faces first; none without it."""
+    program = shutil.which("fc-match")
+    if program is None:
+        return ()
+    pattern = "sans:charset=" + " ".join(f"{ord(letter):x}" for letter in sorted(letters))
+    command = [program, "-s", "--format", "%{index}\t%{file}\n", pattern]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = [line.partition("\t") for line in os.fsdecode(done.stdout).splitlines()]
+    # The upper half of the index is the number of a variable font's style.
+    return tuple(FontFile(path, int(index) & 0xFFFF) for index, _, path in found if _is_font(Path(path)))
+
+
+@cache
+def _folder_fonts() -> tuple[FontFile, ...]:
+    """Return the fonts in the folders where systems keep them, plain faces first."""
+    files = (Path(at) / name for folder in _font_folders() for at, _, names in os.walk(folder) for name in names)
+    plain = sorted(filter(_is_font, files), key=lambda file: (any(s in file.name.lower() for s in STYLED), file.name))
+    return tuple(FontFile(str(file)) for file in plain)
+
+
+def _font_folders() -> list[Path]:
+    home = Path(os.environ.get("HOME") or os.environ.get("USERPROFILE") or "/")
+    if sys.platform == "win32":
+        local = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+        return [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts", local / "Microsoft" / "Windows" / "Fonts"]
+    if sys.platform == "darwin":
+        return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library" / "Fonts"]
+    shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    own = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return [own / "fonts", home / ".fonts", *(Path(folder) / "fonts" for folder in shared.split(":"))]
+
+
+def _is_font(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(FONT_SUFFIXES) and not any(skipped in name for skipped in SKIPPED_FONTS)
