@@ -24,6 +24,7 @@ from .console import (
     IMAGE_OUTPUTS,
     INTERRUPTED,
     check_boxes,
+    check_image_size,
     check_new_folder,
     check_output,
     check_words,
@@ -34,6 +35,7 @@ from .console import (
     parse_size,
     print_json,
     require,
+    said_warnings,
     say,
 )
 from .convert_command import run_assemble, run_convert
@@ -124,6 +126,10 @@ def track(
         Path | None, typer.Option(metavar="OUT.json|.csv|.txt", help="Boxes; .txt is MOTChallenge.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Frame rate of a folder of images, by default 10; files have their own."),
+    ] = None,
     zoom: ZoomOption = None,
     reground: Annotated[
         bool, typer.Option("--reground", help="Ask by words in every window, not by the last box.")
@@ -143,6 +149,7 @@ def track(
         text or [],
         box or [],
         outputs,
+        fps=fps,
         model=model,
         device=device,
         zoom=zoom,
@@ -162,10 +169,11 @@ def ground(
     as_json: JsonOption = False,
 ) -> None:
     """Find what words point at in a picture."""
-    open_info(image)
+    info = open_info(image)
     words = check_words(text, "--text")
     if output is not None:
         check_output(output, IMAGE_OUTPUTS, option="--output", source=image)
+        check_image_size(output, info)
     tracker = load_tracker(model, device)
     groundings = tracker.ground_many([(image, phrase) for phrase in words])
     if output is not None:
@@ -477,7 +485,8 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
 
     boxes, labels = [found.box_xyxy_px for found in groundings], [found.text for found in groundings]
     scores = [found.score if found.valid else None for found in groundings]
-    picture = annotate_frame(load_picture(image), boxes, labels, scores=scores)
+    with said_warnings():
+        picture = annotate_frame(load_picture(image), boxes, labels, scores=scores)
     with atomic_path(output) as temporary:
         Image.fromarray(picture).save(temporary)
 

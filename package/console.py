@@ -1,6 +1,7 @@
 """What the commands share: arguments that are checked before the work, errors in one line, progress."""
 
 import importlib.util
+import math
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ Box = tuple[float, float, float, float]
 
 INTERRUPTED = 130
 IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
+MAX_IMAGE_SIDES_PX = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -177,6 +179,21 @@ def _check_name(path: Path, option: str) -> None:
             )
 
 
+def check_image_size(path: Path, info: "VideoInfo") -> None:
+    """Make sure, before the work, that the format of an image file holds an image as large as the input.
+
+    Raises:
+        typer.BadParameter: it does not.
+    """
+    limit = MAX_IMAGE_SIDES_PX.get(path.suffix.lower())
+    if limit is not None and max(info.width, info.height) > limit:
+        raise typer.BadParameter(
+            f"an image in {path.suffix} must have at most {limit} pixels a side, got {info.width}x{info.height}; "
+            "save it as .png",
+            param_hint="--output",
+        )
+
+
 def check_folder(folder: Path) -> None:
     """Makes sure that a folder can be written, or made, without making it.
 
@@ -210,15 +227,33 @@ def check_new_folder(folder: Path) -> None:
     check_folder(folder.absolute().parent)
 
 
-def open_info(path: Path) -> "VideoInfo":
-    """Size and length of a video or picture.
+def open_info(path: Path, fps: float | None = None) -> "VideoInfo":
+    """Return size and length of a video or image.
+
+    Args:
+        path: of the video, image or folder of images.
+        fps: frames per second of a folder of images; None leaves the default.
 
     Raises:
+        typer.BadParameter: ``fps`` for a file, or a rate that is none.
         VideoError: it cannot be read.
     """
-    from elysium.processing.video_io import VideoReader
+    from elysium.processing.video_io import VideoReader, probe_video
 
-    with VideoReader(path) as reader:
+    if fps is None:
+        return probe_video(path)
+    if not (math.isfinite(fps) and fps > 0):
+        raise typer.BadParameter(
+            f"fps must be a number above 0, got {fps}; give frames per second", param_hint="--fps"
+        )
+    if path.exists() and not path.is_dir():
+        own = probe_video(path).fps
+        raise typer.BadParameter(
+            f"fps is for a folder of images, got {fps:g} for a file, which has its own times ({own:g} frames per "
+            "second); leave --fps out",
+            param_hint="--fps",
+        )
+    with VideoReader(path, folder_fps=fps) as reader:
         return reader.info
 
 
@@ -249,6 +284,17 @@ def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") 
     if "synthetic" in tracker.trained_on.lower():
         say(f"Note on {model}: {tracker.trained_on}.")
     return tracker
+
+
+@contextmanager
+def said_warnings() -> Iterator[None]:
+    """Say Python's warnings of the block as lines on stderr, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(warning.message) for warning in caught):
+                say(f"Warning: {message}")
 
 
 @contextmanager

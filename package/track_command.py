@@ -17,6 +17,7 @@ from .console import (
     load_tracker,
     open_info,
     print_json,
+    said_warnings,
     say,
     summary,
 )
@@ -24,6 +25,7 @@ from .interruptions import signals_wait
 
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
+    from elysium.processing.video_io import VideoInfo
     from elysium.tracking.answering import Decoding
     from elysium.tracking.run import TrackingRun
 
@@ -57,14 +59,14 @@ class Outputs:
         video, boxes = free_names(Path(), source.resolve().stem, ".tracked.mp4", ".boxes.json")
         return cls(video, boxes, None)
 
-    def check(self, source: Path) -> None:
-        """All of them can be written.
+    def check(self, source: Path, info: "VideoInfo") -> None:
+        """Make sure that all of them can be written, before the work.
 
         Raises:
-            typer.BadParameter: a wrong suffix, a folder, or the input itself.
+            typer.BadParameter: a wrong suffix, a folder, the input itself, or a frame rate that no video has.
             OutputError: a folder that cannot be written.
         """
-        from elysium.processing.video_writer import SUFFIXES
+        from elysium.processing.video_writer import SUFFIXES, VideoFormat
 
         for path, suffixes, option in (
             (self.video, SUFFIXES, "--output"),
@@ -73,6 +75,11 @@ class Outputs:
         ):
             if path is not None:
                 check_output(path, suffixes, option=option, source=source)
+        if self.video is not None:
+            try:
+                VideoFormat(info.width, info.height, info.fps)
+            except ValueError as error:
+                raise typer.BadParameter(str(error), param_hint="--output") from None
 
     def unfinished_boxes(self) -> Path | None:
         """Where a run that did not come to its end keeps its boxes: always JSON, which says whether it is complete.
@@ -93,6 +100,7 @@ def run_track(
     boxes: list[str],
     outputs: Outputs,
     *,
+    fps: float | None,
     model: str,
     device: str | None,
     zoom: float | None,
@@ -108,7 +116,7 @@ def run_track(
         CheckpointError: the model cannot be loaded.
         OutputError: an output cannot be written.
     """
-    info = open_info(video)
+    info = open_info(video, fps)
     prompts_px = check_boxes(boxes, info)
     words = check_words(texts, "--text")
     if not words and not prompts_px:
@@ -124,9 +132,11 @@ def run_track(
     if reground and not words:
         raise typer.BadParameter("--reground asks by words, got a box alone; give --text too, or leave --reground out")
     outputs = Outputs.choose(video, outputs, as_json=as_json)
-    outputs.check(video)
+    outputs.check(video, info)
     tracker = load_tracker(model, device, decoding)
-    run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, zoom=zoom, reground=reground)
+    run = tracker.iter_track(
+        video, words or None, box_xyxy_px=prompts_px or None, fps=fps, zoom=zoom, reground=reground
+    )
     written: list[str] = []
     with _finished_work_is_kept(run, outputs, written, as_json=as_json):
         _track_to_the_end(run, info.num_frames)
@@ -209,11 +219,12 @@ def _write(result: "TrackingResult", video: Path, outputs: Outputs, written: lis
         from elysium.visualization.annotate import annotate_video
 
         longest = max(len(track) for track in result.tracks)
-        with frame_progress("Drawing", longest) as progress:
+        with said_warnings(), frame_progress("Drawing", longest) as progress:
             annotate_video(video, result, outputs.video, on_frame=progress)
         written.append(f"Video: {outputs.video}")
     if outputs.sheet is not None:
         from elysium.visualization.contact_sheet import contact_sheet
 
-        contact_sheet(video, result, outputs.sheet)
+        with said_warnings():
+            contact_sheet(video, result, outputs.sheet)
         written.append(f"Sheet: {outputs.sheet}")

@@ -1,6 +1,10 @@
 """Streaming video output: H.264 in mp4 that browsers play."""
 
 import math
+import warnings
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,19 +17,106 @@ from numpy.typing import NDArray
 from .atomic_files import OutputError, temporary_sibling
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
-TICKS_PER_SECOND = 90_000
+MAX_SIDE_PX = 16384  # of x264
+MAX_FPS = 100_000
+MAX_TICKS = 2**31 - 1  # between two frames of an mp4
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """Size, pixel aspect and clock of an encoded video, chosen within the limits of H.264 and mp4.
+
+    Args:
+        width: of the frames to be encoded, in pixels.
+        height: of the frames to be encoded, in pixels.
+        fps: frames per second, above 0 and at most 100,000.
+        pixel_aspect: width of a pixel as shown, divided by its height.
+
+    Raises:
+        ValueError: a size or rate that no video can have.
+    """
+
+    width: int
+    height: int
+    fps: float
+    pixel_aspect: Fraction = Fraction(1)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and self.fps > 0 and self.width > 0 and self.height > 0):
+            got = f"{self.fps}, {self.width}x{self.height}"
+            raise ValueError(f"fps, width and height must be above 0, got {got}; take the input's")
+        if self.fps > MAX_FPS:
+            raise ValueError(f"fps of a video must be at most {MAX_FPS}, got {self.fps:g}; give a lower rate")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether a side is above the encoder's limit, so that the frames are scaled down."""
+        return max(self.width, self.height) > MAX_SIDE_PX
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height as encoded: even, and at most 16384.
+
+        >>> VideoFormat(65, 48, 10.0).size_px, VideoFormat(20000, 16, 10.0).size_px
+        ((66, 48), (16384, 14))
+        """
+        if not self.is_scaled:
+            return self.width + self.width % 2, self.height + self.height % 2
+        scale = MAX_SIDE_PX / max(self.width, self.height)
+        width, height = (max(2, 2 * round(side * scale / 2)) for side in (self.width, self.height))
+        return width, height
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        """Pixel aspect as encoded; it makes up for sides that were rounded when the frames were scaled."""
+        if not self.is_scaled:
+            return self.pixel_aspect.limit_denominator(1000)
+        width, height = self.size_px
+        return (self.pixel_aspect * Fraction(self.width, self.height) * Fraction(height, width)).limit_denominator(
+            1000
+        )
+
+    @property
+    def rate(self) -> Fraction:
+        """The frame rate as a fraction of small numbers.
+
+        >>> VideoFormat(64, 48, 29.97002997).rate, VideoFormat(64, 48, 1 / 3600).rate
+        (Fraction(30000, 1001), Fraction(1, 3600))
+        """
+        if self.fps >= 1:
+            return Fraction(self.fps).limit_denominator(1001)
+        return 1 / Fraction(1 / self.fps).limit_denominator(1001)
+
+    @property
+    def ticks(self) -> int:
+        """Ticks of the clock per second: a whole number of them for every frame, fine enough for varying times."""
+        at_least = 10_000 if self.fps >= 1 else 1000  # two frames may then be 59 hours, or 24 days, apart
+        return self.rate.numerator * math.ceil(at_least / self.rate.numerator)
+
+    def describe_scaling(self) -> str | None:
+        """Return a sentence for the user where the frames are scaled down."""
+        if not self.is_scaled:
+            return None
+        width, height = self.size_px
+        return (
+            f"the annotated video is {width}x{height}: frames of {self.width}x{self.height} are above the "
+            f"{MAX_SIDE_PX} pixels of a side that H.264 encoders allow"
+        )
 
 
 class VideoWriter:
     """Writes frames as H.264, yuv420p, index first (faststart). The file is whole or not there.
 
-    A picture with an odd side gets its last column or row repeated, since yuv420p has only even sides.
+    A frame with an odd side gets its last column or row repeated, since yuv420p has only even sides. Frames with a
+    side above 16384 pixels are scaled down, with a warning. There are no B-frames, which would need the times of later
+    frames and shift the start of a video whose frames are hours apart.
 
     Args:
         path: of the file, ending in .mp4, .m4v or .mov.
         fps: frames per second, above 0.
-        width: of the pictures, in pixels.
-        height: of the pictures, in pixels.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        pixel_aspect: width of a pixel as shown, divided by its height.
         quality: constant rate factor of x264: 18 looks like the source, 28 is small.
 
     Raises:
@@ -33,71 +124,112 @@ class VideoWriter:
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, fps: float, width: int, height: int, *, quality: int = 20) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        width: int,
+        height: int,
+        *,
+        pixel_aspect: Fraction = Fraction(1),
+        quality: int = 20,
+    ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"a video must be saved as {', '.join(SUFFIXES)}, got {str(path)!r}; change the suffix")
-        if not (math.isfinite(fps) and fps > 0 and width > 0 and height > 0):
-            raise ValueError(f"fps, width and height must be above 0, got {fps}, {width}x{height}; take the input's")
-        self.fps, self.width, self.height = float(fps), width, height
+        self.format = VideoFormat(width, height, float(fps), pixel_aspect)
         self.num_written = 0
-        self._rate = Fraction(fps).limit_denominator(1001)
-        # A whole number of ticks for every frame at the nominal rate, and fine enough for varying times.
-        self._ticks = self._rate.numerator * math.ceil(TICKS_PER_SECOND / self._rate.numerator)
         self._last_pts = -1
+        self._durations: deque[int] = deque()  # of the frames that the encoder has not given back yet
         self._quality = quality
         self._container: Any = None
         self._stream: Any = None
         self._temporary: Path | None = None
 
     def __enter__(self) -> "VideoWriter":
+        if (message := self.format.describe_scaling()) is not None:
+            warnings.warn(message, stacklevel=2)
         self._temporary = temporary_sibling(self.path)
         try:
             self._container = av.open(str(self._temporary), "w", options={"movflags": "+faststart"})
             self._stream = self._add_stream()
-        except BaseException:
+        except BaseException as error:
             self._discard()
+            if isinstance(error, av.FFmpegError | OSError):
+                raise self._output_error(error) from error
             raise
         return self
 
     def _add_stream(self) -> Any:
-        options = {"crf": str(self._quality), "preset": "veryfast"}
-        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
-        stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
+        options = {"crf": str(self._quality), "preset": "veryfast", "bf": "0"}
+        stream = self._container.add_stream("libx264", rate=self.format.rate, options=options)
+        stream.width, stream.height = self.format.size_px
         stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, self._ticks)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, self.format.ticks)
         # Said outright, so that no player guesses the colours from the height.
         context = stream.codec_context
+        context.sample_aspect_ratio = self.format.sample_aspect
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
         return stream
 
-    def write(self, image: NDArray[np.uint8], *, timestamp_s: float | None = None) -> None:
+    def write(
+        self, image: NDArray[np.uint8], *, timestamp_s: float | None = None, duration_s: float | None = None
+    ) -> None:
         """Adds a frame.
 
         Args:
             image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB.
             timestamp_s: seconds from the start, above the frame before; by default ``i / fps``.
+            duration_s: seconds that it is shown where no frame comes after it; by default ``1 / fps``.
 
         Raises:
             ValueError: another shape or dtype, or the writer is not open.
+            OutputError: the file cannot be written on, or the frame comes too long after the one before it.
         """
         if self._container is None:
             raise ValueError("a VideoWriter must be open to write, got a closed one; use `with VideoWriter(…)`")
-        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
+        width, height, ticks = self.format.width, self.format.height, self.format.ticks
+        if image.shape != (height, width, 3) or image.dtype != np.uint8:
             raise ValueError(
-                f"image must be uint8 of shape {(self.height, self.width, 3)}, got {image.dtype} {image.shape}; "
+                f"image must be uint8 of shape {(height, width, 3)}, got {image.dtype} {image.shape}; "
                 "give every frame the size that the writer was made with"
             )
-        if self.width % 2 or self.height % 2:
-            image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        at = Fraction(self.num_written) / self._rate if timestamp_s is None else timestamp_s
-        self._last_pts = max(self._last_pts + 1, round(at * self._ticks))
-        frame.pts, frame.time_base = self._last_pts, Fraction(1, self._ticks)
-        frame.duration = int(self._ticks / self._rate)
-        self._container.mux(self._stream.encode(frame))
+        at = Fraction(self.num_written) / self.format.rate if timestamp_s is None else timestamp_s
+        pts = max(self._last_pts + 1, round(at * ticks))
+        if pts - self._last_pts > MAX_TICKS:
+            raise OutputError(
+                f"frames of an mp4 must be at most {MAX_TICKS / ticks / 3600:.1f} hours apart, got one at "
+                f"{float(at):.0f} s after one at {self._last_pts / ticks:.0f} s; cut the video there"
+            )
+        frame = self._to_yuv(image)
+        frame.pts, frame.time_base = pts, Fraction(1, ticks)
+        lasts = ticks / self.format.rate if duration_s is None else duration_s * ticks
+        self._durations.append(min(max(1, round(lasts)), MAX_TICKS))
+        self._mux(frame)
+        self._last_pts = pts
         self.num_written += 1
+
+    def _to_yuv(self, image: NDArray[np.uint8]) -> Any:
+        width, height = self.format.size_px
+        if not self.format.is_scaled:
+            image = np.pad(image, ((0, height - len(image)), (0, width - image.shape[1]), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        return frame.reformat(width, height, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+
+    def _mux(self, frame: Any | None) -> None:
+        """Encodes a frame, or the rest where it is None."""
+        try:
+            for packet in self._stream.encode(frame):
+                packet.duration = self._durations.popleft()
+                self._container.mux(packet)
+        except (av.FFmpegError, OSError) as failure:
+            raise self._output_error(failure) from failure
+
+    def _output_error(self, failure: OSError) -> OutputError:
+        reason = failure.strerror or type(failure).__name__
+        return OutputError(
+            f"{self.path} must be writable to its end, got: {reason}; free disk space or choose another path"
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,13 +243,13 @@ class VideoWriter:
     def _finish(self) -> None:
         if self.num_written == 0:
             raise ValueError(f"a video must have at least one frame, got none for {self.path}; write frames first")
+        self._mux(None)
         try:
-            self._container.mux(self._stream.encode())
             self._container.close()
             assert self._temporary is not None
             self._temporary.replace(self.path)
         except (av.FFmpegError, OSError) as failure:
-            raise OutputError(f"{self.path} must be writable to its end, got {failure}; free disk space") from failure
+            raise self._output_error(failure) from failure
 
     def _discard(self) -> None:
         """Closes what is open and removes the temporary file, if it has not been renamed."""
@@ -125,8 +257,9 @@ class VideoWriter:
         try:
             if container is not None:
                 container.close()
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             pass  # an unfinished file has no trailer to write
         finally:
             if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # its folder may be gone
+                    self._temporary.unlink()

@@ -56,7 +56,7 @@ class FrameRecorder:
         info = self._reader.info
         self._frames = iter(self._reader)
         self._annotator = FrameAnnotator(info.width, info.height)
-        self._writer = VideoWriter(output, info.fps, info.width, info.height)
+        self._writer = VideoWriter(output, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect)
         self.num_drawn = 0
 
     def __enter__(self) -> "FrameRecorder":
@@ -77,7 +77,7 @@ class FrameRecorder:
         finished = min(len(track) for track in result.tracks)
         while self.num_drawn < finished and (frame := next(self._frames, None)) is not None:
             drawn = self._annotator.annotate(frame.image, marks_at(result.tracks, frame.index))
-            self._writer.write(drawn, timestamp_s=frame.timestamp_s)
+            self._writer.write(drawn, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
             pictures.append(small_jpeg(drawn))
             self.num_drawn += 1
         return pictures

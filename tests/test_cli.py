@@ -220,6 +220,53 @@ def test_a_video_that_is_cut_short_is_tracked_as_far_as_it_decodes(workplace, se
     assert f"{num_frames} of 20" in warning
 
 
+def folder_of_images(folder: Path, num_frames: int = 12) -> Path:
+    folder.mkdir()
+    frames, _ = squares(num_frames, STARTS, width=WIDTH, height=HEIGHT, side=32)
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{index}.png")
+    return folder
+
+
+def test_the_frame_rate_of_a_folder_is_an_option(workplace, seeing):
+    folder_of_images(Path("../frames"))
+    args = ["track", "../frames", "--box", BOX, "--fps", "25", "--boxes", "a.json", "--output", "a.mp4"]
+    assert cli.run(args) == 0
+    assert load_tracking_result("a.json").fps == 25
+    assert load_tracking_result("a.json").tracks[0].timestamps_s.tolist() == pytest.approx([i / 25 for i in range(12)])
+    assert read_video("a.mp4").timestamps_s == pytest.approx([i / 25 for i in range(12)], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("video", "fps", "reason"),
+    [
+        ("../clip.mp4", "25", "a file, which has its own times (10 frames per second)"),
+        ("../frames", "0", "above 0"),
+        ("../frames", "nan", "above 0"),
+        ("../frames", "1e9", "at most 100000"),
+    ],
+)
+def test_a_frame_rate_that_cannot_be_used_is_refused_before_the_model(workplace, no_model, capsys, video, fps, reason):
+    folder_of_images(Path("../frames"))
+    args = ["track", video, "--box", BOX, "--fps", fps, "--boxes", "a.json", "--output", "a.mp4"]
+    assert cli.run(args) == 2
+    assert reason in capsys.readouterr().err
+    assert names(workplace) == []
+
+
+def test_an_image_larger_than_its_format_is_refused_before_the_model(workplace, no_model, capsys):
+    Image.new("RGB", (16384, 2)).save("../wide.png")
+    assert cli.run(["ground", "../wide.png", "--text", "a line", "--output", "a.webp"]) == 2
+    assert "at most 16383 pixels a side, got 16384x2; save it as .png" in capsys.readouterr().err
+
+
+def test_what_drawing_warns_of_is_one_line(workplace, seeing, capsys):
+    assert cli.run(["track", "../clip.mp4", "--text", "the red square \U0010fffd", "--output", "a.mp4"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("Warning: the label")] == lines
+    assert len(lines) == 1
+
+
 # --- interrupted ---
 def test_ctrl_c_keeps_the_finished_windows_and_says_so(workplace, seeing, capsys):
     seeing(interrupt_at=3)

@@ -6,6 +6,7 @@ Boxes are pixels of the picture: x1, y1, x2, y2.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -187,20 +188,38 @@ class AnnotatedVideoWriter:
         fps: frames per second.
         width: of the frames in pixels.
         height: of the frames in pixels.
+        pixel_aspect: width of a pixel as shown, divided by its height.
         trail_frames: how many frames back a trail reaches; 0 draws none.
     """
 
-    def __init__(self, path: str | Path, fps: float, width: int, height: int, *, trail_frames: int = 30) -> None:
-        self._writer = VideoWriter(path, fps, width, height)
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        width: int,
+        height: int,
+        *,
+        pixel_aspect: Fraction = Fraction(1),
+        trail_frames: int = 30,
+    ) -> None:
+        self._writer = VideoWriter(path, fps, width, height, pixel_aspect=pixel_aspect)
         self._annotator = FrameAnnotator(width, height, trail_frames=trail_frames)
 
     def __enter__(self) -> "AnnotatedVideoWriter":
         self._writer.__enter__()
         return self
 
-    def write(self, image: NDArray[np.uint8], marks: Sequence[Mark], *, timestamp_s: float | None = None) -> None:
-        """Draws the marks on a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) and adds it."""
-        self._writer.write(self._annotator.annotate(image, marks), timestamp_s=timestamp_s)
+    def write(
+        self,
+        image: NDArray[np.uint8],
+        marks: Sequence[Mark],
+        *,
+        timestamp_s: float | None = None,
+        duration_s: float | None = None,
+    ) -> None:
+        """Draws the marks on a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) and adds it, as `VideoWriter`."""
+        drawn = self._annotator.annotate(image, marks)
+        self._writer.write(drawn, timestamp_s=timestamp_s, duration_s=duration_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -216,10 +235,10 @@ def annotate_video(
     trail_frames: int = 30,
     on_frame: Callable[[int], object] | None = None,
 ) -> int:
-    """Streams a video into an annotated copy at the same times; returns the number of frames.
+    """Streams a video into an annotated copy of the same times and shape; returns the number of frames.
 
     Args:
-        video: what was tracked.
+        video: what was tracked; a folder of images has the frame rate of ``result``.
         result: its tracks; an incomplete result ends the copy after the last frame that it reaches.
         path: of the copy, ending in .mp4, .m4v or .mov.
         trail_frames: how many frames back a trail reaches; 0 draws none.
@@ -231,13 +250,17 @@ def annotate_video(
     """
     last = max((int(track.frame_indices[-1]) for track in result.tracks if len(track)), default=-1)
     count = 0
-    with VideoReader(video) as reader:
+    with VideoReader(video, folder_fps=result.fps) as reader:
         info = reader.info
-        with AnnotatedVideoWriter(path, info.fps, info.width, info.height, trail_frames=trail_frames) as writer:
+        writer = AnnotatedVideoWriter(
+            path, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect, trail_frames=trail_frames
+        )
+        with writer:
             for frame in reader:
                 if not result.complete and frame.index > max(last, 0):
                     break
-                writer.write(frame.image, marks_at(result.tracks, frame.index), timestamp_s=frame.timestamp_s)
+                marks = marks_at(result.tracks, frame.index)
+                writer.write(frame.image, marks, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
                 count += 1
                 if on_frame is not None:
                     on_frame(count)

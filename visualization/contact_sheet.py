@@ -15,6 +15,7 @@ from .annotate import FrameAnnotator, Mark, marks_at, object_color
 from .fonts import TextLine, readable_label
 
 SHEET_WIDTH_PX = 1600
+TALLEST_TILE_PX = 2000
 GAP_PX = 14
 TITLE_PX, CAPTION_PX = 22, 17
 BACKGROUND, INK, FAINT_INK = "#FFFFFF", "#1B1F24", "#6B7480"
@@ -57,8 +58,12 @@ def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_fr
     reached = [int(track.frame_indices[-1]) + 1 for track in result.tracks if len(track)]
     if not isinstance(video, VideoClip):
         if not result.complete and reached:
-            return read_video(video, frame_indices=uniform_indices(max(reached), num_frames))
-        return read_video(video, num_frames=num_frames)
+            clip = read_video(video, frame_indices=uniform_indices(max(reached), num_frames))
+        else:
+            clip = read_video(video, num_frames=num_frames)
+        if Path(video).is_dir():  # which has no times of its own
+            clip = replace(clip, fps=result.fps, timestamps_s=clip.frame_indices / result.fps)
+        return clip
     length = len(video)
     if not result.complete and reached:
         length = max(1, int(np.searchsorted(video.frame_indices, max(reached))))
@@ -82,9 +87,9 @@ def _best_columns(count: int, aspect: float) -> int:
 
 def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.Image:
     rows = -(-len(clip) // columns)
-    tile_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
-    scale = tile_width / clip.width
-    tile_height = max(1, round(clip.height * scale))
+    column_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
+    scale = min(column_width / clip.width, TALLEST_TILE_PX / clip.height)
+    tile_width, tile_height = max(1, round(clip.width * scale)), max(1, round(clip.height * scale))
     header = _header_lines(result)
     top = GAP_PX + len(header) * round(1.6 * TITLE_PX) + GAP_PX // 2
     row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
@@ -92,7 +97,7 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.
     _draw_header(sheet, result, header)
     annotator = FrameAnnotator(tile_width, tile_height, trail_frames=0)
     for i, image in enumerate(clip.frames):
-        left = GAP_PX + (i % columns) * (tile_width + GAP_PX)
+        left = GAP_PX + (i % columns) * (column_width + GAP_PX)
         upper = top + (i // columns) * row_height
         small = Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.LANCZOS)
         marks = [_scaled(mark, scale) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
