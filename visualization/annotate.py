@@ -123,7 +123,8 @@ class FrameAnnotator:
         taken: list[Rectangle] = []
         for mark in seen:
             score = "" if mark.score is None else f" {mark.score:.0%}"
-            self._labels.write(image, self._text(mark), score, self._color(mark), mark.box_xyxy_px, taken)
+            others = [other.box_xyxy_px for other in seen if other is not mark and other.box_xyxy_px is not None]
+            self._labels.write(image, self._text(mark), score, self._color(mark), mark.box_xyxy_px, taken, others)
         for mark in missing:
             note = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
             self._labels.write(image, self._text(mark), note, self._color(mark), None, taken)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import Track, TrackingResult, VideoClip
-from elysium.processing.video_io import read_video, uniform_indices
+from elysium.processing.video_io import probe_video, read_video, uniform_indices
 
 from .annotate import FrameAnnotator, Mark, marks_at, object_color
 from .fonts import TextLine, readable_label
@@ -48,8 +48,9 @@ def contact_sheet(
     if columns is not None and columns < 1:
         raise ValueError(f"columns must be 1 or more, got {columns}; leave it out to have it chosen")
     clip = _choose_frames(video, result, num_frames)
-    columns = min(len(clip), columns or _best_columns(len(clip), clip.width / clip.height))
-    sheet = _draw_sheet(clip, result, columns)
+    pixel_aspect = 1.0 if isinstance(video, VideoClip) else float(probe_video(video).pixel_aspect)
+    columns = min(len(clip), columns or _best_columns(len(clip), pixel_aspect * clip.width / clip.height))
+    sheet = _draw_sheet(clip, result, columns, pixel_aspect)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG")
 
@@ -85,11 +86,12 @@ def _best_columns(count: int, aspect: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.Image:
+def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int, pixel_aspect: float) -> Image.Image:
     rows = -(-len(clip) // columns)
     column_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
-    scale = min(column_width / clip.width, TALLEST_TILE_PX / clip.height)
-    tile_width, tile_height = max(1, round(clip.width * scale)), max(1, round(clip.height * scale))
+    scale = min(column_width / (clip.width * pixel_aspect), TALLEST_TILE_PX / clip.height)
+    scale_xy = scale * pixel_aspect, scale
+    tile_width, tile_height = max(1, round(clip.width * scale_xy[0])), max(1, round(clip.height * scale))
     header = _header_lines(result)
     top = GAP_PX + len(header) * round(1.6 * TITLE_PX) + GAP_PX // 2
     row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
@@ -100,18 +102,18 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int) -> Image.
         left = GAP_PX + (i % columns) * (column_width + GAP_PX)
         upper = top + (i // columns) * row_height
         small = Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.LANCZOS)
-        marks = [_scaled(mark, scale) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
+        marks = [_scaled(mark, scale_xy) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
         sheet.paste(Image.fromarray(annotator.annotate(np.asarray(small), marks)), (left, upper))
         caption = f"frame {clip.frame_indices[i]} · {clip.timestamps_s[i]:.2f} s"
         TextLine(caption, CAPTION_PX).draw(sheet, (left, upper + tile_height + 5), FAINT_INK)
     return sheet
 
 
-def _scaled(mark: Mark, scale: float) -> Mark:
-    """The mark on a picture ``scale`` times as large."""
+def _scaled(mark: Mark, scale_xy: tuple[float, float]) -> Mark:
+    """Return the mark on an image that is so many times as wide and as high."""
     if mark.box_xyxy_px is None:
         return mark
-    return replace(mark, box_xyxy_px=[value * scale for value in mark.box_xyxy_px])
+    return replace(mark, box_xyxy_px=[v * s for v, s in zip(mark.box_xyxy_px, scale_xy * 2, strict=True)])
 
 
 def _header_lines(result: TrackingResult) -> list[list[int]]:

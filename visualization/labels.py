@@ -33,6 +33,7 @@ class LabelWriter:
         color: tuple[int, int, int],
         box_xyxy_px: Sequence[float] | None,
         taken: list[Rectangle],
+        other_boxes_xyxy_px: Sequence[Sequence[float]] = (),
     ) -> None:
         """Write a label on ``image``.
 
@@ -43,10 +44,11 @@ class LabelWriter:
             color: of the plate.
             box_xyxy_px: the box that it belongs to; None for a note in the lower left corner.
             taken: plates on the image so far, which are avoided; the new one is added.
+            other_boxes_xyxy_px: boxes of other objects, which are avoided where another place beside the box is free.
         """
         line = self._set(text, ending)
         wide, high = line.width_px + 2 * self._padding, line.height_px + 2 * self._padding
-        left, top = self._place(wide, high, box_xyxy_px, taken)
+        left, top = self._place(wide, high, box_xyxy_px, taken, other_boxes_xyxy_px)
         taken.append((left, top, left + wide, top + high))
         draw = ImageDraw.Draw(image)
         draw.rounded_rectangle((left, top, left + wide - 1, top + high - 1), radius=max(2, self.size // 5), fill=color)
@@ -68,7 +70,12 @@ class LabelWriter:
         return TextLine(f"{text[:fits].rstrip()}…{ending}", self.size)
 
     def _place(
-        self, wide: int, high: int, box_xyxy_px: Sequence[float] | None, taken: list[Rectangle]
+        self,
+        wide: int,
+        high: int,
+        box_xyxy_px: Sequence[float] | None,
+        taken: list[Rectangle],
+        others: Sequence[Sequence[float]],
     ) -> tuple[int, int]:
         """Return the upper left corner: above the box, inside its top, below it, or the next free place."""
         if box_xyxy_px is None:
@@ -76,14 +83,16 @@ class LabelWriter:
             lowest = self.height - self._padding - high
             tops = [lowest - i * (high + self._padding // 2) for i in range(len(taken) + 1)]
         else:
-            left, above, bottom = int(box_xyxy_px[0]), int(box_xyxy_px[1]) - high, int(box_xyxy_px[3])
+            left = max(0, min(int(box_xyxy_px[0]), self.width - wide))
+            above, bottom = int(box_xyxy_px[1]) - high, int(box_xyxy_px[3])
             steps = [i * high for i in range(1, 2 + len(taken))]
-            tops = [above, above + high, bottom, *(above - step for step in steps), *(above + step for step in steps)]
-        left = max(0, min(left, self.width - wide))
+            beside = [above, above + high, bottom]
+            clear = [y for y in beside if not any(_overlap(left, y, wide, high, other) for other in others)]
+            tops = [*clear, *beside, *(above - step for step in steps), *(above + step for step in steps)]
         fitting = [top for top in tops if 0 <= top <= self.height - high] or [max(0, min(tops[0], self.height - high))]
         free = (top for top in fitting if not any(_overlap(left, top, wide, high, other) for other in taken))
         return left, next(free, fitting[0])
 
 
-def _overlap(left: int, top: int, wide: int, high: int, other: Rectangle) -> bool:
+def _overlap(left: int, top: int, wide: int, high: int, other: Sequence[float]) -> bool:
     return left < other[2] and other[0] < left + wide and top < other[3] and other[1] < top + high

@@ -40,3 +40,9 @@ def test_long_labels_are_shortened_and_keep_their_ending():
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2)])
 def test_images_smaller_than_a_label_do_not_fail(size):
     assert len(plates([(0, 0, 1, 1), None], width=size[0], height=size[1])) == 2
+
+
+def test_a_label_does_not_cover_another_object_where_there_is_room_below():
+    image, taken = Image.new("RGB", (320, 240)), []
+    LabelWriter(320, 240, 13).write(image, "a label", "", (0, 200, 0), (50, 100, 90, 150), taken, [(60, 40, 120, 149)])
+    assert taken[0][1] == 150
