@@ -70,7 +70,7 @@ class VideoFormat:
     def sample_aspect(self) -> Fraction:
         """Pixel aspect as encoded; it makes up for sides that were rounded when the frames were scaled."""
         if not self.is_scaled:
-            return self.pixel_aspect.limit_denominator(1000)
+            return max(Fraction(1, 1000), self.pixel_aspect.limit_denominator(1000))
         width, height = self.size_px
         return (self.pixel_aspect * Fraction(self.width, self.height) * Fraction(height, width)).limit_denominator(
             1000
@@ -225,7 +225,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as failure:
             raise self._output_error(failure) from failure
 
-    def _output_error(self, failure: OSError) -> OutputError:
+    def _output_error(self, failure: av.FFmpegError | OSError) -> OutputError:
         reason = failure.strerror or type(failure).__name__
         return OutputError(
             f"{self.path} must be writable to its end, got: {reason}; free disk space or choose another path"
