@@ -9,7 +9,6 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import chain
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, features
@@ -19,6 +18,7 @@ SKIPPED_FONTS = ("lastresort", "blank")  # they claim every letter and draw a bo
 STYLED = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed")
 # Sizes in pixels of the fonts that hold emoji as images: Noto, Apple's and others.
 BITMAP_SIZES = (109, 160, 136, 128, 96, 72, 64)
+MOST_CANDIDATES = 20  # of fontconfig: the first has the letters, if any font that PIL can draw has them
 NO_LETTER = "\U0010ffff"  # never assigned, so every font draws its sign for a missing letter
 
 
@@ -174,7 +174,7 @@ def find_font(letters: frozenset[str]) -> FontFile | None:
     others = frozenset(letter for letter in letters if not default_font().has(letter))
     if not others:
         return default_font()
-    candidates = chain(_fontconfig_fonts(others), _folder_fonts())
+    candidates = _fontconfig_fonts(others) or _folder_fonts()
     return next((file for file in candidates if all(file.has(letter) for letter in letters)), None)
 
 
@@ -246,7 +246,7 @@ def readable_label(label: str, track_id: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
-    """Return the fonts that fontconfig prefers for the letters, plain sans-serif faces first; none without it."""
+    """Return the fonts that fontconfig prefers for the letters, those that have most of them first; none without it."""
     program = shutil.which("fc-match")
     if program is None:
         return ()
@@ -258,7 +258,8 @@ def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
         return ()
     found = [line.partition("\t") for line in os.fsdecode(done.stdout).splitlines()]
     # The upper half of the index is the number of a variable font's style.
-    return tuple(FontFile(path, int(index) & 0xFFFF) for index, _, path in found if _is_font(Path(path)))
+    fonts = [FontFile(path, int(index) & 0xFFFF) for index, _, path in found if _is_font(Path(path))]
+    return tuple(fonts[:MOST_CANDIDATES])
 
 
 @cache

@@ -1,6 +1,7 @@
 """One sheet of a sample of rows: some frames of each with its box, and its words."""
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -125,9 +126,11 @@ def _draw_strip(strip: Strip) -> Image.Image:
 
 
 def _wrapped(text: str, width_px: int) -> list[str]:
-    """Lines that fit; letters are taken to be as wide as an average one."""
-    letters = int(width_px / (0.56 * _SMALL_PX))
-    return textwrap.wrap(" ".join(text.split()), max(8, letters))
+    """Return lines that fit; letters are taken to be as wide as an average one, those of East Asia twice as wide."""
+    text = " ".join(text.split())
+    wide = sum(unicodedata.east_asian_width(letter) in ("W", "F") for letter in text)
+    letters = int(width_px / (0.56 * _SMALL_PX * (1 + wide / max(1, len(text)))))
+    return textwrap.wrap(text, max(8, letters))
 
 
 def _cut(text: str, width_px: int) -> str:
