@@ -167,7 +167,7 @@ def test_the_size_of_every_picture_is_read_and_not_only_of_those_that_are_decode
     with pytest.raises(DatasetError, match="one size, got 40x30 after 96x72 in made/one"):
         look_at(pictures_row(files))
     files[1].write_bytes(b"words")
-    with pytest.raises(DatasetError, match="a picture that opens, got .*1.png"):
+    with pytest.raises(DatasetError, match="an image that opens, got .*1.png"):
         look_at(pictures_row(files))
 
 

@@ -261,7 +261,7 @@ def test_pictures_that_do_not_open_or_differ_in_size_are_refused_by_name(tmp_pat
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     small = io.BytesIO()
     Image.new("RGB", (4, 8)).save(small, "PNG")
-    with pytest.raises(DatasetError, match="a picture that opens, got .*cut.jpg"):
+    with pytest.raises(DatasetError, match="an image that opens, got .*cut.jpg"):
         PictureFrames([tmp_path / "cut.jpg"]).read([0])
     with pytest.raises(DatasetError, match="one size, got 4x8, 8x8"):
         PictureFrames([buffer.getvalue(), small.getvalue()]).read([0, 1])
