@@ -246,7 +246,7 @@ def readable_label(label: str, track_id: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
-    """Return the fonts that fontconfig prefers for the letters, those that have most of them first; none without it."""
+    """Return the fonts that fontconfig prefers for the letters, those with most of them first; none without it."""
     program = shutil.which("fc-match")
     if program is None:
         return ()
