@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from elysium.processing.structures import Track, TrackingResult
-from elysium.processing.video_io import VideoReader, VideoWriter, read_video
+from elysium.processing.video_io import VideoReader, VideoWriter
 from elysium.visualization.annotate import annotate_video
 from elysium.visualization.contact_sheet import SHEET_WIDTH_PX, contact_sheet
 
@@ -73,8 +73,9 @@ def test_a_copy_keeps_length_times_and_shape(tmp_path, name, times_s, length_s, 
 
 
 def test_a_copy_wider_than_the_encoder_allows_is_scaled_down_with_a_warning(tmp_path):
+    Image.new("RGB", (20000, 16)).save(tmp_path / "wide.png")
     with pytest.warns(UserWarning, match="is 16384x14: frames of 20000x16 are above the 16384"):
-        shape = copy_of(CASES / "wide_20000x16.mkv", tmp_path)[2]
+        shape = copy_of(tmp_path / "wide.png", tmp_path)[2]
     assert shape == pytest.approx(20000 / 16, rel=0.01)
 
 
@@ -103,8 +104,7 @@ def test_a_contact_sheet_of_a_folder_gives_the_times_at_which_it_was_tracked(fol
 
 
 def test_a_contact_sheet_of_very_tall_images_has_a_bounded_height(tmp_path):
-    clip = read_video(CASES / "wide_20000x16.mkv", max_frames=2)
-    Image.fromarray(np.ascontiguousarray(clip.frames[0].transpose(1, 0, 2))).save(tmp_path / "tall.png")
+    Image.new("RGB", (16, 20000)).save(tmp_path / "tall.png")
     contact_sheet(tmp_path / "tall.png", tracked(tmp_path / "tall.png"), tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == SHEET_WIDTH_PX
