@@ -147,8 +147,9 @@ class ElysiumProcessor(ProcessorMixin):
     def _timestamps_s(self, num_frames: int, metadata: Any) -> list[float] | None:
         if self.frame_label == "index" or metadata is None or metadata.fps is None:
             return None
-        indices = metadata.frames_indices if metadata.frames_indices is not None else range(num_frames)
-        return [float(index) / metadata.fps for index in indices]
+        if metadata.frames_indices is None:
+            return [index / metadata.fps for index in range(num_frames)]
+        return [float(second) for second in metadata.timestamps]
 
     @property
     def unused_input_names(self) -> list[str]:

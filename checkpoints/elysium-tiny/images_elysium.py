@@ -78,7 +78,8 @@ class ImageSource:
             self._pages = getattr(image, "n_frames", 1)
             delays_s = self._delays_s(image)
             size = image.size
-            self._orientation = _orientation(image)
+            # PIL itself turns a TIFF, and says the size that it then has.
+            self._orientation = 1 if self._format == "TIFF" else _orientation(image)
         width, height = size[::-1] if self._orientation >= 5 else size
         duration_s = sum(delays_s)
         self.starts_s = np.cumsum([0.0, *delays_s[:-1]]).tolist()
@@ -194,7 +195,9 @@ class FolderSource:
 
 def not_an_image(file: MediaFile) -> VideoError:
     """Return the error for a file that was meant to be an image."""
-    return VideoError(f"an image must be a file that PIL can open, got {file.name}; get the original")
+    return VideoError(
+        f"an image must be a file that PIL can open, got {file.name}; it may be damaged or cut short: get the original"
+    )
 
 
 def shown_delay_s(delay_ms: float) -> float:
@@ -213,9 +216,9 @@ def image_to_rgb(image: Image.Image, name: str, *, orientation: int | None = Non
     Raises:
         VideoError: it does not decode whole, or its values are of no known range.
     """
-    turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
     try:
         image.load()
+        turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
         upright = image if turn is None else image.transpose(turn)
         if upright.mode.startswith("I") or upright.mode == "F":
             return _deep_grey(upright, name, is_ppm=image.format == "PPM")
