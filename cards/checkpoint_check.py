@@ -1,12 +1,12 @@
 """Whether a checkpoint folder is complete: what is missing or damaged would only show when it is loaded from a hub."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_imports
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+from elysium.processing.data_files import DatasetError, read_json
 
 INDEX = "model.safetensors.index.json"
 # What a checkpoint needs besides weights, code and card, with what writes it.
@@ -27,9 +27,11 @@ def checkpoint_problems(folder: Path) -> list[str]:
 def _config_problems(folder: Path) -> list[str]:
     """Another kind of model, or code that is named and not there."""
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
+        config = read_json(folder / "config.json")
+    except DatasetError as error:
         return [f"a config.json that is no JSON ({error})"]
+    if not isinstance(config, dict):
+        return [f"a config.json that holds no object but {type(config).__name__}"]
     if config.get("model_type") != ElysiumConfig.model_type:
         return [f"model_type {config.get('model_type')!r} in config.json (must be {ElysiumConfig.model_type!r})"]
     named = dict(config.get("auto_map") or {})
@@ -37,7 +39,7 @@ def _config_problems(folder: Path) -> list[str]:
         return ["no auto_map in config.json (import elysium before save_pretrained)"]
     processor = folder / "processor_config.json"
     if processor.is_file():
-        named |= json.loads(processor.read_text("utf-8")).get("auto_map") or {}
+        named |= read_json(processor).get("auto_map") or {}
     wanted, missing, seen = [target.split(".")[0] for target in named.values()], set(), set()
     while wanted:
         path = folder / f"{wanted.pop()}.py"
@@ -55,7 +57,7 @@ def _weight_problems(folder: Path) -> list[str]:
         expected: dict[str, set[str]] = {"model.safetensors": set()}
     else:
         expected = {}
-        for weight, file in json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].items():
+        for weight, file in read_json(folder / INDEX)["weight_map"].items():
             expected.setdefault(file, set()).add(weight)
     problems = []
     for file, weights in sorted(expected.items()):

@@ -1,9 +1,10 @@
 """Whether a data set's folder can be read by others: it holds data, and its rows name no file of this machine."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from elysium.processing.data_files import DatasetError, parquet_batches, read_json_lines
 
 DATA = (".parquet", ".jsonl", ".csv", ".tsv", ".tar")
 
@@ -23,7 +24,7 @@ def dataset_problems(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         try:
             local = next((text for text in _texts(first_row(path)) if _is_local(text)), None)
-        except (OSError, ValueError) as error:
+        except DatasetError as error:
             problems.append(f"a damaged {name} ({str(error).splitlines()[0]})")
             continue
         if local is not None:
@@ -37,14 +38,9 @@ def dataset_problems(folder: Path) -> list[str]:
 def first_row(path: Path) -> Any:
     """The first row of a file; None where it is empty or of another kind."""
     if path.suffix.lower() == ".jsonl":
-        with path.open(encoding="utf-8") as file:
-            line = file.readline()
-        return json.loads(line) if line.strip() else None
+        return next((row for _, row in read_json_lines(path)), None)
     if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        batches = pq.ParquetFile(path).iter_batches(batch_size=1)
-        return next((batch.to_pylist()[0] for batch in batches if batch.num_rows), None)
+        return next((batch[0] for batch in parquet_batches(path, rows=1) if batch), None)
     return None
 
 

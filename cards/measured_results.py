@@ -15,7 +15,6 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
     limits: ["Over long videos its mean IoU is {{ scenes.sot_64.model.mean_iou | figure }}."]
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,12 +22,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, RepoCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.data_files import DatasetError, read_json, read_yaml
 
 VIDEO_TASK = "video-text-to-text"
 _TABLE_KEYS = {"title", "source", "command", "data", "note", "rows"}
@@ -100,8 +99,8 @@ def read_recipe(path: Path, *, trained_on: str = "") -> MeasuredCard:
         CardError: a recipe, or a file of results, that is not as above, or that is of another checkpoint.
     """
     try:
-        recipe = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        recipe = read_yaml(path) or {}
+    except DatasetError as error:
         raise CardError(f"a recipe must be a YAML file, got {path} ({error}); check the path") from error
     texts = {item.name for item in fields(MeasuredCard)} - {"tables"}
     _check_keys(recipe, texts | {"files", "optional_files", "results"}, f"the recipe {path}")
@@ -125,9 +124,9 @@ def read_report(folder: Path, *, model: str) -> ResultTable:
         CardError: no report, or none of this model.
     """
     try:
-        report = json.loads((folder / "report.json").read_text("utf-8"))
-        index = yaml.safe_load((folder / "model_index.yaml").read_text("utf-8"))["model-index"]
-    except (OSError, ValueError, KeyError) as error:
+        report = read_json(folder / "report.json")
+        index = read_yaml(folder / "model_index.yaml")["model-index"]
+    except (DatasetError, KeyError, TypeError) as error:
         raise CardError(
             f"a report must be a folder that elysium evaluate wrote about an Elysium model, got {folder} ({error}); "
             "evaluate the model first"
@@ -219,8 +218,8 @@ def write_card(folder: Path, render: Callable[[], RepoCard]) -> None:
 
 def _read_results(path: Path, trained_on: str) -> Any:
     try:
-        results = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        results = read_json(path, allow_nan=True)  # curves hold NaN
+    except DatasetError as error:
         raise CardError(f"results must be a JSON file, got {path} ({error}); measure again") from error
     measured = results.get("trained_on") if isinstance(results, dict) else None
     if trained_on and measured and measured != trained_on:

@@ -18,6 +18,7 @@ from typing import Any
 from datatrove.io import DataFolder, get_datafolder
 
 from elysium.processing.atomic_files import atomic_folder, atomic_path
+from elysium.processing.data_files import parse_json_object
 
 from .curation_settings import CurationError
 
@@ -129,7 +130,7 @@ class ChunkStore:
         """The objects of a JSONL file of every chunk, in order."""
         for path in self.files(name):
             with self.folder.open(path, "rt", encoding="utf-8") as file:
-                yield from (json.loads(line) for line in file)
+                yield from (parse_json_object(line, f"line {n} of {path}") for n, line in enumerate(file, start=1))
 
     def claim(self, run: dict[str, Any]) -> None:
         """Takes the output for a run, or goes on with the same one.
@@ -139,7 +140,7 @@ class ChunkStore:
         """
         if self.folder.isfile(_RUN):
             with self.folder.open(_RUN, "rt", encoding="utf-8") as file:
-                other = json.load(file)
+                other = parse_json_object(file.read(), f"{self.out}/{_RUN}")
             run = json.loads(json.dumps(run))
             changed = [name for name in sorted({*other, *run}) if other.get(name) != run.get(name)]
             if changed:

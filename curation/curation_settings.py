@@ -1,13 +1,14 @@
 """What a run of curation is asked for: a recipe file with what was typed over it."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from elysium.processing.data_files import DatasetError, read_yaml
 
 if TYPE_CHECKING:
     from .box_trackers import BoxTracker
@@ -128,13 +129,13 @@ def _read_recipe(recipe: str | Path) -> dict[str, Any]:
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{recipe}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise CurationError(f"a recipe must be one of {known}, or a YAML file, got {str(recipe)!r}")
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CurationError(f"a recipe must be YAML, got {path} ({error})") from error
+        values = read_yaml(path)
+    except DatasetError as error:
+        raise CurationError(f"a recipe must be YAML: {error}") from error
     if not isinstance(values, dict):
         raise CurationError(f"a recipe must be NAME: VALUE a line, got {type(values).__name__} in {path}")
     return values

@@ -28,6 +28,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from elysium.processing.data_files import DatasetError, read_yaml
+
 from .video_records import Phrase
 
 if TYPE_CHECKING:
@@ -71,10 +73,8 @@ class WordLists:
     """
 
     def __init__(self, path: str | Path = WORD_LISTS) -> None:
-        import yaml
-
         try:
-            lists = yaml.safe_load(Path(path).read_text("utf-8"))
+            lists = read_yaml(Path(path))
             self.activity = frozenset(lists["virtual"]["activity"].split())
             self.virtual = frozenset(word for words in lists["virtual"].values() for word in words.split())
             self.uncountable = frozenset(lists["uncountable"].split())
@@ -84,7 +84,7 @@ class WordLists:
             self.compounds = frozenset(lists["compounds"].split())
             self.new_nouns = frozenset(lists["new_nouns"].split())
             self.suffixes = tuple(lists["suffixes"].split())
-        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        except (DatasetError, KeyError, TypeError, AttributeError) as error:
             raise WordListError(
                 f"word lists must be a YAML file laid out as {WORD_LISTS.name}, got {path} "
                 f"({type(error).__name__}: {error}); start from a copy of it"

@@ -7,13 +7,14 @@ captions -> noun phrases -> frames -> detection -> trajectory -> drift -> agreem
 >>> curate("videos/", "tracks/", load_settings("paper", {"detector": "grounding-dino/"}))  # doctest: +SKIP
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
+
+from elysium.processing.data_files import parse_json_object
 
 from .agree_step import CheckAgreement
 from .chunk_store import REPORT, ChunkStore
@@ -158,5 +159,4 @@ def curate(
 def read_summary(store: ChunkStore) -> dict[str, Any]:
     """What the report of a finished run counts."""
     with store.folder.open(f"{REPORT}/summary.json", "rt", encoding="utf-8") as file:
-        summary: dict[str, Any] = json.load(file)
-    return summary
+        return parse_json_object(file.read(), f"{store.out}/{REPORT}/summary.json")

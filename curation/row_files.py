@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import av
 from datatrove.io import DataFolder
 
+from elysium.processing.data_files import parse_json_object
+
 from .chunk_store import CHUNKS, ChunkStore
 
 Row = dict[str, Any]
@@ -206,7 +208,7 @@ def _tar_rows(folder: DataFolder, name: str) -> Iterator[Row]:
             content = tar.extractfile(member)
             assert content is not None
             if member.name.endswith(".json"):
-                rows = json.loads(content.read())["rows"]
+                rows = parse_json_object(content.read(), f"{member.name} of {name}")["rows"]
             else:
                 video = {"bytes": content.read(), "path": member.name}
                 yield from (row | {"video": video} for row in rows)

@@ -4,15 +4,16 @@ The input is cut into chunks: so many rows of a table, or a shard of a WebDatase
 videos in the same order whoever reads it, so that what is made of it depends on nothing else.
 """
 
-import csv
-import json
+import os
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from elysium.processing.data_files import DatasetError, parquet_batches, parse_json_object, read_csv, read_json_lines
 from elysium.training.datasets.elysium_track import streamed_rows
 from elysium.training.datasets.media_files import VIDEO_SUFFIXES
 
@@ -26,6 +27,7 @@ CAPTION_COLUMNS = ("caption", "text", "txt", "title", "name")
 VIDEO_COLUMNS = ("video", "path", "file_name", "file", *(suffix[1:] for suffix in VIDEO_SUFFIXES))
 WEBVID_FOLDER = "page_dir"
 _PARQUET_BATCH = 256
+_MEMBER_BYTES = 1 << 32
 
 Row = Mapping[str, Any]
 Wanted = Callable[[int], bool]
@@ -78,7 +80,7 @@ class TableSource:
 
     def _place(self, row: Row, video: Any, video_id: str) -> Path | bytes:
         """The video's file, whether it is there or not; its content where the table holds that."""
-        if isinstance(video, Mapping) and video.get("bytes"):
+        if isinstance(video, Mapping) and isinstance(video.get("bytes"), bytes):
             return bytes(video["bytes"])
         video = video.get("path") if isinstance(video, Mapping) else video
         if video:
@@ -86,7 +88,7 @@ class TableSource:
         name = f"{video_id}.mp4"
         folder = _text(row.get(WEBVID_FOLDER))
         places = [self.videos / "videos" / folder / name, self.videos / folder / name, self.videos / name]
-        return next((place for place in places if place.is_file()), places[0])
+        return next((place for place in places if os.path.isfile(place)), places[0])
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,14 @@ def open_videos(
         CurationError: nothing like that is there.
     """
     path = Path(place)
-    if not path.exists():
+    if not os.path.exists(path):
         if re.fullmatch(r"[\w.-]+/[\w.-]+", place) and path.suffix not in (*TABLES, ".tar"):
             return HubSource(place, split)
         raise CurationError(
             f"the input must be a table of captions, a folder with one, WebDataset shards or a Hub id owner/name, "
             f"got {place}; check the path"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         shards = sorted(path.glob("*.tar"))
         if shards:
             return ShardSource(shards)
@@ -185,29 +187,14 @@ def _table_rows(path: Path) -> Iterator[Row]:
     """The rows of a table, one after the other, none kept."""
     try:
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from csv.DictReader(file)
+            yield from (row for _, row in read_csv(path).rows())
         elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8-sig") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield _json_object(line, f"line {number} of {path}")
+            yield from (row for _, row in read_json_lines(path))
         else:
-            import pyarrow.parquet
-
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=_PARQUET_BATCH):
-                yield from batch.to_pylist()
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's are ValueErrors too
-        if isinstance(error, CurationError):
-            raise
-        raise CurationError(f"a table of captions must be one that can be read, got {path} ({error})") from error
-
-
-def _json_object(line: str, where: str) -> Row:
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise CurationError(f"a row must be a JSON object, got {type(row).__name__} in {where}")
-    return row
+            for batch in parquet_batches(path, rows=_PARQUET_BATCH):
+                yield from batch
+    except DatasetError as error:
+        raise CurationError(str(error)) from error
 
 
 def _tar_samples(shard: Path) -> Iterator[tuple[str, Row]]:
@@ -226,9 +213,17 @@ def _tar_samples(shard: Path) -> Iterator[tuple[str, Row]]:
                     if key is not None:
                         yield key, sample
                     key, sample = own_key, {}
+                if member.size > _MEMBER_BYTES:
+                    raise CurationError(
+                        f"a member of a shard must be of at most {_MEMBER_BYTES >> 30} GiB, got {member.size} bytes "
+                        f"of {member.name} in {shard}; cut the video"
+                    )
                 content = tar.extractfile(member)
                 sample[field.lower()] = content.read() if content is not None else b""
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, EOFError, LookupError, OverflowError, ValueError, zlib.error) as error:
+        # What is no error of tarfile comes out of damaged headers and streams.
+        if isinstance(error, CurationError):
+            raise
         raise CurationError(f"a shard must be a tar file that can be read, got {shard} ({error})") from error
     if key is not None:
         yield key, sample
@@ -239,10 +234,10 @@ def _sample_video(sample: Row, key: str, chunk: int) -> CaptionedVideo:
     described = sample.get("json")
     if isinstance(described, bytes):
         try:
-            described = _json_object(described.decode("utf-8"), f"{key}.json")
-        except ValueError:
+            described = parse_json_object(described, f"{key}.json")
+        except DatasetError:
             described = {}  # its caption is then empty, and counted so
-    row = {**sample, **(described or {})}
+    row = {**sample, **(described if isinstance(described, Mapping) else {})}
     video = _first(sample, VIDEO_COLUMNS)
     if isinstance(video, Mapping):
         video = video.get("bytes") or video.get("path")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from elysium.processing.atomic_files import full_disk_is_an_output_error
+from elysium.processing.data_files import DatasetError, parse_json_object
 from elysium.processing.track_files import json_text
 
 Row = dict[str, Any]
@@ -89,7 +90,7 @@ class JsonLog:
 def _parse(line: bytes) -> Row | None:
     """A line that is whole; None of any other."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = parse_json_object(line, "")
+    except DatasetError:
         return None
-    return row if isinstance(row, dict) and line.endswith(b"\n") else None
+    return row if line.endswith(b"\n") else None

@@ -18,6 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.data_files import DatasetError, parse_json, parse_json_object
+
 from .json_log import JsonLog
 
 MAX_SCORE = 5
@@ -196,7 +198,7 @@ class JudgeSession:
             f"{self.asked.base_url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
         )
         with urllib.request.urlopen(request, timeout=self.asked.timeout_s) as response:
-            reply: Any = json.load(response)
+            reply: Any = parse_json(response.read(), "the judge's reply")
         try:
             content = reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError) as error:
@@ -266,8 +268,8 @@ def _fields(text: str) -> dict[str, Any]:
     """The fields of a JSON object, keys in lower case; single quotes, True and False are understood too."""
     for form in (text, text.replace("'", '"').replace("True", '"yes"').replace("False", '"no"')):
         try:
-            fields = json.loads(form)
-        except ValueError:
+            fields = parse_json_object(form, "the judge's answer")
+        except DatasetError:
             continue
         return {str(key).lower(): value for key, value in fields.items()}
     return {}

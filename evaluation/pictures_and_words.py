@@ -3,6 +3,7 @@
 report = evaluate_questions("refcoco", data="refer/data", split="val", model="elysium-tiny", folder=Path("out"))
 """
 
+import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -159,7 +160,7 @@ def _items(
     """The items and how many there are: not known (None) where they bring their pictures along and so come one by
     one."""
     items = plan.items(data, split, limit)
-    if not Path(data).exists() or is_parquet_source(data):
+    if not os.path.exists(Path(data)) or is_parquet_source(data):
         return items, limit
     listed = list(items)
     return listed, len(listed)
@@ -167,7 +168,7 @@ def _items(
 
 def _settings(benchmark: str, data: str | Path, split: str, model: str) -> Record:
     """What answers depend on; how many there are and how they are batched is not part of it."""
-    place = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    place = str(Path(data).resolve()) if os.path.exists(Path(data)) else str(data)
     settings = {"benchmark": benchmark, "data": place, "split": split, "model": str(model)}
     return settings | {"weights": weights_fingerprint(str(model))}
 
@@ -215,7 +216,7 @@ def _report(
     if limit is not None:
         facts["limit"] = limit
         rules.append(f"only the first {samples} samples: no figure of the whole split")
-    name = Path(model).resolve().name if Path(model).exists() else model
+    name = Path(model).resolve().name if os.path.exists(Path(model)) else model
     return {
         "benchmark": plan.name,
         "task": plan.task,

@@ -1,5 +1,6 @@
 """What trackers answered, in the files that the benchmarks exchange: one text file for each sequence."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -62,7 +63,7 @@ class ResultFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise ResultError(f"results must be an existing folder, got {self.folder}; check the path")
         self._files = {path.stem: path for path in sorted(self.folder.glob("[!.]*.txt"))}
         repeated = [path for path in sorted(self.folder.glob("*/[!.]*_[0-9]*.txt")) if path.parent.name in path.stem]

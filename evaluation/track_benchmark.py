@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.atomic_files import atomic_path
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.processing.data_files import DatasetError, parse_json_object, read_bytes
 from elysium.training.datasets.records import TrackingSequence
 
 from .benchmark_list import Benchmark
@@ -27,7 +27,7 @@ def check_settings(path: Path, settings: dict[str, object]) -> None:
         ResultError: the results are of other settings.
     """
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
+        before = parse_json_object(read_bytes(path), str(path))
         now = json.loads(json.dumps(settings))
         other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if other:

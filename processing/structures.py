@@ -5,7 +5,6 @@ Boxes are pixels of the original video after rotation: x1, y1, x2, y2, continuou
 a reason, never a zero box.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic_files import atomic_path
+from .data_files import read_json
 from .track_files import TRACK_WRITERS
 
 REASONS = ("absent", "unreadable")
@@ -423,7 +423,7 @@ def load_tracking_result(path: str | Path) -> TrackingResult:
     if not source.is_file():
         raise ValueError(f"a tracking result must be an existing .json file, got {source}; check the path")
     try:
-        record = json.loads(source.read_text(encoding="utf-8"))
+        record = read_json(source)
         width, height = record["width"], record["height"]
         tracks = [Track.from_dict(track, width=width, height=height) for track in record["tracks"]]
         fields = {name: record[name] for name in ("video", "fps", "model", "complete")}

@@ -1,10 +1,11 @@
 """What a recipe of `elysium.training.sft` may say, beside what TRL's `SFTConfig` already takes."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import SFTConfig
+
+from elysium.processing.data_files import DatasetError, parse_json
 
 PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model", "lm_head")
 
@@ -19,8 +20,8 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
     ({'sot': 1}, {})
     """
     try:
-        found = json.loads(value) if isinstance(value, str) else value or {}
-    except ValueError as error:
+        found = parse_json(value, name) if isinstance(value, str) else value or {}
+    except DatasetError as error:
         raise ValueError(f"{name} must be a mapping, or JSON on the command line, got {value!r} ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{name} must be a mapping, got {value!r}")

@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from transformers.trainer_utils import get_last_checkpoint  # noqa: E402
 
 from elysium.processing.atomic_files import atomic_path  # noqa: E402
+from elysium.processing.data_files import read_json  # noqa: E402
 
 PANELS = {
     "dense_box_l1": "patches: box error\n(share of the picture)",
@@ -38,7 +39,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     checkpoint = get_last_checkpoint(str(run)) if run.is_dir() else None
     if checkpoint is None:
         raise ValueError(f"a run must hold saves named checkpoint-N, got {run}; train it first")
-    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text("utf-8"))
+    state = read_json(Path(checkpoint) / "trainer_state.json", allow_nan=True)
     return [entry for entry in state["log_history"] if "loss" in entry]
 
 
@@ -92,7 +93,7 @@ def main(
         raise typer.BadParameter("there must be something to do, got no option; give --output PNG or --against JSON")
     logs = {run.name.removeprefix("tiny_"): read_log(run) for run in runs}
     if against is not None:
-        kept = json.loads(against.read_text("utf-8"))
+        kept = read_json(against, allow_nan=True)
         for stage, entries in logs.items():
             print(f"{stage}: {compare(entries, kept[stage]) if stage in kept else f'no such stage in {against}'}")
     if output is not None:

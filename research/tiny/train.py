@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 from torch import nn
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
+from elysium.processing.data_files import read_yaml
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.synthetic import SceneConfig, World
 from research.tiny.checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
@@ -176,7 +176,7 @@ def main(
     max_steps: Annotated[int | None, typer.Option(help="Fewer steps than the recipe's, for a trial.")] = None,
 ) -> None:
     """Trains one stage of elysium-tiny."""
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    values = read_yaml(recipe)
     train(values, output or Path(values["output"]), max_steps=max_steps)
 
 

@@ -115,7 +115,7 @@ def test_a_data_set_by_name_is_streamed_shard_by_shard(tmp_path: Path, monkeypat
         (lambda folder: (write_table(folder / "a.csv"), write_table(folder / "b.csv")), "got a.csv, b.csv"),
         (lambda folder: write_table(folder / "a.csv", [{"video": "x", "words": "y"}]), "a column of captions"),
         (lambda folder: write_table(folder / "a.csv", [{"film": "x", "caption": "y"}]), "a column of videos"),
-        (lambda folder: (folder / "a.jsonl").write_text("{"), "must be one that can be read"),
+        (lambda folder: (folder / "a.jsonl").write_text("{"), "must be JSON, got .* in line 1 of"),
         (lambda folder: (folder / "a.jsonl").write_text("[1]"), "must be a JSON object, got list in line 1"),
         (lambda folder: (folder / "a.parquet").write_text("no"), "must be one that can be read"),
         (lambda folder: (folder / "a.tar").write_text("no"), "must be a tar file that can be read"),

@@ -308,7 +308,7 @@ def _built(build, tmp_path):
         (["--source", "synthetic"], 2, "got 'synthetic'"),
         (["--option", "boxes"], 2, "an option of a source must be NAME=VALUE, got 'boxes'"),
         (["--option", "bockses=a.csv"], 1, "an option of folder must be one of path, boxes, got bockses"),
-        (["--option", "boxes=no.csv"], 1, "text file that can be read"),
+        (["--option", "boxes=no.csv"], 1, "file that can be read"),
         (["--source", "lasot"], 1, "laid out as DIR/CLASS/SEQUENCE/groundtruth.txt"),
         (["--limit", "0"], 2, "--limit.*greater than or equal to 1"),
     ],

@@ -174,7 +174,7 @@ def test_a_folder_that_is_missing_or_has_no_boxes_is_refused(tmp_path):
         folder_rows(str(tmp_path))
     with pytest.raises(DatasetError, match="must end in .csv, .jsonl, .json, got .*boxes.txt"):
         folder_rows(str(tmp_path), boxes="boxes.txt")
-    with pytest.raises(DatasetError, match="text file that can be read, got .*more.csv"):
+    with pytest.raises(DatasetError, match="file that can be read, got .*more.csv"):
         folder_rows(str(tmp_path), boxes="more.csv")
 
 
@@ -194,7 +194,7 @@ def broken(**cells):
         (broken(x1="left"), "four numbers, got 'left,6,38,30' in line 3"),
         (broken(x1=""), "four numbers, got ',6,38,30' in line 3 .*leave all four empty"),
         (broken(x2=10), "x1 < x2 and y1 < y2, got '14,6,10,30' in line 3 .*is it x,y,w,h"),
-        (broken(y2="nan"), "x1 < x2 and y1 < y2, got '14,6,38,nan'"),
+        (broken(y2="nan"), "must be four numbers, got '14,6,38,nan'"),
         (broken(x1=600, x2=640), "inside the 96x72 picture, got 600,6,640,30 in line 3 .*after rotation"),
         (broken(frame_idx=VIDEO_FRAMES), "below the video's 20 frames, got 20 in line 3 .*count from 0"),
         (broken(frame_idx=10), "two in frame 10 of cup.mp4, line 3 of .* and line 4; .*column object"),
@@ -242,7 +242,7 @@ def test_a_line_that_belongs_to_no_object_is_a_broken_row_of_its_own(line, messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "a line must be JSON, got .* in line 2 of .*boxes.jsonl"),
+        ("{", "must be JSON, got .* in line 2 of .*boxes.jsonl"),
         ("[1]", "a JSON object, got list in line 2"),
         ('{"frame_idx": 1}', "must name its video, got none in line 2"),
         ('{"video": "cup.mp4", "frame_idx": 1, "x1": 1}', "must have x1, y1, x2 and y2, got none for y1 in line 2"),
@@ -358,3 +358,44 @@ def test_the_same_data_gives_the_same_keys_wherever_it_stands(tmp_path):
     build_user_folder(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert folder_rows(str(tmp_path / "a"))[0].key == folder_rows(str(tmp_path / "b"))[0].key
+
+
+@pytest.mark.parametrize(
+    ("mark", "numbers"),
+    [
+        (";", "10,5 10,25 40,5 40,0"),
+        ("\t", "10,5 10,25 40,5 40,0"),
+        (";", "10,500 10,25 40,500 40"),
+        (";", "10.5 10.25 40.5 40.0"),
+        ("\t", "10.5 10.25 40.5 40.0"),
+        (",", "10.5 10.25 40.5 40.0"),
+        (",", '"10,5" "10,25" "40,5" "40,0"'),
+        (",", '"10.5" "10.25" "40.5" "40.0"'),
+        (";", "1,05e1 10,25 40,5 40"),
+    ],
+)
+def test_numbers_are_read_with_a_decimal_point_or_a_decimal_comma(mark, numbers, tmp_path):
+    build_user_folder(tmp_path)
+    header = mark.join(("video", "frame_idx", "x1", "y1", "x2", "y2"))
+    (tmp_path / "boxes.csv").write_text(f"{header}\n{mark.join(['cup.mp4', '0', *numbers.split()])}\n")
+    np.testing.assert_allclose(only_row(tmp_path).boxes_xyxy_norm * SIZES, [[10.5, 10.25, 40.5, 40.0]])
+
+
+@pytest.mark.parametrize(
+    ("mark", "numbers", "message"),
+    [
+        (";", "1,234 10 1,240 40", "a comma may be a decimal comma or stand between thousands; write decimal points"),
+        (";", "1.234,5 10 1.240,5 40", "four numbers, got '1.234,5;10;1.240,5;40' .*without marks between thousands"),
+        (";", "1,234.5 10 1,240.5 40", "without marks between thousands"),
+        (";", "1'234 10 1'240 40", "without marks between thousands"),
+        (";", "1_0 10 40 40", "four numbers"),
+        (";", "1e999 10 40 40", "four numbers"),
+        (",", "10,5 10,25 40,5 40,0", "as many cells as the header, 6, got 10 in line 2 .*not decimal commas"),
+    ],
+)
+def test_marks_between_thousands_are_refused(mark, numbers, message, tmp_path):
+    build_user_folder(tmp_path)
+    header = mark.join(("video", "frame_idx", "x1", "y1", "x2", "y2"))
+    (tmp_path / "boxes.csv").write_text(f"{header}\n{mark.join(['cup.mp4', '0', *numbers.split()])}\n")
+    with pytest.raises(DatasetError, match=message):
+        only_row(tmp_path)

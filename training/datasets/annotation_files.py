@@ -1,5 +1,6 @@
 """Text files of boxes and flags, whatever stands between the numbers."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from .frame_sources import DatasetError
+from elysium.processing.data_files import DatasetError, read_bytes, read_text
 
 _SEPARATORS = str.maketrans(",;\t\r", "    ")
 
@@ -28,10 +29,7 @@ def read_boxes(path: Path, *, columns: int = 4) -> NDArray[np.float64]:
 
 def _read_csv(path: Path, columns: int) -> NDArray[np.float64] | None:
     """By Arrow's reader, three times as fast as NumPy's; None where the file is not plain enough for it."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
+    data = read_bytes(path)
     first = data[:200].split(b"\n", 1)[0]
     delimiter = next((mark for mark in (",", "\t", ";") if mark.encode() in first), " ")
     try:
@@ -85,19 +83,6 @@ def read_flags(path: Path) -> NDArray[np.float64]:
         raise DatasetError(f"a file of labels must hold numbers, got {error} in {path}; get it again") from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        DatasetError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").strip("\ufeff")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise DatasetError(f"an annotation must be a text file that can be read, got {path} ({reason})") from error
-
-
 def check_root(root: str | Path, layout: str) -> Path:
     """The folder of a data set.
 
@@ -105,7 +90,7 @@ def check_root(root: str | Path, layout: str) -> Path:
         DatasetError: it is not there; ``layout`` says what is looked for.
     """
     folder = Path(root)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DatasetError(f"a data set must be an existing folder ({layout}), got {folder}; check the path")
     return folder
 

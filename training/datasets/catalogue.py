@@ -8,6 +8,7 @@ The options of a source are the arguments of its function here.
 """
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,7 +31,7 @@ SOURCE = "source"
 def open_elysium_track(path: str) -> ListRows:
     """ElysiumTrack-1M rows, or those of `elysium synth`. ``path``: the JSONL file, or a folder with one."""
     place = Path(path)
-    found = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
+    found = sorted(place.glob("*.jsonl")) if os.path.isdir(place) else [place]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise DatasetError(f"rows must be one JSONL file, got {names} in {place}; give the path of the file")

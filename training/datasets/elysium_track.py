@@ -5,7 +5,7 @@ object_description, frame_size: [w, h]``; `video` may stand in place of `frames`
 ``{"bytes", "path"}`` in place of a path. `elysium synth` writes such rows too.
 """
 
-import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .annotation_files import check_some, read_text
-from .frame_sources import DatasetError, row_frames
+from elysium.processing.data_files import DatasetError, in_place, is_number, read_json_lines
+
+from .annotation_files import check_some
+from .frame_sources import row_frames
 from .records import TrackingSequence
 
 Row = dict[str, Any]
@@ -31,34 +33,24 @@ def read_elysium_track(source: str | Path, split: str = "validation") -> Iterato
     Raises:
         DatasetError: nothing there, or a row that is not as above.
     """
-    for row, root in rows_of(source, split):
-        yield sequence_of_row(row, root)
+    for number, (row, root) in enumerate(rows_of(source, split)):
+        with in_place(f"row {number} of {source}"):
+            sequence = sequence_of_row(row, root)
+        yield sequence
 
 
 def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]:
     """Rows, each with the folder that its paths are relative to (None for what is streamed from the Hub)."""
     place = Path(source)
-    if place.exists():
-        files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
+    if os.path.exists(place):
+        files = [place] if os.path.isfile(place) else sorted(place.glob("*.jsonl"))
         for file in check_some(files, place, "ROWS.jsonl"):
-            for number, line in enumerate(read_text(file).splitlines(), start=1):
-                if line.strip():
-                    yield _parse(line, f"line {number} of {file}"), file.parent
+            yield from ((row, file.parent) for _, row in read_json_lines(file))
         return
     if str(source).count("/") != 1 or place.suffix in (".jsonl", ".json"):
         raise DatasetError(f"rows must be an existing JSONL file, a folder or a Hub id owner/name, got {source}")
     for row in streamed_rows(str(source), split):
         yield row, None
-
-
-def _parse(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DatasetError(f"a row must be JSON, got {error} in {where}; get the file again") from error
-    if not isinstance(row, dict):
-        raise DatasetError(f"a row must be a JSON object, got {type(row).__name__} in {where}; get the file again")
-    return row
 
 
 def streamed_rows(name: str, split: str) -> Any:
@@ -83,34 +75,54 @@ def sequence_of_row(row: Row, root: Path | None = None) -> TrackingSequence:
     missing = [name for name in ("id", "box", "frame_size") if row.get(name) is None]
     if missing:
         raise DatasetError(f"a row must have id, box and frame_size, got one without {', '.join(missing)}")
+    if not isinstance(row["id"], str | int):
+        raise DatasetError(f"the id of a row must be text or a whole number, got {type(row['id']).__name__}")
     name = str(row["id"]).replace("/", "_").replace("\\", "_")
-    boxes = _boxes_px(row["box"], row["frame_size"], name)
+    texts = {field: row_text(row, field) for field in ("object_description", "object_class", "source")}
+    size = _frame_size(row["frame_size"], name)
+    boxes = _boxes_px(row["box"], size, name)
     return TrackingSequence(
         name=name,
         frames=row_frames(row, root),
         boxes_xywh_px=boxes,
         visible=np.isfinite(boxes).all(axis=1),
-        text=row.get("object_description") or row.get("object_class"),
-        object_class=row.get("object_class"),
-        size=(int(row["frame_size"][0]), int(row["frame_size"][1])),
-        group=row.get("source"),
+        text=texts["object_description"] or texts["object_class"],
+        object_class=texts["object_class"],
+        size=size,
+        group=texts["source"],
     )
 
 
-def _boxes_px(boxes: list[Any], frame_size: list[int], name: str) -> NDArray[np.float64]:
+def row_text(row: Row, field: str) -> str | None:
+    """Return the text in a field of a row; None where there is none.
+
+    Raises:
+        DatasetError: it holds something else.
+    """
+    text = row.get(field)
+    if text is not None and not isinstance(text, str):
+        raise DatasetError(f"{field} of a row must be text, got {type(text).__name__} in row {row.get('id')!r}")
+    return text
+
+
+def _frame_size(size: Any, name: str) -> tuple[int, int]:
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(is_number(side) and side >= 1 for side in size):
+        raise DatasetError(f"frame_size must be width and height in pixels, got {size!r} in row {name}")
+    return int(size[0]), int(size[1])
+
+
+def _boxes_px(boxes: Any, frame_size: tuple[int, int], name: str) -> NDArray[np.float64]:
     """x1,y1,x2,y2 in 0..1, null or without area where there is none, as x,y,w,h in pixels with NaN."""
-    try:
-        norm = np.array([[np.nan] * 4 if box is None else box for box in boxes], dtype=np.float64)
-        norm = norm.reshape(len(boxes), 4)
-        scale = np.array([*frame_size, *frame_size], dtype=np.float64).reshape(4)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"a box must be four numbers or null, got other ones in row {name} ({error})") from error
+    for box in boxes if isinstance(boxes, list | tuple) and boxes else [boxes]:
+        if box is not None and not (isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box))):
+            raise DatasetError(f"a box must be four numbers or null, got {box!r} in row {name}; box is a list of them")
+    norm = np.array([[np.nan] * 4 if box is None else box for box in boxes], dtype=np.float64)
     if np.nanmin(norm, initial=0.0) < -0.01 or np.nanmax(norm, initial=0.0) > 1.01:
         raise DatasetError(
             f"boxes of a row must be in 0..1, got {np.nanmin(norm):g} to {np.nanmax(norm):g} in row {name}; divide "
             "pixels by frame_size"
         )
-    px = np.clip(norm, 0, 1) * scale
+    px = np.clip(norm, 0, 1) * [*frame_size, *frame_size]
     boxes_xywh_px = np.concatenate([px[:, :2], px[:, 2:] - px[:, :2]], axis=1)
     boxes_xywh_px[~(boxes_xywh_px[:, 2:] > 0).all(axis=1)] = np.nan
     return boxes_xywh_px

@@ -9,16 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.data_files import DatasetError
 from elysium.processing.images_elysium import IMAGE_SUFFIXES, natural_key
 from elysium.processing.media_elysium import VideoReader, image_size, load_image, read_frames
 from elysium.processing.media_info_elysium import VideoError
 
 PictureLike = str | Path | bytes
 Picture = NDArray[np.uint8]
-
-
-class DatasetError(ValueError):
-    """A data set is not as its official layout has it; the message says what, where, and what to do."""
 
 
 class Frames(Protocol):
@@ -185,6 +182,8 @@ def row_frames(row: dict[str, Any], root: Path | None) -> Frames:
         DatasetError: the row has neither.
     """
     if row.get("frames"):
+        if not isinstance(row["frames"], list | tuple):
+            raise DatasetError(f"frames of a row must be a list of pictures, got {type(row['frames']).__name__}")
         return PictureFrames([_place(item, root) for item in row["frames"]])
     if row.get("video"):
         return VideoFrames(_place(row["video"], root))
@@ -196,7 +195,7 @@ def row_frames(row: dict[str, Any], root: Path | None) -> Frames:
 def _place(item: Any, root: Path | None) -> PictureLike:
     """What a row's path or ``{"bytes", "path"}`` stands for."""
     if isinstance(item, dict):
-        if item.get("bytes"):
+        if isinstance(item.get("bytes"), bytes | bytearray) and item["bytes"]:
             return bytes(item["bytes"])
         item = item.get("path")
     if not isinstance(item, str):

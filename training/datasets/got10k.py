@@ -7,6 +7,7 @@ the object cannot be seen; `meta_info.ini` has the class and the size.
 """
 
 import ast
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,8 @@ def find_got10k(root: str | Path, split: str = "val") -> list[ReadSequence]:
     if split not in SPLITS:
         raise DatasetError(f"the split of GOT-10k must be one of {', '.join(SPLITS)}, got {split!r}")
     folder = check_root(root, LAYOUT)
-    folder = folder / split if (folder / split).is_dir() else folder
-    if (folder / "list.txt").is_file():
+    folder = folder / split if os.path.isdir(folder / split) else folder
+    if os.path.isfile(folder / "list.txt"):
         places = [folder / name for name in read_text(folder / "list.txt").split()]
     else:
         places = sorted(path.parent for path in folder.glob("*/groundtruth.txt"))
@@ -63,7 +64,7 @@ def _read(place: Path) -> TrackingSequence:
 
 def _meta(place: Path) -> dict[str, str]:
     """The lines ``key: value`` of `meta_info.ini`."""
-    if not (place / "meta_info.ini").is_file():
+    if not os.path.isfile(place / "meta_info.ini"):
         return {}
     lines = (line.partition(":") for line in read_text(place / "meta_info.ini").splitlines())
     return {key.strip(): value.strip() for key, colon, value in lines if colon}
@@ -84,7 +85,7 @@ def _resolution(facts: dict[str, str], place: Path) -> tuple[int, int] | None:
 def _visible(place: Path, length: int) -> NDArray[np.bool_]:
     """As the official toolkit has it: where `cover.label` is above 0; else where `absence.label` is 0; else all."""
     for name, seen in (("cover.label", lambda flags: flags > 0), ("absence.label", lambda flags: flags == 0)):
-        if (place / name).is_file() and length > 1:
+        if os.path.isfile(place / name) and length > 1:
             flags = read_flags(place / name)
             if len(flags) != length:
                 raise DatasetError(

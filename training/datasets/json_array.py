@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .frame_sources import DatasetError
+from elysium.processing.data_files import DatasetError, parse_json, unreadable
+
 from .rows import ListRows, Row
 
 _CHUNK_BYTES = 1 << 22
@@ -54,7 +55,7 @@ class JsonElements(Sequence[tuple[int, Any]]):
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                return number, json.loads(file.read(stop - start))
+                return number, parse_json(file.read(stop - start), f"entry {number} of {self.path}")
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"an annotation must stay as it was when it was opened, got other bytes {start} to {stop} in "
@@ -72,7 +73,7 @@ def scan_json_array(path: Path) -> Iterator[tuple[int, int, Any]]:
         with path.open("rb") as file:
             yield from _ArrayScanner(file, path).elements()
     except OSError as error:
-        raise DatasetError(f"an annotation must be a file that can be read, got {path} ({error.strerror})") from error
+        raise unreadable(path, error) from error
 
 
 def open_json_array(
@@ -139,24 +140,19 @@ class _ArrayScanner:
         while True:
             last_try = self._ended or len(self._text) - self._at > _LONGEST_BYTES
             try:
-                value, stop = self._decoder.raw_decode(self._text, self._at)
+                _, stop = self._decoder.raw_decode(self._text, self._at)
                 if last_try or self._text[stop : stop + 1] in _FOLLOWING:
                     break
+            except RecursionError:
+                self._fail("too many levels of nesting")
             except ValueError as error:
                 if last_try:
                     self._fail(str(error))
             self._more()
         start, self._at = self._at, stop
-        raw = self._text[start:stop]
-        if not raw.isascii():
-            value = self._decode(raw)
-        return self._begin + start, self._begin + stop, value
-
-    def _decode(self, raw: str) -> Any:
-        try:
-            return json.loads(raw.encode("latin-1"))
-        except UnicodeDecodeError as error:
-            self._fail(str(error))
+        first = self._begin + start
+        value = parse_json(self._text[start:stop].encode("latin-1"), f"byte {first} of {self._path}")
+        return first, self._begin + stop, value
 
     def _more(self) -> bool:
         """Drops what was read and takes the next piece of the file, at least as long as what is kept."""

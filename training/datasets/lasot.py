@@ -6,6 +6,7 @@ The folders of the classes may be missing (`DIR/airplane-1/…`). Boxes are x,y,
 missing, and then every frame counts as visible.
 """
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ def _read(place: Path) -> TrackingSequence:
         frames=picture_folder(place / "img"),
         boxes_xywh_px=boxes,
         visible=_visible(place, len(boxes)),
-        text=read_text(place / "nlp.txt").strip() or None if (place / "nlp.txt").is_file() else None,
+        text=read_text(place / "nlp.txt").strip() or None if os.path.isfile(place / "nlp.txt") else None,
         object_class=place.name.rpartition("-")[0] or None,
     )
 
@@ -61,7 +62,7 @@ def _of_split(places: list[Path], folder: Path, split: str) -> list[Path]:
     if split == "all":
         return places
     listed = folder / "testing_set.txt"
-    test = set(read_text(listed).split()) if listed.is_file() else TEST_SEQUENCES
+    test = set(read_text(listed).split()) if os.path.isfile(listed) else TEST_SEQUENCES
     chosen = [place for place in places if (place.name in test) == (split == "test")]
     return check_some(chosen, folder, f"{LAYOUT}, with sequences of the {split} set")
 
@@ -70,7 +71,7 @@ def _visible(place: Path, length: int) -> NDArray[np.bool_]:
     """True where the object is neither fully occluded nor out of view."""
     hidden = np.zeros(length, dtype=bool)
     for name in ("full_occlusion.txt", "out_of_view.txt"):
-        if (place / name).is_file():
+        if os.path.isfile(place / name):
             flags = read_flags(place / name)
             if len(flags) != length:
                 raise DatasetError(

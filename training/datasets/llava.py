@@ -8,6 +8,7 @@ question `<image>` stands for the picture. Entries without a picture (ShareGPT's
 665k) are skipped.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,9 @@ def llava_instruct_rows(path: str, *, images: str | None = None) -> CountedRows:
 
 
 def _llava_rows(name: str, path: str, files: tuple[str, ...], images: str | None) -> CountedRows:
-    file = first_file(Path(path), files, ("",)) if Path(path).is_dir() else Path(path)
+    file = first_file(Path(path), files, ("",)) if os.path.isdir(Path(path)) else Path(path)
     folder = Path(images) if images else file.parent / "images"
-    if not images and not folder.is_dir():
+    if not images and not os.path.isdir(folder):
         folder = file.parent
     entries, skipped = open_json_array(file, _skip_reason)
     return CountedRows(name, entries, partial(_row, name=name, file=file, images=folder), skipped)
@@ -93,9 +94,11 @@ def _turns(conversation: Any, where: str) -> tuple[Turn, ...]:
     for place, part in enumerate(conversation):
         speaker, value = fields_of(part, ("from", "value"), where)
         wanted = ("human", "gpt")[place % 2]
+        if not isinstance(value, str):
+            raise DatasetError(f"a turn must have words, got {type(value).__name__} of {speaker!r} in {where}")
         if speaker != wanted:
             raise DatasetError(f"human and gpt must take turns, got {speaker!r} for {wanted!r} in {where}")
-        text = without_placeholder(str(value))
+        text = without_placeholder(value)
         if not text:
             raise DatasetError(f"a turn must have words, got {value!r} of {speaker} in {where}; leave the entry out")
         texts.append(text)

@@ -1,55 +1,13 @@
-"""What readers of questions and referring expressions share: JSON annotations, and media files that must be there."""
+"""Fields that an annotation must have, and media files that must be there: shared by readers of datasets."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .annotation_files import read_text
-from .frame_sources import DatasetError
+from elysium.processing.data_files import DatasetError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DatasetError: it cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"an annotation must be JSON, got {path} ({error}); get it again") from error
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSONL file, one by one, each with the place where it stands, for messages.
-
-    Raises:
-        DatasetError: the file cannot be read, or a line is no JSON object.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    where = f"line {number} of {path}"
-                    yield where, _parse(line, where)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise DatasetError(f"a file of questions must be one that can be read, got {path} ({reason})") from error
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DatasetError(f"a row must be JSON, got {error} in {where}; get the file again") from error
-    if not isinstance(row, dict):
-        raise DatasetError(f"a row must be a JSON object, got {type(row).__name__} in {where}; get the file again")
-    return row
 
 
 def fields_of(row: Any, names: Sequence[str], where: str) -> list[Any]:
@@ -73,7 +31,7 @@ def first_file(root: Path, names: Sequence[str], folders: Sequence[str]) -> Path
     """
     for folder in folders:
         for name in names:
-            if (root / folder / name).is_file():
+            if os.path.isfile(root / folder / name):
                 return root / folder / name
     places = " or ".join(str(root / folder) for folder in folders)
     raise DatasetError(

@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .frame_sources import DatasetError
+from elysium.processing.data_files import DatasetError, read_bytes
 
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -39,10 +39,7 @@ def load_plain_pickle(path: Path) -> Any:
     Raises:
         DatasetError: the file cannot be read, is damaged, or holds anything but plain data.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"an annotation must be a file that can be read, got {path} ({error.strerror})") from error
+    content = read_bytes(path)
     try:
         return _as_text(_PlainUnpickler(io.BytesIO(content), encoding="bytes").load())
     except _DAMAGE as error:

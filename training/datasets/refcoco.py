@@ -8,13 +8,15 @@ The official layout, as https://github.com/lichengunc/refer lays it out:
 or a parquet form of it (`refcoco_parquet`). Boxes of `instances.json` are x,y,w,h in pixels.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .frame_sources import DatasetError
-from .media_files import check_present, fields_of, read_json
+from elysium.processing.data_files import DatasetError, is_number, read_json
+
+from .media_files import check_present, fields_of
 from .plain_pickle import load_plain_pickle
 from .refcoco_parquet import is_parquet_source, read_parquet_objects
 from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken
@@ -55,14 +57,14 @@ def read_referred_objects(
         yield from islice(found, limit)
         return
     folder = Path(source)
-    if not (folder / dataset).is_dir():
+    if not os.path.isdir(folder / dataset):
         raise DatasetError(
             f"RefCOCO must be a folder with {dataset}/instances.json, parquet files, or a Hub id owner/name, got "
             f"{source}; give the folder that holds {dataset}/ and images/"
         )
     targets = [target for name in split.split(",") for target in _official(folder, dataset, name.strip())][:limit]
     pictures = [target.picture for target in targets if isinstance(target.picture, Path)]
-    missing = [str(picture) for picture in dict.fromkeys(pictures) if not picture.is_file()]
+    missing = [str(picture) for picture in dict.fromkeys(pictures) if not os.path.isfile(picture)]
     remedy = f"extract COCO's train2014.zip into {folder / PICTURE_FOLDERS[0]}"
     check_present(missing, len(set(pictures)), "pictures", remedy)
     yield from targets
@@ -77,14 +79,15 @@ def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
         known = ", ".join(sorted({row["split"] for row in references}))
         raise DatasetError(f"the split must be one of {known} in {root / dataset}, got {split!r}")
     images, annotations = _instances(root / dataset / "instances.json")
-    folder = next((root / place for place in PICTURE_FOLDERS if (root / place).is_dir()), root / PICTURE_FOLDERS[0])
+    folders = [root / place for place in PICTURE_FOLDERS]
+    folder = next((folder for folder in folders if os.path.isdir(folder)), folders[0])
     return [_target(row, f"{dataset}/{split}", images, annotations, folder) for row in chosen]
 
 
 def _references(folder: Path, partition: str) -> list[dict[str, Any]]:
     """The rows of `refs(PARTITION).p`, each checked for the fields that are used."""
     path = folder / f"refs({partition}).p"
-    if not path.is_file():
+    if not os.path.isfile(path):
         there = sorted(file.name for file in folder.glob("refs(*).p"))
         raise DatasetError(
             f"{folder} must hold {path.name}, got {', '.join(there) or 'no refs(…).p'}; get it, or name the partition "
@@ -94,7 +97,13 @@ def _references(folder: Path, partition: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not rows:
         raise DatasetError(f"{path} must hold a list of references, got {type(rows).__name__}; get it again")
     for number, row in enumerate(rows):
-        fields_of(row, ("ref_id", "ann_id", "image_id", "split", "sentences"), f"reference {number} of {path}")
+        where = f"reference {number} of {path}"
+        *ids, split, sentences = fields_of(row, ("ref_id", "ann_id", "image_id", "split", "sentences"), where)
+        listed = isinstance(sentences, list | tuple) and all(isinstance(sentence, dict) for sentence in sentences)
+        if not (listed and isinstance(split, str) and all(isinstance(one, int | str) for one in ids)):
+            raise DatasetError(
+                f"a reference must have numbers as ids, text as split and a list of sentences, got others in {where}"
+            )
     return rows
 
 
@@ -102,7 +111,31 @@ def _instances(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, dict[st
     """Pictures and boxes of `instances.json`, by their ids."""
     content = read_json(path)
     images, annotations = fields_of(content, ("images", "annotations"), str(path))
-    return {row["id"]: row for row in images}, {row["id"]: row for row in annotations}
+    return _by_id(images, "images", path), _by_id(annotations, "annotations", path)
+
+
+def _by_id(rows: Any, name: str, path: Path) -> dict[Any, dict[str, Any]]:
+    """The entries of a list of `instances.json` by their ids."""
+    if not isinstance(rows, list):
+        raise DatasetError(f"{name} must be a list, got {type(rows).__name__} in {path}; get it again")
+    found = {}
+    for number, row in enumerate(rows):
+        (row_id,) = fields_of(row, ("id",), f"{name} {number} of {path}")
+        if not isinstance(row_id, int | str):
+            raise DatasetError(f"an id must be a number, got {type(row_id).__name__} in {name} {number} of {path}")
+        found[row_id] = row
+    return found
+
+
+def _form_of(sentence: dict[str, Any], key: str) -> list[str]:
+    """The field of a sentence that has its words: `sent`, else `raw`."""
+    for form in ("sent", "raw"):
+        text = sentence.get(form)
+        if text is not None and not isinstance(text, str):
+            raise DatasetError(f"a sentence must be text, got {type(text).__name__} for {key}; get it again")
+        if text and text.strip():
+            return [form]
+    return []
 
 
 def _target(
@@ -118,7 +151,9 @@ def _target(
     # A reference's own file_name ends in the annotation's number; the picture's name stands in instances.json.
     file_name, width, height = fields_of(images[row["image_id"]], ("file_name", "width", "height"), key)
     (box,) = fields_of(annotations[row["ann_id"]], ("bbox",), key)
-    texts = [(sentence.get("sent") or "").strip() or sentence.get("raw") or "" for sentence in row["sentences"]]
+    if not (isinstance(file_name, str) and is_number(width) and is_number(height)):
+        raise DatasetError(f"an image must have a file_name, width and height, got others for {key}; get it again")
+    texts = [sentence.get(form) for sentence in row["sentences"] for form in _form_of(sentence, key)]
     return ReferredObject(
         key=key,
         split=row["split"],

@@ -8,13 +8,14 @@ The columns decide, and nothing else, how a box is to be read, since x,y,w,h and
   `image_path` leads to a picture below the folder of the parquet files, `bbox` is x1,y1,x2,y2 in pixels.
 """
 
-import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.data_files import DatasetError, is_number, parquet_batches, parquet_columns, parse_json
+
 from .annotation_files import check_some
-from .frame_sources import DatasetError
 from .referring_records import ReferredObject, checked_box, spoken
 
 ENCODED_FORM = frozenset({"answer", "image", "bbox"})
@@ -28,9 +29,9 @@ Row = dict[str, Any]
 def is_parquet_source(source: str | Path) -> bool:
     """Whether a source is a parquet file, a folder of them, or a data set on the Hub."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return bool(_parquet_files(path))
-    return path.suffix == ".parquet" or (not path.exists() and _hub_id(source) is not None)
+    return path.suffix == ".parquet" or (not os.path.exists(path) and _hub_id(source) is not None)
 
 
 def read_parquet_objects(source: str | Path, split: str) -> Iterator[ReferredObject]:
@@ -46,8 +47,8 @@ def read_parquet_objects(source: str | Path, split: str) -> Iterator[ReferredObj
         DatasetError: no such split, other columns than the two forms above have, or a row that is not as they say.
     """
     path = Path(source)
-    if path.exists():
-        root = path if path.is_dir() else path.parent
+    if os.path.exists(path):
+        root = path if os.path.isdir(path) else path.parent
         yield from _objects(_file_rows(path, split), split, root)
     elif path.suffix == ".parquet":
         raise DatasetError(f"a parquet file must be there, got {path}; check the path")
@@ -72,21 +73,18 @@ def _parquet_files(folder: Path) -> list[Path]:
 
 def _file_rows(path: Path, split: str) -> Iterator[Row]:
     """The rows of a split from local files."""
-    import pyarrow.parquet as pq
-
-    files = check_some(_parquet_files(path) if path.is_dir() else [path], path, "DIR/SPLIT-*.parquet")
+    files = check_some(_parquet_files(path) if os.path.isdir(path) else [path], path, "DIR/SPLIT-*.parquet")
     named = [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
     for file in named or files:
-        table = pq.ParquetFile(file)
-        columns = set(table.schema_arrow.names)
-        if not named and path.is_dir() and "split" not in columns:
+        columns = parquet_columns(file)
+        if not named and os.path.isdir(path) and "split" not in columns:
             raise DatasetError(
                 f"parquet files must be named SPLIT-*.parquet or have a column split, got {file.name} for the split "
                 f"{split!r}; rename it, or give that file alone"
             )
         filtered = not named and "split" in columns
-        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=sorted(columns & _WANTED)):
-            yield from (row for row in batch.to_pylist() if not filtered or row["split"] == split)
+        for batch in parquet_batches(file, rows=_ROWS_AT_ONCE, columns=sorted(columns & _WANTED)):
+            yield from (row for row in batch if not filtered or row["split"] == split)
 
 
 def _streamed_rows(name: str, split: str) -> Iterator[Row]:
@@ -160,13 +158,13 @@ def _path_object(row: Row, key: str, split: str, root: Path | None) -> ReferredO
         picture=_find_picture(root, str(row["image_path"])),
         sentences=spoken(_texts(row["sentences"], key)),
         box_xyxy_px=checked_box(row["bbox"], key, corners=True),
-        size=_annotated_size(row.get("raw_image_info")),
+        size=_annotated_size(row.get("raw_image_info"), key),
     )
 
 
 def _texts(values: Any, key: str) -> list[str | None]:
     """Sentences: a text, or a list of texts or of `{"sent", "raw"}`."""
-    listed = [values] if isinstance(values, str) else values or ()
+    listed = values if isinstance(values, list) else [values]
     texts = [value.get("sent") or value.get("raw") if isinstance(value, dict) else value for value in listed]
     if not all(text is None or isinstance(text, str) for text in texts):
         raise DatasetError(f"sentences must be texts or {{'sent', 'raw'}}, got {values!r} for {key}")
@@ -182,7 +180,7 @@ def _find_picture(root: Path, path: str) -> Path:
     """
     places: Sequence[Path] = [root / path, *(root / folder / Path(path).name for folder in _PICTURE_FOLDERS)]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise DatasetError(
         f"the picture {path} must be below {root}, got no such file; extract COCO's train2014.zip into "
@@ -190,9 +188,11 @@ def _find_picture(root: Path, path: str) -> Path:
     )
 
 
-def _annotated_size(info: Any) -> tuple[int, int] | None:
+def _annotated_size(info: Any, key: str) -> tuple[int, int] | None:
     """Width and height from the column `raw_image_info`, which holds COCO's record of the picture as JSON."""
-    record = json.loads(info) if isinstance(info, str) else info
+    record = parse_json(info, f"raw_image_info of {key}") if isinstance(info, str) else info
     if not isinstance(record, dict) or not record.get("width") or not record.get("height"):
         return None
+    if not (is_number(record["width"]) and is_number(record["height"])):
+        raise DatasetError(f"width and height of raw_image_info must be numbers, got others for {key}; get it again")
     return int(record["width"]), int(record["height"])

@@ -1,5 +1,6 @@
 """RefCOCO, RefCOCO+ and RefCOCOg to train with: a row for each sentence, from the reader that evaluation uses."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def refcoco_rows(path: str, *, dataset: str = "refcoco", split: str = "train") -
         DatasetError: another layout or split, pictures that are missing, or pictures inside parquet files, which
             would fill the memory.
     """
-    if not Path(path).exists():
+    if not os.path.exists(Path(path)):
         raise DatasetError(f"{dataset} must be an existing folder or parquet file, got {path}; check the path")
     expressions: list[ReferringExpression] = []
     for target in read_referred_objects(path, dataset, split):

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .frame_sources import DatasetError, PictureFrames
+from elysium.processing.data_files import DatasetError, is_number
+
+from .frame_sources import PictureFrames
 
 Box = tuple[float, float, float, float]
 
@@ -102,10 +104,9 @@ def checked_box(values: Any, where: str, *, corners: bool) -> Box:
     (10.0, 20.0, 40.0, 60.0)
     """
     form = "x1,y1,x2,y2" if corners else "x,y,w,h"
-    try:
-        x, y, third, fourth = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"a box must be four numbers {form}, got {values!r} for {where}; get it again") from error
+    if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
+        raise DatasetError(f"a box must be four numbers {form}, got {values!r} for {where}; get it again")
+    x, y, third, fourth = (float(value) for value in values)
     box = (x, y, third, fourth) if corners else (x, y, x + third, y + fourth)
     if not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
         raise DatasetError(

@@ -1,6 +1,6 @@
 """`Row`, what every reader gives to training, and where rows come from: lists, JSONL files, tracking sequences."""
 
-import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .elysium_track import sequence_of_row
-from .frame_sources import DatasetError, Frames, row_frames
+from elysium.processing.data_files import DatasetError, in_place, parse_json_object, unreadable
+
+from .elysium_track import row_text, sequence_of_row
+from .frame_sources import Frames, row_frames
 from .records import ReadSequence, TrackingSequence
 
 Turn = tuple[str, str]
@@ -104,7 +106,7 @@ class ListRows:
 
 
 class JsonLines:
-    """The objects of a JSONL file by index; only where the lines begin is held in memory.
+    """The objects of a JSONL file by index, each with its place for messages; only where the lines begin is held.
 
     Raises:
         DatasetError: the file cannot be read, or (on access) a line is no JSON object.
@@ -112,32 +114,32 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        starts = [0]
+        places, start = array("q"), 0  # first byte, the byte after the last, and number of each line
         try:
             with path.open("rb") as file:
-                for line in file:
-                    starts.append(starts[-1] + len(line))
-        except OSError as error:
-            raise DatasetError(f"rows must be a JSONL file that can be read, got {path} ({error.strerror})") from error
-        self._bounds = np.array(starts, dtype=np.int64)
-        if len(self._bounds) == 1:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        places.extend((start, start + len(line), number))
+                    start += len(line)
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from error
+        self._places = np.array(places, dtype=np.int64).reshape(-1, 3)
+        if not len(self._places):
             raise DatasetError(f"a JSONL file must hold at least one row, got none in {path}; get it again")
 
     def __len__(self) -> int:
-        return len(self._bounds) - 1
+        return len(self._places)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        start, stop = self._bounds[index], self._bounds[index + 1]
-        with self.path.open("rb") as file:
-            file.seek(start)
-            line = file.read(stop - start)
+    def __getitem__(self, index: int) -> tuple[str, dict[str, Any]]:
+        start, stop, number = (int(place) for place in self._places[index])
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DatasetError(f"a row must be JSON, got {error} in line {index + 1} of {self.path}") from error
-        if not isinstance(row, dict):
-            raise DatasetError(f"a row must be a JSON object, got another in line {index + 1} of {self.path}")
-        return row
+            with self.path.open("rb") as file:
+                file.seek(start)
+                line = file.read(stop - start)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        where = f"line {number} of {self.path}"
+        return where, parse_json_object(line, where)
 
 
 def tracking_row(sequence: TrackingSequence, source: str, *, description: str | None = None) -> Row:
@@ -172,7 +174,13 @@ def _read_tracking_row(read: ReadSequence, source: str) -> Row:
 
 def elysium_track_rows(name: str, path: Path) -> ListRows:
     """The rows of an ElysiumTrack-1M JSONL file, also of one that `elysium synth` wrote."""
-    return ListRows(name, JsonLines(path), partial(row_of_record, source=name, root=path.parent))
+    return ListRows(name, JsonLines(path), partial(_row_of_line, source=name, root=path.parent))
+
+
+def _row_of_line(placed: tuple[str, dict[str, Any]], source: str, root: Path) -> Row:
+    where, record = placed
+    with in_place(where):
+        return row_of_record(record, source, root)
 
 
 def row_of_record(record: dict[str, Any], source: str, root: Path | None = None) -> Row:
@@ -187,8 +195,16 @@ def row_of_record(record: dict[str, Any], source: str, root: Path | None = None)
         DatasetError: the record is neither.
     """
     if record.get("turns"):
-        turns = tuple((turn["question"], turn["answer"]) for turn in record["turns"])
+        turns = tuple(_turn(turn) for turn in record["turns"]) if isinstance(record["turns"], list) else (_turn(None),)
         return Row(source=source, key=str(record.get("id")), frames=row_frames(record, root), turns=turns)
-    metadata = record.get("metadata") or {}
-    name = metadata.get("name") if isinstance(metadata, dict) else None
+    metadata = record.get("metadata")
+    name = row_text(metadata, "name") if isinstance(metadata, dict) else None
     return tracking_row(sequence_of_row(record, root), source, description=name)
+
+
+def _turn(turn: Any) -> Turn:
+    """A question and its answer, both texts."""
+    pair = (turn.get("question"), turn.get("answer")) if isinstance(turn, dict) else (None, None)
+    if not all(isinstance(text, str) and text.strip() for text in pair):
+        raise DatasetError(f'turns must be a list of {{"question": TEXT, "answer": TEXT}}, got {turn!r} among them')
+    return pair

@@ -1,5 +1,6 @@
 """Rows of the synthetic world, rendered when they are asked for; nothing is stored."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,7 @@ class SyntheticRows:
             raise DatasetError(
                 f"a bank must be asked for objects of {', '.join(PARTS)}, got {about} of {part}; questions need shapes"
             )
-        if bank and not Path(bank).is_file():
+        if bank and not os.path.isfile(Path(bank)):
             raise DatasetError(
                 f"a bank of sprites must be an existing file, got {bank}; run "
                 "python -m elysium.training.synthetic.fetch_sprites"

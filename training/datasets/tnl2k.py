@@ -5,6 +5,7 @@
 Frames without the object have a box without area.
 """
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,5 +41,5 @@ def _read(place: Path) -> TrackingSequence:
         frames=picture_folder(place / "imgs"),
         boxes_xywh_px=boxes,
         visible=(boxes[:, 2:] > 0).all(axis=1),
-        text=read_text(words).strip() or None if words.is_file() else None,
+        text=read_text(words).strip() or None if os.path.isfile(words) else None,
     )

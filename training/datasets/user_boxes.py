@@ -1,30 +1,30 @@
 """Files of boxes that a user brings: CSV, JSONL, or what ``elysium track --boxes OUT.json`` writes.
 
 A line of CSV, or an object of JSONL, has `video`, `frame_idx` (0-based), and `x1`, `y1`, `x2`, `y2` in pixels of the
-video after rotation, all four empty (null) where the object cannot be seen; `object` tells objects of one video
-apart, and `text` names the object in words. Other columns are not looked at. A line that is wrong spoils its object
-alone: what is wrong with it is kept, with the number of the line.
+video after rotation, all four empty (null) where the object cannot be seen. Cells stand apart by commas, semicolons or
+tabs; numbers may have a decimal comma ("10,5"). `object` tells objects of one video apart, and `text` names the object
+in words. Other columns are not looked at. A line that is wrong spoils its object alone: what is wrong with it is kept,
+with the number of the line.
 """
 
-import csv
-import io
-import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.data_files import DatasetError, is_number, json_lines, parse_json_object, read_csv, read_json
 from elysium.processing.structures import Track
 
-from .annotation_files import read_text
-from .frame_sources import DatasetError
-from .media_files import fields_of, read_json
+from .media_files import fields_of
 
 COLUMNS = ("video", "frame_idx", "x1", "y1", "x2", "y2")
 _CORNERS = COLUMNS[2:]
-_DELIMITERS = ",;\t"
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]{1,3})?")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 Record = dict[str, Any]
 
 
@@ -95,6 +95,9 @@ class BoxTable:
 
     def _add(self, record: Record, path: Path, line: int) -> None:
         where = f"line {line} of {path}"
+        for name in ("video", "object", "text"):
+            if isinstance(record.get(name), bool | list | dict):
+                raise DatasetError(f"{name} must be text, got {type(record[name]).__name__} in {where}")
         video = _cell(record.get("video"))
         if not video:
             raise DatasetError(f"a line must name its video, got none in {where}; fill in the column video")
@@ -123,8 +126,9 @@ class BoxTable:
             # Tracks of several files and runs are numbered from 1 again.
             found = self._object(str(video), f"{path.stem}:{line}:{number}", path)
             try:
+                _check_track(written, width, height)
                 track = Track.from_dict(written, width=width, height=height)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
                 found.error = (
                     f"a track must be as elysium track --boxes writes it, got {type(error).__name__}: {error} in "
                     f"{where}; track the video again"
@@ -137,55 +141,45 @@ class BoxTable:
             found.corners_px.extend(track.boxes_xyxy_px[known].ravel().tolist())
 
 
+def _check_track(written: Any, width: Any, height: Any) -> None:
+    """What `Track.from_dict` would take for something else: true for 1, 1.5 for 1.
+
+    Raises:
+        TypeError: a number is none.
+    """
+    boxes = [frame["box_xyxy_px"] for frame in written["frames"]]
+    whole = [width, height, *(frame["frame_idx"] for frame in written["frames"])]
+    others = [number for box in boxes if box is not None for number in box]
+    if not all(map(is_number, [*whole, *others])) or any(number != int(number) or number < 0 for number in whole):
+        raise TypeError("width, height, frame_idx and boxes must be numbers")
+    if not isinstance(written.get("text"), str | None):
+        raise TypeError("text must be text or null")
+
+
 def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
     """Number of its last line and cells by column of each record, or what is wrong with it."""
-    text = read_text(path)
-    header = text.partition("\n")[0].strip()
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count))
-    columns = [name.strip() for name in next(table, [])]
-    missing = [name for name in COLUMNS if name not in columns]
+    table = read_csv(path)
+    missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
+        header = table.delimiter.join(table.columns)
         raise DatasetError(
             f"the first line must name the columns {', '.join(COLUMNS)} (and object and text where wanted), got "
             f"{header[:80]!r} without {', '.join(missing)} in {path}; add a header"
         )
-    try:
-        for cells in table:
-            if len(cells) == len(columns):
-                yield table.line_num, dict(zip(columns, cells, strict=True))
-            elif cells:
-                where = f"line {table.line_num} of {path}"
-                yield (
-                    table.line_num,
-                    DatasetError(
-                        f"a line must have as many cells as the header, {len(columns)}, got {len(cells)} in {where}; "
-                        "put texts with commas in quotes"
-                    ),
-                )
-    except csv.Error as error:
-        raise DatasetError(
-            f"a CSV file must be plain text, got {error} in line {table.line_num} of {path}; save it again"
-        ) from error
+    for line, cells in table.records:
+        try:
+            yield line, table.row(line, cells)
+        except DatasetError as error:
+            yield line, error
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
     """Number and object of each line that is not blank, or what is wrong with it."""
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
-        if not text.strip():
-            continue
+    for line, text in json_lines(path):
         try:
-            record = json.loads(text)
-        except ValueError as error:
-            yield line, DatasetError(f"a line must be JSON, got {error} in line {line} of {path}; write it again")
-            continue
-        yield (
-            line,
-            record
-            if isinstance(record, dict)
-            else DatasetError(
-                f"a line must be a JSON object, got {type(record).__name__} in line {line} of {path}; write it again"
-            ),
-        )
+            yield line, parse_json_object(text, f"line {line} of {path}")
+        except DatasetError as error:
+            yield line, error
 
 
 def _json_file(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
@@ -211,11 +205,26 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _number(value: Any, decimal_comma: bool = False) -> float:
+    """A number of JSON, or one written out in a cell.
+
+    Raises:
+        ValueError: it is neither, or not finite.
+    """
+    cell = "" if isinstance(value, bool) else _cell(value)
+    if not _NUMBER.fullmatch(cell.replace(",", ".", 1) if decimal_comma else cell):
+        raise ValueError(cell)
+    number = float(cell.replace(",", ".", 1) if decimal_comma else cell)
+    if not math.isfinite(number):
+        raise ValueError(cell)
+    return number
+
+
 def _frame_idx(value: Any, where: str) -> int:
     """A whole number from 0, also as ``3.0``, which tables are apt to make of it."""
     try:
-        number = float(_cell(value))
-        if number >= 0 and number.is_integer():
+        number = _number(value)
+        if 0 <= number < 2**53 and number.is_integer():
             return int(number)
     except ValueError:
         pass
@@ -233,13 +242,32 @@ def _corners(record: Record, where: str) -> list[float]:
     cells = [_cell(record[name]) for name in _CORNERS]
     if not any(cells):
         return [math.nan] * 4
+    shown = repr((";" if any("," in cell for cell in cells) else ",").join(cells))
+    comma = _has_decimal_comma(cells, shown, where)
     try:
-        x1, y1, x2, y2 = corners = [float(cell) for cell in cells]
+        x1, y1, x2, y2 = corners = [_number(record[name], comma) for name in _CORNERS]
     except ValueError:
         raise DatasetError(
-            f"a box must be four numbers, got {','.join(cells)!r} in {where}; leave all four empty where the object "
-            "cannot be seen"
+            f"a box must be four numbers, got {shown} in {where}; leave all four empty where the object "
+            "cannot be seen, and write 1234.5 without marks between thousands"
         ) from None
-    if not all(map(math.isfinite, corners)) or not (x1 < x2 and y1 < y2):
-        raise DatasetError(f"a box must have x1 < x2 and y1 < y2, got {','.join(cells)!r} in {where}; is it x,y,w,h?")
+    if not (x1 < x2 and y1 < y2):
+        raise DatasetError(f"a box must have x1 < x2 and y1 < y2, got {shown} in {where}; is it x,y,w,h?")
     return corners
+
+
+def _has_decimal_comma(cells: list[str], shown: str, where: str) -> bool:
+    """Whether the numbers of a line are written with a decimal comma, as "10,5".
+
+    A comma before three digits alone may as well stand between thousands: another number of the line must decide.
+
+    Raises:
+        DatasetError: none does.
+    """
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    if commas and all(_THOUSANDS.fullmatch(cell) for cell in commas):
+        raise DatasetError(
+            f"a box must be four numbers, got {shown} in {where}, where a comma may be a decimal comma or stand "
+            "between thousands; write decimal points, and nothing between thousands"
+        )
+    return bool(commas)

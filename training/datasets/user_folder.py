@@ -10,6 +10,7 @@ A row is one object in one video. Frames that no line names are unknown, and a r
 what a line holds.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,9 +39,9 @@ def folder_rows(path: str, *, boxes: str | None = None) -> "FolderRows":
         DatasetError: no such folder or file, several files of boxes, or a file that cannot be used at all.
     """
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):
         raise DatasetError(f"the data must be an existing folder of videos, got {place}; check the path")
-    folder = place if place.is_dir() else place.parent
+    folder = place if os.path.isdir(place) else place.parent
     files = _box_files(place, boxes)
     table = BoxTable()
     for file in files:
@@ -52,8 +53,8 @@ def folder_rows(path: str, *, boxes: str | None = None) -> "FolderRows":
 
 def _box_files(place: Path, named: str | None) -> list[Path]:
     """What was named; else the file that was given; else what is in the folder that was given."""
-    folder = place if place.is_dir() else place.parent
-    if named is not None or place.is_file():
+    folder = place if os.path.isdir(place) else place.parent
+    if named is not None or os.path.isfile(place):
         return [folder / named if named is not None else place]
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in BOX_FILES and file.name[0] != ".")
     tables = [file for file in files if file.suffix.lower() != ".json"]
@@ -106,7 +107,7 @@ class FolderRows:
         if found.size is not None:
             places.append(self._folder / Path(found.video).name)
         for place in places:
-            if place.exists():
+            if os.path.exists(place):
                 return place
         raise DatasetError(
             f"a video must be in the folder, got no {found.video} in {self._folder} for {found.where(0)}; paths are "

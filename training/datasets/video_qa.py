@@ -12,17 +12,16 @@ folder in it and are found by their names, with any suffix of `VIDEO_SUFFIXES`; 
 its own folder.
 """
 
-import csv
-import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .annotation_files import read_text
-from .frame_sources import DatasetError
-from .media_files import check_present, fields_of, first_file, index_videos, read_json, read_json_lines
+from elysium.processing.data_files import DatasetError, read_csv, read_json, read_json_lines, read_text
+
+from .media_files import check_present, fields_of, first_file, index_videos
 
 _FOLDERS = ("", "annotations", "dataset")
 _REMEDY = "put the videos into a folder beside the annotations, or ask for fewer questions"
@@ -89,13 +88,13 @@ def read_video_questions(
     if dataset not in DATASETS:
         raise DatasetError(f"the data set must be one of {', '.join(DATASETS)}, got {dataset!r}")
     place = Path(source)
-    if not place.exists():
+    if not os.path.exists(place):
         raise DatasetError(f"{dataset} must be in an existing folder or file, got {source}; check the path")
     entries = list(islice(DATASETS[dataset](place, split), limit))
     if dataset == "video-qa":
-        root = place if place.is_dir() else place.parent
+        root = place if os.path.isdir(place) else place.parent
         videos = [root / entry.names[0] for entry in entries]
-        missing = [str(video) for video in videos if not video.exists()]
+        missing = [str(video) for video in videos if not os.path.exists(video)]
         check_present(missing, len(set(videos)), "videos", _REMEDY)
     else:
         videos = _found_videos(place, entries)
@@ -131,7 +130,8 @@ def _found_videos(root: Path, entries: list[_Entry]) -> list[Path]:
 def _msvd(root: Path, split: str) -> Iterator[_Entry]:
     """MSVD-QA numbers its videos; `youtube_mapping.txt` has the file's name and `vidNUMBER` in each line."""
     mapping = root / "youtube_mapping.txt"
-    pairs = [line.split() for line in read_text(mapping).splitlines() if line.strip()] if mapping.exists() else []
+    text = read_text(mapping) if os.path.exists(mapping) else ""
+    pairs = [line.split() for line in text.splitlines() if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
         raise DatasetError(f"a line of youtube_mapping.txt must be NAME vidNUMBER, got another one in {mapping}")
     names = {number: name for name, number in pairs}
@@ -148,13 +148,17 @@ def _msrvtt(root: Path, split: str) -> Iterator[_Entry]:
 def _question_list(root: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
     """The rows of `SPLIT_qa.json`."""
     path = first_file(root, (f"{split}_qa.json",), _FOLDERS)
+    for row, where in _listed(path):
+        fields_of(row, ("question", "answer"), where)
+        yield row, where
+
+
+def _listed(path: Path) -> Iterator[tuple[Any, str]]:
+    """The entries of a JSON file that holds a list, each with its place."""
     rows = read_json(path)
     if not isinstance(rows, list):
         raise DatasetError(f"{path} must hold a list of questions, got {type(rows).__name__}; get it again")
-    for number, row in enumerate(rows):
-        where = f"row {number} of {path}"
-        fields_of(row, ("question", "answer"), where)
-        yield row, where
+    yield from ((row, f"row {number} of {path}") for number, row in enumerate(rows))
 
 
 def _video_name(row: dict[str, Any], prefix: str, where: str) -> str:
@@ -167,8 +171,7 @@ def _video_name(row: dict[str, Any], prefix: str, where: str) -> str:
 
 def _tgif(root: Path, split: str) -> Iterator[_Entry]:
     path = first_file(root, (f"{split.capitalize()}_frameqa_question.csv",), _FOLDERS)
-    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path)), delimiter="\t")):
-        where = f"row {number} of {path}"
+    for where, row in read_csv(path, delimiter="\t").rows():
         (name,) = fields_of(row, ("gif_name",), where)
         kind = str(row.get("type") or "other")
         yield _entry(row, where, (name,), FRAME_QA_TYPES.get(kind, kind))
@@ -177,10 +180,10 @@ def _tgif(root: Path, split: str) -> Iterator[_Entry]:
 def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
     questions = first_file(root, (f"{split}_q.json",), _FOLDERS)
     answers = first_file(root, (f"{split}_a.json",), _FOLDERS)
-    told = {row["question_id"]: row for row in read_json(answers) if "question_id" in row}
-    for number, row in enumerate(read_json(questions)):
-        where = f"row {number} of {questions}"
+    told = {str(fields_of(row, ("question_id",), where)[0]): row for row, where in _listed(answers)}
+    for row, where in _listed(questions):
         question_id, name = fields_of(row, ("question_id", "video_name"), where)
+        question_id = str(question_id)
         if question_id not in told:
             raise DatasetError(f"{answers} must answer every question, got none for {question_id}; get both again")
         joined = told[question_id] | row
@@ -189,22 +192,26 @@ def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
 
 def _activitynet_type(row: dict[str, Any], where: str) -> str:
     """The name of the number in `type`."""
-    number = str(row.get("type"))
+    number = "" if isinstance(row.get("type"), bool) else str(row.get("type"))
     if number not in ACTIVITYNET_TYPES:
         raise DatasetError(f"a type must be a number from 0 to 8, got {row.get('type')!r} in {where}; get it again")
     return ACTIVITYNET_TYPES[number]
 
 
 def _json_lines(place: Path, split: str) -> Iterator[_Entry]:
-    path = first_file(place, (f"{split}.jsonl",), _FOLDERS[:1]) if place.is_dir() else place
+    path = first_file(place, (f"{split}.jsonl",), _FOLDERS[:1]) if os.path.isdir(place) else place
     for where, row in read_json_lines(path):
         (video,) = fields_of(row, ("video",), where)
-        yield _entry(row, where, (str(video),), row.get("type"))
+        kind = row.get("type")
+        if not isinstance(video, str) or not isinstance(kind, str | None):
+            raise DatasetError(f"video and type must be text, got {video!r} and {kind!r} in {where}")
+        yield _entry(row, where, (video,), kind)
 
 
 def _entry(row: dict[str, Any], where: str, names: tuple[str, ...], question_type: str | None = None) -> _Entry:
     """A row's question and answer, checked."""
-    question, answer = (str(value).strip() for value in fields_of(row, ("question", "answer"), where))
+    pair = fields_of(row, ("question", "answer"), where)
+    question, answer = ("" if isinstance(value, bool | list | dict) else str(value).strip() for value in pair)
     if not question or not answer:
         raise DatasetError(f"a question and its answer must be words, got {question!r} and {answer!r} in {where}")
     return _Entry(names, question, answer, question_type or first_word_type(question))

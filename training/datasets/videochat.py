@@ -6,6 +6,7 @@ A file is a list of ``{"video": PATH, "QA": [{"i", "q", "a"}…]}``, also in the
 the question, `a` the answer, and `i` an instruction that stands before the first question; `i` or `q` may be missing.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,14 @@ def videochat_rows(path: str, *, videos: str | None = None) -> CountedRows:
         DatasetError: no such file, several in the folder, or no JSON list of entries with videos.
     """
     file = Path(path)
-    if file.is_dir():
+    if os.path.isdir(file):
         found = check_some(sorted(file.glob("*.json")), file, "DIR/QUESTIONS.json")
         if len(found) > 1:
             names = ", ".join(one.name for one in found)
             raise DatasetError(f"a folder must hold one JSON file of questions, got {names} in {file}; give its path")
         file = found[0]
     folder = Path(videos) if videos else file.parent / "videos"
-    if not videos and not folder.is_dir():
+    if not videos and not os.path.isdir(folder):
         folder = file.parent
     entries, skipped = open_json_array(file, _skip_reason)
     return CountedRows(NAME, entries, partial(_row, file=file, videos=folder), skipped)
@@ -79,7 +80,10 @@ def _turns(parts: Any, where: str) -> tuple[Turn, ...]:
     turns = []
     for place, part in enumerate(parts):
         (answer,) = fields_of(part, ("a",), where)
-        asked = [str(part.get(name) or "").strip() for name in (("i", "q") if place == 0 else ("q",))]
+        fields = ("i", "q") if place == 0 else ("q",)
+        if any(not isinstance(part.get(name), str | int | float | None) for name in ("a", *fields)):
+            raise DatasetError(f"a question and its answer must be words, got {part!r} in {where}")
+        asked = [str(part.get(name) or "").strip() for name in fields]
         question, answer = " ".join(text for text in asked if text), str(answer).strip()
         if not question or not answer:
             raise DatasetError(f"a question and its answer must be words, got {question!r} and {answer!r} in {where}")
@@ -92,7 +96,7 @@ def _find(video: Path, where: str) -> Path:
     stem = video.stem if video.suffix.lower() in VIDEO_SUFFIXES else video.name
     places = [video, *(video.with_name(stem + suffix) for suffix in SUFFIXES)]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise DatasetError(
         f"a video must be there as {', '.join(SUFFIXES)}, got no {video} for {where}; give the folder of the videos"

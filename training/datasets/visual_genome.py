@@ -7,6 +7,7 @@ Of each picture `region_descriptions.json` (versions 1.2 and 1.4) lists ``{"regi
 nothing is left, or that has no words, is skipped.
 """
 
+import os
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .frame_sources import DatasetError, PictureFrames
+from elysium.processing.data_files import DatasetError, is_number
+
+from .frame_sources import PictureFrames
 from .json_array import CountedRows, JsonElements, scan_json_array
 from .media_files import fields_of, first_file
 from .rows import Row
@@ -51,9 +54,9 @@ def _read_sizes(path: Path) -> dict[int, Size]:
     sizes = {}
     for _, _, entry in scan_json_array(path):
         try:
-            width, height = int(entry["width"]), int(entry["height"])
-            if min(width, height) > 0:
-                sizes[int(entry["image_id"])] = (width, height)
+            width, height = entry["width"], entry["height"]
+            if is_number(width) and is_number(height) and min(width, height) >= 1:
+                sizes[int(entry["image_id"])] = (int(width), int(height))
         except (KeyError, TypeError, ValueError):
             continue  # the rows of that picture will say so
     return sizes
@@ -113,6 +116,8 @@ class _Regions(Sequence[tuple[dict[str, Any], str]]):
 
 def _cut_box(region: dict[str, Any], size: Size) -> list[float] | None:
     """x1,y1,x2,y2 in 0..1, cut to the picture; None where nothing of it has an area."""
+    if not all(is_number(region[name]) for name in ("x", "y", "width", "height")):
+        raise TypeError("numbers of a region must be numbers")
     x, y = float(region["x"]), float(region["y"])
     x1, x2 = (min(max(edge / size[0], 0.0), 1.0) for edge in (x, x + float(region["width"])))
     y1, y2 = (min(max(edge / size[1], 0.0), 1.0) for edge in (y, y + float(region["height"])))
@@ -128,9 +133,9 @@ def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Si
     region, where = region_and_place
     wanted = ("region_id", "image_id", "x", "y", "width", "height", "phrase")
     region_id, image_id, *numbers, phrase = fields_of(region, wanted, where)
-    if not isinstance(phrase, str) or any(not isinstance(number, int | float) for number in numbers):
+    if not isinstance(phrase, str) or not all(map(is_number, numbers)):
         raise DatasetError(f"a region must have four numbers and a phrase, got {numbers} and {phrase!r} in {where}")
-    size = sizes.get(image_id)
+    size = sizes.get(image_id) if isinstance(image_id, int) else None
     if size is None:
         raise DatasetError(
             f"image_data.json must hold the size of every picture, got none with image_id {image_id} of {where}; take "
@@ -150,7 +155,7 @@ def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Si
 def _picture(folder: Path, image_id: int) -> Path:
     places = [folder / part / f"{image_id}.jpg" for part in PICTURE_FOLDERS]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise DatasetError(
         f"a picture must be in {' or '.join(PICTURE_FOLDERS)}, got no {image_id}.jpg in {folder}; extract images.zip "
