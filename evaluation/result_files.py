@@ -86,17 +86,25 @@ class ResultFolder:
                 f"results must hold every sequence, got none for {name} in {self.folder}; finish the run, or choose "
                 "a split that the results cover"
             )
-        try:
-            return [read_boxes(path) for path in files]
-        except DatasetError as error:
-            raise ResultError(str(error)) from error
+        return [_read(path, 4) for path in files]
 
     def frames_per_s(self) -> float | None:
-        """Mean speed over the sequences whose times stand beside their boxes."""
+        """Mean speed over the sequences whose times stand beside their boxes.
+
+        Raises:
+            ResultError: a file of times cannot be read.
+        """
         files = [*self.folder.glob("times/*_time.txt"), *self.folder.glob("*/*_time.txt")]
-        times = [read_boxes(path, columns=1)[:, 0] for path in sorted(set(files))]
+        times = [_read(path, 1)[:, 0] for path in sorted(set(files))]
         speeds = [1 / seconds.mean() for seconds in times if len(seconds) and seconds.mean() > 0]
         return float(np.mean(speeds)) if speeds else None
+
+
+def _read(path: Path, columns: int) -> NDArray[np.float64]:
+    try:
+        return read_boxes(path, columns=columns)
+    except DatasetError as error:
+        raise ResultError(str(error)) from error
 
 
 def write_submission(folder: Path, archive: Path) -> None:

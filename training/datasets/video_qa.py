@@ -183,6 +183,8 @@ def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
     told = {str(fields_of(row, ("question_id",), where)[0]): row for row, where in _listed(answers)}
     for row, where in _listed(questions):
         question_id, name = fields_of(row, ("question_id", "video_name"), where)
+        if not isinstance(name, str):
+            raise DatasetError(f"video_name must be text, got {name!r} in {where}; get it again")
         question_id = str(question_id)
         if question_id not in told:
             raise DatasetError(f"{answers} must answer every question, got none for {question_id}; get both again")
