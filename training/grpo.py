@@ -29,6 +29,7 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.rewards import REWARDS
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
+from elysium.training.whole_checkpoints import WholeCheckpoints, replaced_folder
 
 TASKS = ("rec", "sot", "rsot")
 FEATURES = Features(
@@ -86,6 +87,10 @@ class GrpoArguments:
         return SceneConfig(num_objects=objects, side=sides, speed=speeds, share_leaving=self.share_leaving)
 
 
+class ElysiumGRPOTrainer(WholeCheckpoints, GRPOTrainer):
+    """TRL's `GRPOTrainer`, with checkpoints that are whole or not there."""
+
+
 def train(script: GrpoArguments, config: GRPOConfig) -> None:
     """One run, from its arguments to a checkpoint in `output_dir/final`."""
     # Model
@@ -99,7 +104,7 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
     # An answer with a placeholder in it would ask for a picture that is not there; TRL sees to `<image>` only.
     placeholders = [processor.image_token_id, processor.video_token_id]
     config.generation_kwargs = {"suppress_tokens": placeholders} | (config.generation_kwargs or {})
-    trainer = GRPOTrainer(
+    trainer = ElysiumGRPOTrainer(
         model=model,
         reward_funcs=[partial(REWARDS[name], rounding=processor.box_rounding) for name in script.rewards],
         args=config,
@@ -108,9 +113,9 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     if trainer.is_world_process_zero():
-        final = Path(config.output_dir) / "final"
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(final)
-        processor.save_pretrained(final)
+        with replaced_folder(Path(config.output_dir) / "final") as final:
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(final)
+            processor.save_pretrained(final)
 
 
 def freeze(model: nn.Module, train_parts: list[str]) -> None:

@@ -11,12 +11,10 @@ command, it goes on from its last checkpoint as if nothing had been: same batche
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import TrlParser
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
@@ -32,6 +30,7 @@ from .run_record import RunRecorder
 from .sampling import TASKS, DrawPlan
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from .sft_trainer import ElysiumSFTTrainer, part_name
+from .whole_checkpoints import last_whole_checkpoint
 
 
 def train(
@@ -179,10 +178,10 @@ def freeze(model: Any, model_args: ModelArguments) -> None:
 
 
 def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:
-    """Where to go on: what was asked for, else the run's own last checkpoint."""
+    """Where to go on: what was asked for, else the run's own newest checkpoint that is whole."""
     if training_args.resume_from_checkpoint:
         return training_args.resume_from_checkpoint
-    return get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+    return last_whole_checkpoint(training_args.output_dir)
 
 
 def main(arguments: list[str] | None = None, *, callbacks: Sequence[TrainerCallback] = ()) -> None:

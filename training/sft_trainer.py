@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.processing.data_files import read_json
 from elysium.training.datasets.frame_sources import DatasetError
 
 from .collator import IGNORE, Dropped, ElysiumCollator
@@ -21,13 +21,14 @@ from .held_out import HeldOutBoxes
 from .mixture import StreamShare
 from .sampling import TASKS
 from .sft_arguments import PARTS, ElysiumSFTConfig
+from .whole_checkpoints import WholeCheckpoints, checkpoint_fault, last_whole_checkpoint
 
 DROPPED_FILE = "dropped.jsonl"
 # Small modules that learn with a part.
 BESIDE = {"vision_feature_norm": "vision_tower", "kept_position_embedding": "multi_modal_projector"}
 
 
-class ElysiumSFTTrainer(SFTTrainer):
+class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     """TRL's trainer on batches of `ElysiumCollator`.
 
     It counts what the collator left out (`dropped.jsonl` beside the checkpoints, and in the log) and stops where too
@@ -95,9 +96,9 @@ class ElysiumSFTTrainer(SFTTrainer):
         """As `Trainer.train`; a stream is gone on with where it was, without decoding what was seen."""
         if self.data_collator.mixture.streamed:
             last = resume_from_checkpoint
-            last = get_last_checkpoint(self.args.output_dir) if last is True else last
-            if last:
-                state = json.loads((Path(last) / "trainer_state.json").read_text("utf-8"))
+            last = last_whole_checkpoint(self.args.output_dir) if last is True else last
+            if last and checkpoint_fault(Path(last)) is None:  # of a faulty one the trainer says what is wrong
+                state = read_json(Path(last) / "trainer_state.json", allow_nan=True)
                 self._stream_batches_done = state["global_step"] * self.args.gradient_accumulation_steps
             self.args.ignore_data_skip = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)

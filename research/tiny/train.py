@@ -16,14 +16,14 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import nn
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainingArguments
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.processing.data_files import read_yaml
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.synthetic import SceneConfig, World
+from elysium.training.whole_checkpoints import WholeCheckpoints, last_whole_checkpoint, replaced_folder
 from research.tiny.checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
 from research.tiny.crops import LookConfig
 from research.tiny.data import BatchPlan, TinyBatches
@@ -33,7 +33,7 @@ from research.tiny.optimizers import MuonWithAdamW, linear_decay
 HEADS_FILE = "training_heads.safetensors"
 
 
-class TinyTrainer(Trainer):
+class TinyTrainer(WholeCheckpoints):
     """Trainer over a data set of ready batches, with its loss parts in the log."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -163,10 +163,11 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
         data_collator=lambda items: items[0],
         optimizers=(optimizer, scheduler),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)) if output.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))
     if trainer.is_world_process_zero():
         model.set_attn_implementation("sdpa")
-        save_checkpoint(model, processor, output / "final", half=True)
+        with replaced_folder(output / "final") as final:
+            save_checkpoint(model, processor, final, half=True)
         save_heads(network, output / HEADS_FILE)
 
 

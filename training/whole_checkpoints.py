@@ -1,0 +1,197 @@
+"""Checkpoints of a run that are whole or not there, whatever ends the run while it saves: a full disk, a signal."""
+
+import os
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from elysium.processing.atomic_files import OutputError
+from elysium.processing.data_files import DatasetError, read_json
+
+_STATE = "trainer_state.json"
+_PART = ".part"  # ends the hidden names of what is being written
+
+
+class WholeCheckpoints(Trainer):
+    """A `Trainer` that writes each checkpoint, and the model at the end, under a hidden name and then renames it.
+
+    To be named before another trainer: ``class MyTrainer(WholeCheckpoints, SFTTrainer)``.
+    """
+
+    _staging: str | None = None  # stands for the run's folder while a checkpoint is written
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """Train as `Trainer.train` does; True resumes from the newest whole checkpoint.
+
+        Raises:
+            ValueError: the checkpoint that was asked for is not whole, or there is none.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_whole_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"a run must have a whole checkpoint to resume, got none in {self.args.output_dir}")
+        elif resume_from_checkpoint:
+            fault = checkpoint_fault(Path(resume_from_checkpoint))
+            if fault:
+                raise ValueError(
+                    f"a checkpoint to resume must be whole, got {resume_from_checkpoint} with {fault}; the newest "
+                    f"whole one is {last_whole_checkpoint(Path(resume_from_checkpoint).parent)}"
+                )
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._staging is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As `Trainer._save_checkpoint`, under another name until it is whole.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        run, name = Path(super()._get_output_dir(trial)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = run / f".{name}{_PART}"
+        self._begin(run)
+        try:
+            self._staging = str(staging)
+            super()._save_checkpoint(model, trial)
+            if self.state.best_model_checkpoint == str(staging / name):
+                self.state.best_model_checkpoint = str(run / name)
+                if self.args.should_save:
+                    self.state.save_to_json(str(staging / name / _STATE))
+            self.accelerator.wait_for_everyone()
+            if self._renames and (staging / name).is_dir():
+                _take_place(staging / name, run / name)
+            self.accelerator.wait_for_everyone()
+        except Exception as error:
+            raise _explained(error, run) from error
+        finally:
+            self._staging = None
+            if self._renames:
+                shutil.rmtree(staging, ignore_errors=True)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run / name))
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(run), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`; what a caller asks for is written aside first, then put into its place.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if _internal_call:
+            super().save_model(output_dir, _internal_call=True)
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        staging = folder / f".model{_PART}"
+        self._begin(folder)
+        try:
+            super().save_model(str(staging), _internal_call=True)
+            self.accelerator.wait_for_everyone()
+            if self._renames and staging.is_dir():
+                for path in sorted(staging.iterdir()):
+                    _take_place(path, folder / path.name)
+        except Exception as error:
+            raise _explained(error, folder) from error
+        finally:
+            if self._renames:
+                shutil.rmtree(staging, ignore_errors=True)
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    @property
+    def _renames(self) -> bool:
+        """One process of each node does, since nodes may have disks of their own."""
+        return bool(self.is_local_process_zero())
+
+    def _begin(self, folder: Path) -> None:
+        """Removes what an earlier process that was killed left half written."""
+        if self._renames:
+            for leftover in (*folder.glob(f".{PREFIX_CHECKPOINT_DIR}-*{_PART}"), folder / f".model{_PART}"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside ``folder``, which takes its place at the end; an exception removes it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    staging = folder.with_name(f".{folder.name}{_PART}")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        _take_place(staging, folder)
+    except Exception as error:
+        raise _explained(error, folder.parent) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
+    """Return the newest checkpoint of a run that is whole, or None; warn of newer ones that are not."""
+    found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[1].isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        fault = checkpoint_fault(path)
+        if fault is None:
+            return str(path)
+        warnings.warn(f"{path} is not whole ({fault}) and is passed over; remove it", stacklevel=2)
+    return None
+
+
+def checkpoint_fault(folder: Path) -> str | None:
+    """Return what of a checkpoint is missing or cut short, or None where it is whole."""
+    try:
+        state = read_json(folder / _STATE, allow_nan=True)  # written last
+    except DatasetError:
+        return f"no {_STATE} that can be read"
+    if not isinstance(state, dict) or not isinstance(state.get("global_step"), int):
+        return f"no step in {_STATE}"
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt"):  # compares the size of the file with what its head says
+                    continue
+            except (SafetensorError, OSError):
+                return f"{path.name} cut short"
+        elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+            return f"{path.name} cut short"
+    return None
+
+
+def _take_place(path: Path, target: Path) -> None:
+    """Renames; an older file or folder of the name goes once the new one can take its place."""
+    older = target.with_name(f".{target.name}.older{_PART}")
+    if target.is_dir():
+        os.replace(target, older)
+    os.replace(path, target)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def _explained(error: Exception, folder: Path) -> Exception:
+    """The error itself, or, where it says that a disk cannot be written, one that says what to do."""
+    writing = isinstance(error, OSError | SafetensorError) or "PytorchStreamWriter" in str(error)
+    if not writing or isinstance(error, OutputError):
+        return error
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return OutputError(
+        f"a checkpoint must be written whole, got {reason} in {folder}; nothing of it was kept: free space on the "
+        "disk, and start again with the same command to go on from the checkpoint before"
+    )
