@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 from elysium.training.datasets.elysium_track import streamed_rows
 from elysium.training.datasets.frame_sources import DatasetError
 from elysium.training.datasets.rows import Row, RowSource, row_of_record
+from elysium.training.datasets.zipped_frames import zipped_on_hub
 
 SOURCE, INDEX, COPY = "source", "index", "copy"
 
@@ -40,7 +41,7 @@ class Mixture:
         """
         source = self.sources[item[SOURCE]]
         if isinstance(source, str):
-            return row_of_record(item, source)
+            return row_of_record(item, source, zipped_on_hub(source))
         return source[item[INDEX]]
 
     @property

@@ -187,7 +187,8 @@ def _take_place(path: Path, target: Path) -> None:
 
 def _explained(error: Exception, folder: Path) -> Exception:
     """The error itself, or, where it says that a disk cannot be written, one that says what to do."""
-    writing = isinstance(error, OSError | SafetensorError) or "PytorchStreamWriter" in str(error)
+    torch_writes = any(name in str(error) for name in ("PytorchStreamWriter", "inline_container"))
+    writing = isinstance(error, OSError | SafetensorError) or torch_writes
     if not writing or isinstance(error, OutputError):
         return error
     reason = (str(error).splitlines() or [type(error).__name__])[0]

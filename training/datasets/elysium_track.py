@@ -7,7 +7,7 @@ object_description, frame_size: [w, h]``; `video` may stand in place of `frames`
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from elysium.processing.data_files import DatasetError, in_place, is_number, rea
 from .annotation_files import check_some
 from .frame_sources import row_frames
 from .records import TrackingSequence
+from .zipped_frames import ZippedFolder, hub_files
 
 Row = dict[str, Any]
 
@@ -57,6 +58,10 @@ def streamed_rows(name: str, split: str) -> Any:
     """The `datasets.IterableDataset` of a data set on the Hub, with pictures and videos undecoded."""
     from datasets import Image, Sequence, Video, load_dataset
 
+    lines = hub_files(name, ".jsonl") if hub_files(name, ".zip") else []
+    if lines:  # frames in zip files beside the rows: `datasets` would take them for rows too
+        named = [path for path in lines if PurePosixPath(path).stem.startswith(split)] or lines
+        return load_dataset("json", data_files=named, split="train", streaming=True)
     rows = load_dataset(name, split=split, streaming=True)
     for column, feature in dict(rows.features or {}).items():
         if isinstance(feature, Video | Image):
@@ -66,7 +71,7 @@ def streamed_rows(name: str, split: str) -> Any:
     return rows
 
 
-def sequence_of_row(row: Row, root: Path | None = None) -> TrackingSequence:
+def sequence_of_row(row: Row, root: Path | ZippedFolder | None = None) -> TrackingSequence:
     """One row as a sequence; its name is its `id` with every separator of folders replaced.
 
     Raises:
@@ -78,7 +83,7 @@ def sequence_of_row(row: Row, root: Path | None = None) -> TrackingSequence:
     if not isinstance(row["id"], str | int):
         raise DatasetError(f"the id of a row must be text or a whole number, got {type(row['id']).__name__}")
     name = str(row["id"]).replace("/", "_").replace("\\", "_")
-    texts = {field: row_text(row, field) for field in ("object_description", "object_class", "source")}
+    object_class = row_text(row, "object_class")
     size = _frame_size(row["frame_size"], name)
     boxes = _boxes_px(row["box"], size, name)
     return TrackingSequence(
@@ -86,10 +91,10 @@ def sequence_of_row(row: Row, root: Path | None = None) -> TrackingSequence:
         frames=row_frames(row, root),
         boxes_xywh_px=boxes,
         visible=np.isfinite(boxes).all(axis=1),
-        text=texts["object_description"] or texts["object_class"],
-        object_class=texts["object_class"],
+        text=row_text(row, "object_description") or object_class,
+        object_class=object_class,
         size=size,
-        group=texts["source"],
+        group=row["source"] if isinstance(row.get("source"), str) else None,
     )
 
 

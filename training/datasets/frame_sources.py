@@ -1,5 +1,6 @@
 """Where the pictures of a sequence come from: files, bytes or a video; looked at only when they are asked for."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import islice, pairwise
@@ -14,7 +15,9 @@ from elysium.processing.images_elysium import IMAGE_SUFFIXES, natural_key
 from elysium.processing.media_elysium import VideoReader, image_size, load_image, read_frames
 from elysium.processing.media_info_elysium import VideoError
 
-PictureLike = str | Path | bytes
+from .zipped_frames import ZipMember, ZippedFolder
+
+PictureLike = str | Path | bytes | ZipMember
 Picture = NDArray[np.uint8]
 
 
@@ -72,7 +75,7 @@ class PictureFrames:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, of the first picture."""
         try:
-            return image_size(self.files[0])
+            return image_size(_opened(self.files[0]))
         except VideoError as error:
             raise DatasetError(f"a frame must be an image that opens, got an error: {error}") from error
 
@@ -81,8 +84,13 @@ class VideoFrames:
     """The frames of a video, by its path or its bytes."""
 
     def __init__(self, video: PictureLike, *, num_frames: int | None = None) -> None:
-        self.video = video
+        self._video = video
         self._num_frames = num_frames
+
+    @property
+    def video(self) -> str | Path | bytes:
+        """The path of the video, or its bytes."""
+        return _opened(self._video)
 
     @cached_property
     def _info(self) -> Any:
@@ -171,12 +179,13 @@ def _list_pictures(folder: Path, first: int, stop: int | None) -> list[Path]:
     return sorted(names, key=lambda path: natural_key(path.name))[first:stop]
 
 
-def row_frames(row: dict[str, Any], root: Path | None) -> Frames:
+def row_frames(row: dict[str, Any], root: Path | ZippedFolder | None) -> Frames:
     """The frames of a row: `frames` (paths, or undecoded pictures ``{"bytes", "path"}``) or `video` (the same).
 
     Args:
         row: of a JSONL file or a streamed data set.
-        root: what relative paths are relative to; None where a row must bring bytes or absolute paths.
+        root: what relative paths are relative to, where also zip files may hold what they name; or zip files alone;
+            None where a row must bring bytes or absolute paths.
 
     Raises:
         DatasetError: the row has neither.
@@ -184,15 +193,16 @@ def row_frames(row: dict[str, Any], root: Path | None) -> Frames:
     if row.get("frames"):
         if not isinstance(row["frames"], list | tuple):
             raise DatasetError(f"frames of a row must be a list of pictures, got {type(row['frames']).__name__}")
-        return PictureFrames([_place(item, root) for item in row["frames"]])
+        base = _base(row["frames"][0], root)
+        return PictureFrames([_place(item, base) for item in row["frames"]])
     if row.get("video"):
-        return VideoFrames(_place(row["video"], root))
+        return VideoFrames(_place(row["video"], _base(row["video"], root)))
     raise DatasetError(
         f"a row must have frames or video, got {', '.join(sorted(row)) or 'an empty row'}; see docs/evaluation.md"
     )
 
 
-def _place(item: Any, root: Path | None) -> PictureLike:
+def _place(item: Any, root: Path | ZippedFolder | None) -> PictureLike:
     """What a row's path or ``{"bytes", "path"}`` stands for."""
     if isinstance(item, dict):
         if isinstance(item.get("bytes"), bytes | bytearray) and item["bytes"]:
@@ -203,12 +213,27 @@ def _place(item: Any, root: Path | None) -> PictureLike:
             f"a frame or video must be a path or {{'bytes', 'path'}}, got {type(item).__name__}; load the data set "
             "with decode=False"
         )
+    if isinstance(root, ZippedFolder):
+        return ZipMember(root, item)
     return Path(item) if root is None else root / item
+
+
+def _base(first: Any, root: Path | ZippedFolder | None) -> Path | ZippedFolder | None:
+    """What the paths of a row are relative to: zip files of the folder where it does not have the first itself."""
+    place = _place(first, root)
+    if isinstance(root, Path) and isinstance(place, Path) and not os.path.exists(place):
+        return ZippedFolder.beside(root) or root
+    return root
+
+
+def _opened(file: PictureLike) -> str | Path | bytes:
+    """A path or bytes as they are; of a member of a zip file its content."""
+    return file.read() if isinstance(file, ZipMember) else file
 
 
 def _decode(file: PictureLike) -> Picture:
     """Return the image as it is stored: annotations count stored pixels, so EXIF does not turn it."""
     try:
-        return load_image(file, upright=False)
+        return load_image(_opened(file), upright=False)
     except VideoError as error:
         raise DatasetError(f"a frame must be an image that opens, got an error: {error}") from error

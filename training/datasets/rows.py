@@ -15,6 +15,7 @@ from elysium.processing.data_files import DatasetError, in_place, parse_json_obj
 from .elysium_track import row_text, sequence_of_row
 from .frame_sources import Frames, row_frames
 from .records import ReadSequence, TrackingSequence
+from .zipped_frames import ZippedFolder
 
 Turn = tuple[str, str]
 BOX_TASKS = ("rec", "reg", "sot", "rsot", "video_reg")
@@ -183,13 +184,13 @@ def _row_of_line(placed: tuple[str, dict[str, Any]], source: str, root: Path) ->
         return row_of_record(record, source, root)
 
 
-def row_of_record(record: dict[str, Any], source: str, root: Path | None = None) -> Row:
+def row_of_record(record: dict[str, Any], source: str, root: Path | ZippedFolder | None = None) -> Row:
     """A row of a JSONL file or of a streamed data set: ElysiumTrack's columns, or `frames`/`video` with `turns`.
 
     Args:
         record: with `box` and `frame_size`, or with `turns` (a list of ``{"question", "answer"}``).
         source: name of the data set.
-        root: what relative paths are relative to.
+        root: what relative paths are relative to: a folder, or zip files.
 
     Raises:
         DatasetError: the record is neither.
