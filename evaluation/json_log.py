@@ -1,6 +1,5 @@
 """A file of JSON lines that is only ever added to, and that survives being killed while it is written."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
