@@ -49,26 +49,27 @@ def read_text(path: Path) -> str:
     return _decode(read_bytes(path), str(path))
 
 
-def read_json(path: Path, *, allow_nan: bool = False) -> Any:
+def read_json(path: Path, *, allow_nan: bool = False, byte_names: bool = False) -> Any:
     """Return the value that a JSON file holds.
 
     Args:
         path: of the file.
         allow_nan: NaN and Infinity are let through, as logs of a training run hold them.
+        byte_names: \\udc80 to \\udcff are let through, as names of files that are no UTF-8 hold them.
 
     Raises:
         DatasetError: it cannot be read, or is not JSON as `parse_json` takes it.
     """
-    return parse_json(read_bytes(path), str(path), allow_nan=allow_nan)
+    return parse_json(read_bytes(path), str(path), allow_nan=allow_nan, byte_names=byte_names)
 
 
-def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False) -> Any:
+def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_names: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Args:
         text: UTF-8 where it is bytes; a byte order mark is passed over.
         where: place of the text, for messages.
-        allow_nan: as of `read_json`.
+        allow_nan, byte_names: as of `read_json`.
 
     Raises:
         DatasetError: the text is no JSON, is nested more than `MAX_DEPTH` levels deep, or holds a number that is not
@@ -82,7 +83,7 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False) -> Any
     try:
         value = (_LOG_DECODER if allow_nan else _CAREFUL_DECODER if suspect else _DECODER).decode(shown)
         if suspect:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape" if byte_names else "strict")
     except UnicodeEncodeError:
         _refuse("half of a surrogate pair (\\ud800 to \\udfff)", where)
     except RecursionError:

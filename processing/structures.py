@@ -423,7 +423,7 @@ def load_tracking_result(path: str | Path) -> TrackingResult:
     if not source.is_file():
         raise ValueError(f"a tracking result must be an existing .json file, got {source}; check the path")
     try:
-        record = read_json(source)
+        record = read_json(source, byte_names=True)
         width, height = record["width"], record["height"]
         tracks = [Track.from_dict(track, width=width, height=height) for track in record["tracks"]]
         fields = {name: record[name] for name in ("video", "fps", "model", "complete")}

@@ -210,7 +210,7 @@ def test_a_reader_raises_its_own_error_alone(name, tmp_path):
         try:
             reader.read(tmp_path)
         except reader.errors as error:
-            str(error).encode("utf-8")  # a terminal can show it
+            str(error).encode("utf-8", "surrogateescape")  # it can be shown
         finally:
             path.write_bytes(contents[path])
 

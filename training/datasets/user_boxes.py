@@ -184,7 +184,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
 
 def _json_file(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
     """What `elysium track` wrote, on one line or set out on several."""
-    record = read_json(path)
+    record = read_json(path, byte_names=True)
     if not isinstance(record, dict) or "tracks" not in record:
         raise DatasetError(
             f"a JSON file of boxes must be as elysium track --boxes writes it, got {type(record).__name__} without "
