@@ -1,4 +1,4 @@
-"""The demo page under load: how soon it is there, many visitors at once, memory over time, hostile requests.
+"""The demo page under load: start, many visitors at once, one with 200 jobs, memory over time, hostile requests.
 
     python -m benchmarks.space_load --output benchmarks/results/space_load.json
     python -m benchmarks.space_load --only visitors
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from gradio_client import Client, handle_file
 
 from benchmarks.bench import ROOT, hardware
@@ -35,7 +36,7 @@ from elysium.processing.video_io import VideoWriter, read_video
 
 MEDIA = ROOT / "tests" / "fixtures" / "media"
 SHAPES, BOX = MEDIA / "shapes.mp4", [249, 146, 335, 233]
-PARTS = ("page", "frames", "visitors", "memory", "hostile")
+PARTS = ("page", "frames", "visitors", "crowd", "memory", "hostile")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,55 @@ def measure_visitors(page: Served, video: Path, count: int) -> dict[str, Any]:
     }
 
 
+def measure_crowd(page: Served, video: Path, count: int) -> dict[str, Any]:
+    """How long a visitor waits beside a client that submitted many jobs, once it has left and while it listens.
+
+    A visitor who is told that the queue is full tries again after a second.
+    """
+    alone_s, _ = visit_until_answered(page, video)
+    record: dict[str, Any] = {"jobs": count, "visitor_alone_s": alone_s}
+    for name in ("left", "listening"):
+        with submitting(page, count, listening=name == "listening") as accepted:
+            waited_s, refused = visit_until_answered(page, video)
+        record[name] = {"accepted_jobs": accepted, "visitor_waited_s": waited_s, "visitor_told_to_wait": refused}
+        deadline_s = time.monotonic() + 600
+        while time.monotonic() < deadline_s and visit_until_answered(page, video)[0] > 3 * alone_s:
+            pass  # what is left of the jobs
+    return record
+
+
+def visit_until_answered(page: Served, video: Path) -> tuple[float, int]:
+    """Return the seconds until a new visitor's track is complete, and how often they were told to come back."""
+    client, refused, start_s = new_client(page), 0, time.perf_counter()
+    while True:
+        try:
+            client.predict(video=handle_file(str(video)), boxes=[BOX], api_name="/track")
+            return round(time.perf_counter() - start_s, 1), refused
+        except Exception as error:
+            if "queue" not in str(error).lower() and "busy" not in str(error).lower():
+                raise
+            refused += 1
+            time.sleep(1)
+
+
+@contextmanager
+def submitting(page: Served, count: int, *, listening: bool) -> Iterator[int]:
+    """Submit jobs in one session; listen for answers while the block runs, or leave. Give how many were taken."""
+    session = f"crowd-{listening}"
+    with httpx.Client(base_url=page.address, timeout=600) as http:
+        sent = http.post("/gradio_api/upload", files={"files": ("shapes.mp4", SHAPES.read_bytes())}).json()[0]
+        file = {"path": sent, "meta": {"_type": "gradio.FileData"}}
+        named = http.get("/config").json()["dependencies"]
+        number = next(entry["id"] for entry in named if entry["api_name"] == "track")
+        body = {"data": [file, None, "", [BOX], "elysium-tiny"], "fn_index": number, "session_hash": session}
+        accepted = sum(http.post("/gradio_api/queue/join", json=body).status_code == 200 for _ in range(count))
+        if not listening:
+            yield accepted
+            return
+        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}):
+            yield accepted
+
+
 def measure_memory(page: Served, video: Path, count: int) -> dict[str, Any]:
     """Resident memory over many requests, each by a new visitor; the first tenth warms up."""
     given = {"video": handle_file(str(video))}
@@ -194,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=PARTS, help="once for each part; all by default")
     parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--output", type=Path, metavar="OUT.json")
     args = parser.parse_args()
@@ -207,6 +258,7 @@ def main() -> None:
                 "page": lambda: measure_page(page),
                 "frames": lambda: measure_frames(page),
                 "visitors": lambda: measure_visitors(page, video, args.visitors),
+                "crowd": lambda: measure_crowd(page, video, args.jobs),
                 "memory": lambda: measure_memory(page, video, args.requests),
                 "hostile": lambda: measure_hostile(page.address, Path(place), video),
             }

@@ -106,7 +106,7 @@ def build_app(
         app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.include_router(_routes(_Service(worker, name), api_key))
     _handle_errors(app)
-    _describe_body(app)
+    _describe_body(app, name)
     return app
 
 
@@ -345,10 +345,11 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, left)
 
 
-def _describe_body(app: FastAPI) -> None:
+def _describe_body(app: FastAPI, name: str) -> None:
     """Put the request's schema into the application's OpenAPI schema: the body is read by hand, in a thread."""
     schema = app.openapi()
     body = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    body["properties"]["model"] = {"type": "string", "enum": [name]}
     parts = schema.setdefault("components", {}).setdefault("schemas", {})
     parts |= body.pop("$defs") | {"ChatRequest": body}
     refusal = {"type": "object", "required": ["error"], "properties": {"error": {"type": "object"}}}

@@ -14,6 +14,8 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .demo_queue import Listeners
+
 log = logging.getLogger(__name__)
 
 JSON_BYTES = 200_000
@@ -42,10 +44,14 @@ class Gate:
         upload_bytes: the most that one upload may send.
         kept_bytes: the most that all uploads and results may take; uploads are refused from there on.
         kept: folder of uploads and results.
+        listeners: counts who waits for answers.
     """
 
-    def __init__(self, app: ASGIApp, *, upload_bytes: int, kept_bytes: int, kept: Path) -> None:
+    def __init__(
+        self, app: ASGIApp, *, upload_bytes: int, kept_bytes: int, kept: Path, listeners: Listeners | None = None
+    ) -> None:
         self.app, self.upload_bytes, self.kept_bytes, self.kept = app, upload_bytes, kept_bytes, kept
+        self.listeners = listeners or Listeners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses, or passes on."""
@@ -60,7 +66,8 @@ class Gate:
             if refusal is None and scope["method"] == "POST" and not uploads:
                 body = await _read(counted)
                 refusal, counted = _fault(body), _replayed(body, receive)
-            await (refusal or self.app)(scope, counted, send)
+            with self.listeners.during(scope):
+                await (refusal or self.app)(scope, counted, send)
         except TooLargeError:
             await _too_large(limit)(scope, receive, send)
 

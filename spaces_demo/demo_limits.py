@@ -48,6 +48,9 @@ class Limits:
         question: characters of a question.
         compute_s: seconds that the model works on one request.
         waiting: requests that wait in the queue.
+        waiting_of_session: of them, those of one visitor.
+        waiting_of_address: of them, those from one network address (which several visitors may share).
+        listen_s: seconds after which a request is dropped that nobody listens for.
         kept_mb: all uploads and results that are kept at one time, in millions of bytes.
         kept_s: seconds that an upload or result is kept.
     """
@@ -63,6 +66,9 @@ class Limits:
     question: int = 300
     compute_s: int = 60
     waiting: int = 40
+    waiting_of_session: int = 5
+    waiting_of_address: int = 20
+    listen_s: float = 10.0
     kept_mb: int = 2000
     kept_s: int = 1800
 

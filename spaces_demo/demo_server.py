@@ -16,6 +16,7 @@ from .demo_gate import Gate
 from .demo_limits import Limits
 from .demo_models import ModelShelf
 from .demo_page import Page, build_page
+from .demo_queue import Listeners, use_visitor_queue
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
@@ -71,9 +72,11 @@ def serve_demo(
         with _environment(GRADIO_TEMP_DIR=str(cache), GRADIO_ANALYTICS_ENABLED="False"):
             shelf = ModelShelf(models, device=device)
             blocks = build_page(Page(shelf, limits, work))
-            blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
+            listeners = Listeners()
+            use_visitor_queue(blocks, limits, listeners)
             try:
-                address = _launch(blocks, limits, cache, host=host, port=port, open_browser=open_browser)
+                gate = _gate(limits, cache, listeners)
+                address = _launch(blocks, limits, gate, host=host, port=port, open_browser=open_browser)
                 shelf.start()
                 yield address
             finally:
@@ -105,7 +108,7 @@ def _environment(**wanted: str) -> Iterator[None]:
 
 
 def _launch(
-    blocks: gr.Blocks, limits: Limits, cache: Path, *, host: str | None, port: int | None, open_browser: bool
+    blocks: gr.Blocks, limits: Limits, gate: Middleware, *, host: str | None, port: int | None, open_browser: bool
 ) -> str:
     """Opens the port, and gives the page's address."""
     try:
@@ -116,7 +119,7 @@ def _launch(
             prevent_thread_lock=True,
             quiet=True,
             share=False,
-            show_error=False,
+            show_error=True,
             ssr_mode=False,
             enable_monitoring=False,
             run_history=False,
@@ -124,7 +127,7 @@ def _launch(
             max_file_size=limits.video_mb * 1_000_000,
             state_session_capacity=200,
             allowed_paths=[str(EXAMPLES[0].path.parent)],
-            app_kwargs={"middleware": [_gate(limits, cache)]},
+            app_kwargs={"middleware": [gate]},
             theme=gr.themes.Soft(primary_hue="cyan", neutral_hue="slate", font=SANS, font_mono=MONO),
             css=CSS,
         )
@@ -136,6 +139,7 @@ def _launch(
     return address
 
 
-def _gate(limits: Limits, kept: Path) -> Middleware:
+def _gate(limits: Limits, kept: Path, listeners: Listeners) -> Middleware:
     upload_bytes = limits.video_mb * 1_000_000 + SPARE_UPLOAD_BYTES
-    return Middleware(Gate, upload_bytes=upload_bytes, kept_bytes=limits.kept_mb * 1_000_000, kept=kept)
+    kept_bytes = limits.kept_mb * 1_000_000
+    return Middleware(Gate, upload_bytes=upload_bytes, kept_bytes=kept_bytes, kept=kept, listeners=listeners)

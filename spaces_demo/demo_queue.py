@@ -1,0 +1,191 @@
+"""Gradio's queue, fair to its visitors.
+
+Gradio takes requests first come, first served, whoever sent them and whether or not anyone waits for the answer. Here
+addresses take turns, then the sessions of an address; both have a bound on what they may have waiting; and a request
+runs only while somebody listens for its answer.
+"""
+
+import html
+import re
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+import gradio as gr
+from gradio import queueing
+from gradio.server_messages import EventMessage, ProcessCompletedMessage
+from starlette.types import Scope
+
+from .demo_limits import Limits
+
+_STREAM_ROUTE = "/gradio_api/queue/data"
+_CALL_ROUTE = "/gradio_api/call/"
+_REMEMBERED = 1000
+# A path of the server, up to the name of the file.
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\"<>/()]+/)+")
+
+
+class Listeners:
+    """Who waits for answers at the moment: sessions of the page, and single requests of the API."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def during(self, scope: Scope) -> Iterator[None]:
+        """Count a request for a stream of answers while the block runs; other requests change nothing."""
+        key = self._key(scope)
+        if key is None:
+            yield
+            return
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+    @staticmethod
+    def _key(scope: Scope) -> str | None:
+        path: str = scope["path"].rstrip("/")
+        if scope["method"] != "GET":
+            return None
+        if path == _STREAM_ROUTE:
+            return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [None])[0]
+        return path.rpartition("/")[2] if path.startswith(_CALL_ROUTE) else None
+
+    def listen_for(self, event: queueing.Event) -> bool:
+        """Return whether somebody waits for the answer to a request."""
+        return event.session_hash in self._open or event._id in self._open
+
+
+class VisitorQueue(queueing.Queue):
+    """Gradio's queue with turns, bounds, and reasons for what it refuses.
+
+    Args:
+        limits: how much may wait, and for how long without a listener.
+        listeners: who waits for answers; the middleware counts them.
+        options: of Gradio's queue.
+    """
+
+    def __init__(self, limits: Limits, listeners: Listeners, **options: Any) -> None:
+        super().__init__(**options)
+        self.limits, self.listeners = limits, listeners
+        self._turn = 0
+        self._served: OrderedDict[str, int] = OrderedDict()  # address or session -> turn
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Queue a request, or say why not."""
+        self._drop_abandoned()
+        address = _address(request)
+        waiting = [event for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue]
+        of_session = sum(event.session_hash == body.session_hash for event in waiting)
+        of_address = sum(_address(event.request) == address for event in waiting)
+        limits = self.limits
+        for count, most, whose in (
+            (of_session, limits.waiting_of_session, "one visitor"),
+            (of_address, limits.waiting_of_address, "one address"),
+        ):
+            if count >= most:
+                reason = f"{whose} may have at most {most} requests waiting, got {count} already; wait for an answer"
+                return False, reason, "queue_full"
+        return await super().push(body, request, username)
+
+    def get_events(self) -> Any:
+        """Return what runs next: the request whose turn it is, among those that somebody listens for."""
+        self._drop_abandoned()
+        unheard: list[tuple[queueing.EventQueue, list[queueing.Event]]] = []
+        for queue in self.event_queue_per_concurrency_id.values():
+            if queue.current_concurrency == queue.concurrency_limit:
+                continue  # Gradio asks every millisecond
+            heard = [event for event in queue.queue if self.listeners.listen_for(event)]
+            unheard.append((queue, [event for event in queue.queue if event not in heard]))
+            queue.queue[:] = self._in_turn(heard)
+        found = super().get_events()
+        for queue, events in unheard:
+            queue.queue.extend(events)
+        if found is not None:
+            self._note_turn(self._served, found[0][0])
+            while len(self._served) > _REMEMBERED:
+                self._served.popitem(last=False)
+        return found
+
+    def _in_turn(self, events: list[queueing.Event]) -> list[queueing.Event]:
+        """Return requests in the order in which they will run, if no other one comes."""
+        served, ordered, left = self._served.copy(), [], list(events)
+        while left:
+            chosen = min(
+                left, key=lambda event: (*(served.get(name, 0) for name in _names(event)), event.enqueue_time)
+            )
+            left.remove(chosen)
+            ordered.append(chosen)
+            self._note_turn(served, chosen)
+        return ordered
+
+    def _note_turn(self, served: "OrderedDict[str, int]", event: queueing.Event) -> None:
+        self._turn += 1
+        for name in _names(event):
+            served[name] = self._turn
+            served.move_to_end(name)
+
+    def _drop_abandoned(self) -> None:
+        """Remove requests that nobody has listened for long enough; one who comes later finds the reason."""
+        latest_s = time.monotonic() - self.limits.listen_s
+        for queue in self.event_queue_per_concurrency_id.values():
+            for event in [e for e in queue.queue if e.enqueue_time < latest_s and not self.listeners.listen_for(e)]:
+                queue.queue.remove(event)
+                self.event_ids_to_events.pop(event._id, None)
+                reason = f"a request is dropped when nobody listens for its answer for {self.limits.listen_s:g} s"
+                self.send_message(event, ProcessCompletedMessage(output={"error": reason}, success=False))
+
+    def send_message(self, event: queueing.Event, event_message: EventMessage) -> None:
+        """Send a message; a refusal always says its reason, and no path of the server."""
+        if isinstance(event_message, ProcessCompletedMessage) and not event_message.success:
+            event_message.output = with_reason(event_message.output)
+        super().send_message(event, event_message)
+
+
+def use_visitor_queue(blocks: gr.Blocks, limits: Limits, listeners: Listeners) -> None:
+    """Give a page the queue, instead of Gradio's own."""
+    blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
+    plain = blocks._queue
+    blocks._queue = VisitorQueue(
+        limits,
+        listeners,
+        live_updates=plain.live_updates,
+        concurrency_count=plain.max_thread_count,
+        update_intervals=plain.update_intervals,
+        max_size=plain.max_size,
+        blocks=blocks,
+        default_concurrency_limit=plain.default_concurrency_limit,
+    )
+
+
+def with_reason(output: dict[str, Any]) -> dict[str, Any]:
+    """Return a refusal with a reason that names no folder of the server.
+
+    The page's own refusals (`gr.Error`, which have a duration) are written for visitors. Others are Gradio's, about
+    values that it could not read.
+
+    >>> with_reason({"error": "[Errno 2] No such file: '/srv/page/cache/a.mp4'"})["error"]
+    "the request could not be read ([Errno 2] No such file: &#x27;a.mp4&#x27;); the page's API description says how"
+    """
+    reason = _FOLDERS.sub("", str(output.get("error") or ""))
+    if "duration" not in output and not reason.startswith("a request is dropped"):
+        detail = f" ({html.escape(reason[:300])})" if reason else ""
+        reason = f"the request could not be read{detail}; the page's API description says how"
+    return output | {"error": reason}
+
+
+def _address(request: Any) -> str:
+    return request.client.host if request is not None and request.client else ""
+
+
+def _names(event: queueing.Event) -> tuple[str, str]:
+    """The names under which turns are counted: address, and session of that address."""
+    address = _address(event.request)
+    return address, f"{address} {event.session_hash}"
