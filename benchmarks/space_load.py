@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--output", type=Path, metavar="OUT.json")
     args = parser.parse_args()
-    record: dict[str, Any] = {"benchmark": "space_load", "hardware": f"{hardware()} ({os.cpu_count()} cores)"}
+    record: dict[str, Any] = {"benchmark": "space_load", "hardware": hardware()}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "visitors"
         folder.mkdir()
