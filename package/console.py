@@ -116,6 +116,7 @@ def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
         raise typer.BadParameter(str(error), param_hint="--box") from None
     for warning in caught:
         say(f"Warning: {warning.message}")
+    warnings.filterwarnings("ignore", message="box_xyxy_px .* less than one pixel")  # said; the tracker checks again
     return checked
 
 
