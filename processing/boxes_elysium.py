@@ -1,7 +1,7 @@
 """Boxes as text and back: the only box codec and parser of the package.
 
 A box is four numbers ``x1, y1, x2, y2``. Its name carries format and unit: ``box_xyxy_px`` (pixels),
-``box_xyxy_norm`` (0..1 of width and height), ``box_xyxy_bin`` (integers, 0..99 in the form ``elysium``).
+``box_xyxy_norm`` (0..1 of width and height), ``box_xyxy_bin`` (integers, 0..99).
 
 Two pairs of encoding and decoding exist, and ``encode(decode(b)) == b`` holds for both:
 
@@ -27,6 +27,7 @@ BoxFloats = tuple[float, float, float, float]
 BoxInts = tuple[int, int, int, int]
 
 ROUNDINGS = ("floor", "round")
+NUM_BINS = 100  # along each axis
 ABSENT_TEXT = "none"
 _SLACK = 1e-6  # of the picture, for inputs that went through float32
 _EXCERPT_CHARACTERS = 80
@@ -44,12 +45,12 @@ class BoxReading:
             - ``"absent"``: the text says that the object cannot be seen (``none``, or four zeros).
             - ``"missing"``: the text does not mention the frame.
             - ``"malformed"``: the frame is mentioned, but no box and no ``none`` stands there.
-            - ``"out_of_range"``: a coordinate is negative or too large for the form.
+            - ``"out_of_range"``: a coordinate is negative or above 100.
             - ``"inverted"``: x1 > x2 or y1 > y2.
-            - ``"empty"``: no width or no height (with `rounding="round"` and the form ``shikra`` only).
+            - ``"empty"``: no width or no height (with `rounding="round"` only).
         box_xyxy_norm (tuple of 4 `float`, *optional*): The box in 0..1. Only with the status ``"ok"``.
-        box_xyxy_bin (tuple of 4 `int`, *optional*): The integers as read (``shikra``: thousandths). With the statuses
-            ``"ok"``, ``"inverted"``, ``"empty"``, and ``"absent"`` where four zeros were read.
+        box_xyxy_bin (tuple of 4 `int`, *optional*): The integers as read. With the statuses ``"ok"``, ``"inverted"``,
+            ``"empty"``, and ``"absent"`` where four zeros were read.
         text (`str`): What was matched, or the start of what could not be read.
         span (tuple of 2 `int`, *optional*): Character offsets of the bracketed coordinates, or of ``none``, in the
             parsed text. `None` for ``"missing"`` and ``"malformed"``.
@@ -73,35 +74,8 @@ class BoxReading:
         return self.status in ("ok", "absent")
 
 
-@dataclass(frozen=True)
-class _BoxForm:
-    """A way to write a box.
-
-    `template` holds a format for each of the four numbers, `syntax` the pattern to read them: N is a number, a space
-    any white space. Everything in it is possessive and an opening bracket cannot match inside, so reading is linear.
-    """
-
-    template: str
-    syntax: str
-    units: int
-    decimal: bool = False
-
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        number = r"(-?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++))"
-        return re.compile(self.syntax.replace("N", number).replace(" ", r"\s*+"))
-
-
-_FORMS = {
-    "elysium": _BoxForm("[{},{},{},{}]", r"\[ N , N , N , N \]", 100),
-    "shikra": _BoxForm("[{:.3f},{:.3f},{:.3f},{:.3f}]", r"\[ N , N , N , N \]", 1000, decimal=True),
-    "minigpt_v2": _BoxForm("{{<{}><{}><{}><{}>}}", r"\{ < N > < N > < N > < N > \}", 100),
-    "cogvlm": _BoxForm("[[{:03d},{:03d},{:03d},{:03d}]]", r"\[\[ N , N , N , N \]\]", 1000),
-    # <box> and </box> are special tokens, which decoding may leave out
-    "qwen": _BoxForm("<box>({},{}),({},{})</box>", r"(?:<box> )?+\( N , N \) , \( N , N \)(?: </box>)?+", 1000),
-}
-FORMS = tuple(_FORMS)
-_PATTERNS = {name: form.pattern for name, form in _FORMS.items()}
+# Everything is possessive and an opening bracket cannot match inside, so reading is linear.
+_BOX = re.compile(r"\[ N , N , N , N \]".replace("N", "(-?+[0-9]++)").replace(" ", r"\s*+"))
 _LABEL = re.compile(r"(?i:frame)\s*+([0-9]{1,9}+)\s*+:\s*+")
 _ABSENT = re.compile(r"(?i:none)(?!\w)")
 _ABSENT_ALONE = re.compile(r"\s*+((?i:none))\s*+\.?\s*+")
@@ -137,13 +111,12 @@ def norm_to_px(box_xyxy_norm: Sequence[float], width: float, height: float) -> B
     return (x1 * width, y1 * height, x2 * width, y2 * height)
 
 
-def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor", *, num_bins: int = 100) -> BoxInts:
+def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor") -> BoxInts:
     """Shares of width and height to the integers of the text.
 
     Args:
         box_xyxy_norm (sequence of 4 `float`): x1, y1, x2, y2 in 0..1.
         rounding (`str`): ``"floor"`` gives 0..99, ``"round"`` gives 0..100 (Python's `round`: a half goes to even).
-        num_bins (`int`): Bins along each axis.
 
     Raises:
         ValueError: no four finite numbers in 0..1, x1 > x2 or y1 > y2, or an unknown rounding.
@@ -153,70 +126,58 @@ def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor", *, num_
     """
     _check_choice("rounding", rounding, ROUNDINGS)
     x1, y1, x2, y2 = _check_box(box_xyxy_norm, "box_xyxy_norm", 1.0, 1.0)
-    bin_x1, bin_x2 = _axis_to_bin(x1 * num_bins, x2 * num_bins, rounding, num_bins)
-    bin_y1, bin_y2 = _axis_to_bin(y1 * num_bins, y2 * num_bins, rounding, num_bins)
+    bin_x1, bin_x2 = _axis_to_bin(x1 * NUM_BINS, x2 * NUM_BINS, rounding)
+    bin_y1, bin_y2 = _axis_to_bin(y1 * NUM_BINS, y2 * NUM_BINS, rounding)
     return (bin_x1, bin_y1, bin_x2, bin_y2)
 
 
-def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor", *, num_bins: int = 100) -> BoxFloats:
+def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor") -> BoxFloats:
     """The integers of the text to shares of width and height; 0..100 is read with both roundings.
 
     Args:
         box_xyxy_bin (sequence of 4 `int`): x1, y1, x2, y2 in 0..100.
         rounding (`str`): ``"floor"`` gives the centres of the bins, or the whole bin where both ends fall in it;
             ``"round"`` gives ``b / 100``.
-        num_bins (`int`): Bins along each axis.
 
     Raises:
-        ValueError: not four integers in 0..num_bins, x1 > x2 or y1 > y2, or an unknown rounding.
+        ValueError: not four integers in 0..100, x1 > x2 or y1 > y2, or an unknown rounding.
 
     >>> bin_to_norm((23, 45, 46, 45)), bin_to_norm((23, 45, 46, 45), "round")
     ((0.235, 0.45, 0.465, 0.46), (0.23, 0.45, 0.46, 0.45))
     """
     _check_choice("rounding", rounding, ROUNDINGS)
-    values = _check_box(box_xyxy_bin, "box_xyxy_bin", num_bins, num_bins)
+    values = _check_box(box_xyxy_bin, "box_xyxy_bin", NUM_BINS, NUM_BINS)
     if any(value != int(value) for value in values):
         raise ValueError(f"box_xyxy_bin must be 4 integers, got {values}; encode shares of 0..1 by norm_to_bin")
     x1, y1, x2, y2 = (int(value) for value in values)
-    norm_x1, norm_x2 = _axis_to_norm(x1, x2, rounding, num_bins)
-    norm_y1, norm_y2 = _axis_to_norm(y1, y2, rounding, num_bins)
+    norm_x1, norm_x2 = _axis_to_norm(x1, x2, rounding)
+    norm_y1, norm_y2 = _axis_to_norm(y1, y2, rounding)
     return (norm_x1, norm_y1, norm_x2, norm_y2)
 
 
-def format_box(box_xyxy_norm: Sequence[float], *, rounding: str = "floor", form: str = "elysium") -> str:
-    """A box as text. A box that would be written as four zeros, which read as absent, gets 1 for x2 and y2.
+def format_box(box_xyxy_norm: Sequence[float], *, rounding: str = "floor") -> str:
+    """Write a box as text. A box that would be written as four zeros, which read as absent, gets 1 for x2 and y2.
 
     Args:
         box_xyxy_norm (sequence of 4 `float`): x1, y1, x2, y2 in 0..1.
-        rounding (`str`): One of `ROUNDINGS`. The form ``shikra`` writes decimals, always the nearest.
-        form (`str`): One of `FORMS`. ``elysium`` and ``minigpt_v2`` have 100 units, the others 1000.
+        rounding (`str`): One of `ROUNDINGS`.
 
     Raises:
-        ValueError: no box in 0..1, or an unknown rounding or form.
+        ValueError: no box in 0..1, or an unknown rounding.
 
-    >>> for form in FORMS: print(form, format_box((0.023, 0.45, 0.461, 0.72), rounding="round", form=form))
-    elysium [2,45,46,72]
-    shikra [0.023,0.450,0.461,0.720]
-    minigpt_v2 {<2><45><46><72>}
-    cogvlm [[023,450,461,720]]
-    qwen <box>(23,450),(461,720)</box>
+    >>> format_box((0.023, 0.45, 0.461, 0.72))
+    '[2,45,46,72]'
     """
-    _check_choice("form", form, FORMS)
-    _check_choice("rounding", rounding, ROUNDINGS)
-    shape = _FORMS[form]
-    box_units = norm_to_bin(box_xyxy_norm, "round" if shape.decimal else rounding, num_bins=shape.units)
-    box_units = box_units if any(box_units) else (0, 0, 1, 1)
-    return shape.template.format(*((unit / shape.units for unit in box_units) if shape.decimal else box_units))
+    box_bin = norm_to_bin(box_xyxy_norm, rounding)
+    return "[{},{},{},{}]".format(*(box_bin if any(box_bin) else (0, 0, 1, 1)))
 
 
-def format_frames(
-    boxes_xyxy_norm: Sequence[Sequence[float] | None], *, rounding: str = "floor", form: str = "elysium"
-) -> str:
+def format_frames(boxes_xyxy_norm: Sequence[Sequence[float] | None], *, rounding: str = "floor") -> str:
     """The answer of a tracking task: a box, or ``none`` where the object cannot be seen, for each frame.
 
     Args:
         boxes_xyxy_norm (sequence of T boxes): Each x1, y1, x2, y2 in 0..1, or `None` where the object cannot be seen.
-        rounding, form: As in [`format_box`].
+        rounding: As in [`format_box`].
 
     Raises:
         ValueError: no frames; or a frame's box is none, named by its number.
@@ -229,19 +190,19 @@ def format_frames(
     parts = []
     for frame, box in enumerate(boxes_xyxy_norm, start=1):
         try:
-            text = ABSENT_TEXT if box is None else format_box(box, rounding=rounding, form=form)
+            text = ABSENT_TEXT if box is None else format_box(box, rounding=rounding)
         except ValueError as error:
             raise ValueError(f"Frame {frame}: {error}") from error
         parts.append(f"Frame {frame}: {text}")
     return ", ".join(parts) + "."
 
 
-def parse_box(text: str, *, rounding: str = "floor", form: str = "elysium") -> BoxReading:
+def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
     """Reads the answer of an image task: the first box in the text that can be read, whatever stands around it.
 
     Args:
         text (`str`): Any string.
-        rounding, form: As the text was written, see [`format_box`].
+        rounding: As the text was written, see [`format_box`].
 
     Returns:
         [`BoxReading`] of frame 1: the first readable box; else the first box, with what is wrong with it; else
@@ -250,10 +211,10 @@ def parse_box(text: str, *, rounding: str = "floor", form: str = "elysium") -> B
     >>> parse_box("It is at [23,45,46,72].").box_xyxy_bin
     (23, 45, 46, 72)
     """
-    _check_reading(text, rounding, form)
+    _check_reading(text, rounding)
     first = None
-    for match in _PATTERNS[form].finditer(text):
-        reading = _read_match(match, 1, rounding, form)
+    for match in _BOX.finditer(text):
+        reading = _read_match(match, 1, rounding)
         if reading.readable:
             return reading
         first = first or reading
@@ -265,7 +226,7 @@ def parse_box(text: str, *, rounding: str = "floor", form: str = "elysium") -> B
     return BoxReading(1, "malformed" if excerpt else "missing", text=excerpt)
 
 
-def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: str = "elysium") -> list[BoxReading]:
+def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list[BoxReading]:
     """Reads the answer of a tracking task. Time is linear in the length of the text.
 
     What is said of a frame must stand directly behind its label, ``Frame i:``. Where a label stands more than once,
@@ -275,12 +236,12 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: s
     Args:
         text (`str`): Any string.
         num_frames (`int`): T, the number of frames that were asked for.
-        rounding, form: As the text was written, see [`format_box`].
+        rounding: As the text was written, see [`format_box`].
 
     Returns:
         list of T [`BoxReading`], in the order of the frames. Nothing that the text holds raises.
     """
-    _check_reading(text, rounding, form)
+    _check_reading(text, rounding)
     if num_frames < 0:
         raise ValueError(f"num_frames must be 0 or more, got {num_frames}")
     readings = [BoxReading(frame, "missing") for frame in range(1, num_frames + 1)]
@@ -289,11 +250,11 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor", form: s
         labelled = True
         if not 1 <= frame <= num_frames or readings[frame - 1].readable:
             continue
-        reading = _read_value(text, frame, start, end, rounding, form)
+        reading = _read_value(text, frame, start, end, rounding)
         if reading.readable or readings[frame - 1].status == "missing":
             readings[frame - 1] = reading
     if num_frames == 1 and not labelled:
-        return [parse_box(text, rounding=rounding, form=form)]
+        return [parse_box(text, rounding=rounding)]
     return readings
 
 
@@ -307,55 +268,50 @@ def _labels(text: str) -> Iterator[tuple[int, int, int]]:
         label = following
 
 
-def _read_value(text: str, frame: int, start: int, end: int, rounding: str, form: str) -> BoxReading:
+def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> BoxReading:
     """Reads what stands directly behind a label, `text[start:end]`."""
-    if match := _PATTERNS[form].match(text, start, end):
-        return _read_match(match, frame, rounding, form)
+    if match := _BOX.match(text, start, end):
+        return _read_match(match, frame, rounding)
     if match := _ABSENT.match(text, start, end):
         return BoxReading(frame, "absent", text=match.group(), span=match.span())
     return BoxReading(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)])
 
 
-def _read_match(match: re.Match[str], frame: int, rounding: str, form: str) -> BoxReading:
-    """Judges four numbers in the brackets of `form`."""
-    shape = _FORMS[form]
+def _read_match(match: re.Match[str], frame: int, rounding: str) -> BoxReading:
+    """Judge four integers in brackets."""
     span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
-    if not shape.decimal and any("." in number for number in match.groups()):
-        return BoxReading(frame, "malformed", text=excerpt)
-    x1, y1, x2, y2 = values = [float(number) for number in match.groups()]  # any number of digits
-    limit = 1 if shape.decimal else shape.units
-    if not all(0 <= value <= limit for value in values):
+    values = [float(number) for number in match.groups()]  # any number of digits, which int() refuses
+    if not all(0 <= value <= NUM_BINS for value in values):
         return BoxReading(frame, "out_of_range", text=excerpt, span=span)
-    unit = shape.units // limit
-    box_bin = (round(x1 * unit), round(y1 * unit), round(x2 * unit), round(y2 * unit))
-    if not any(values):
+    x1, y1, x2, y2 = box_bin = (int(values[0]), int(values[1]), int(values[2]), int(values[3]))
+    if not any(box_bin):
         return BoxReading(frame, "absent", box_xyxy_bin=box_bin, text=excerpt, span=span)
     if x1 > x2 or y1 > y2:
         return BoxReading(frame, "inverted", box_xyxy_bin=box_bin, text=excerpt, span=span)
-    box_norm = (x1, y1, x2, y2) if shape.decimal else bin_to_norm(box_bin, rounding, num_bins=shape.units)
+    box_norm = bin_to_norm(box_bin, rounding)
     if box_norm[0] == box_norm[2] or box_norm[1] == box_norm[3]:
         return BoxReading(frame, "empty", box_xyxy_bin=box_bin, text=excerpt, span=span)
     return BoxReading(frame, "ok", box_norm, box_bin, excerpt, span)
 
 
-def _axis_to_bin(low: float, high: float, rounding: str, num_bins: int) -> tuple[int, int]:
+def _axis_to_bin(low: float, high: float, rounding: str) -> tuple[int, int]:
     """Encodes the two ends of one axis, given in bins."""
     if rounding == "round":
         return round(low), round(high)
     edge = round(low)
-    if max(abs(low - edge), abs(high - edge - 1)) <= _SLACK * num_bins:
+    if max(abs(low - edge), abs(high - edge - 1)) <= _SLACK * NUM_BINS:
         return edge, edge  # exactly one bin: what _axis_to_norm gives for that bin twice
-    return min(num_bins - 1, math.floor(low)), min(num_bins - 1, math.floor(high))
+    return min(NUM_BINS - 1, math.floor(low)), min(NUM_BINS - 1, math.floor(high))
 
 
-def _axis_to_norm(low: int, high: int, rounding: str, num_bins: int) -> tuple[float, float]:
+def _axis_to_norm(low: int, high: int, rounding: str) -> tuple[float, float]:
     """Decodes the two ends of one axis."""
     if rounding == "round":
-        return low / num_bins, high / num_bins
-    low, high = min(num_bins - 1, low), min(num_bins - 1, high)
+        return low / NUM_BINS, high / NUM_BINS
+    low, high = min(NUM_BINS - 1, low), min(NUM_BINS - 1, high)
     if low == high:
-        return low / num_bins, (low + 1) / num_bins
-    return (low + 0.5) / num_bins, (high + 0.5) / num_bins
+        return low / NUM_BINS, (low + 1) / NUM_BINS
+    return (low + 0.5) / NUM_BINS, (high + 0.5) / NUM_BINS
 
 
 def _check_box(box: Sequence[float], name: str, width: float, height: float) -> BoxFloats:
@@ -385,8 +341,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _check_reading(text: str, rounding: str, form: str) -> None:
+def _check_reading(text: str, rounding: str) -> None:
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
     _check_choice("rounding", rounding, ROUNDINGS)
-    _check_choice("form", form, FORMS)

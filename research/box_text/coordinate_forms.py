@@ -3,7 +3,7 @@
     python -m research.box_text.coordinate_forms --tokenizer llama-32k.gguf --tokenizer checkpoints/elysium-tiny
     python -m research.box_text.coordinate_forms --train --tower runs/tower.safetensors --bank runs/sprites.npz
 
-1. Cost: characters, tokens, and the error that writing brings, of every form that the package can name. A tokenizer is
+1. Cost: characters, tokens, and the error that writing brings, of every form in forms.py. A tokenizer is
    a folder of `AutoTokenizer`, or a `.gguf` file in one (which needs the packages gguf and protobuf). Tokens of a box
    are those that it adds behind ``Frame 1:``, its space included. The boxes are random, seeded, the same for every
    form. The error is the mean distance of a coordinate from its decoded one, in percent of the picture. The form
@@ -31,7 +31,8 @@ import numpy as np
 
 from benchmarks.bench import hardware
 from elysium.processing.atomic_files import atomic_path
-from elysium.processing.boxes_elysium import FORMS, ROUNDINGS, BoxFloats, format_box, format_frames, parse_box
+from elysium.processing.boxes_elysium import ROUNDINGS, BoxFloats
+from research.box_text.forms import FORMS, Form
 from research.compression.answers import BoxForm
 from research.compression.features import NUM_PATCHES
 from research.compression.report import spread
@@ -76,22 +77,20 @@ def load_counter(path: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def error_percent(boxes: list[BoxFloats], form: str, rounding: str) -> float:
+def error_percent(boxes: list[BoxFloats], form: Form, rounding: str) -> float:
     """Mean distance of a written and read coordinate from the true one, in percent of the picture."""
     distances = []
     for box in boxes:
-        decoded = parse_box(format_box(box, rounding=rounding, form=form), rounding=rounding, form=form).box_xyxy_norm
-        if decoded is None:
-            raise RuntimeError(f"the form {form} did not read back {box}")
+        decoded = form.read(form.write(box, rounding), rounding)
         distances += [abs(true - read) for true, read in zip(box, decoded, strict=True)]
     return 100 * mean(distances)
 
 
-def measure(boxes: list[BoxFloats], form: str, counters: dict[str, Callable[[str], int]]) -> dict[str, Any]:
+def measure(boxes: list[BoxFloats], form: Form, counters: dict[str, Callable[[str], int]]) -> dict[str, Any]:
     """The row of a form: characters and tokens of a box, tokens of an answer of 8 frames, errors."""
-    texts = [format_box(box, form=form) for box in boxes]
-    answers = [format_frames(boxes[start : start + 8], form=form) for start in range(0, len(boxes) - 7, 8)]
-    row: dict[str, Any] = {"form": form, "example": texts[0], "characters": round(mean(map(len, texts)), 2)}
+    texts = [form.write(box) for box in boxes]
+    answers = [form.write_frames(boxes[start : start + 8]) for start in range(0, len(boxes) - 7, 8)]
+    row: dict[str, Any] = {"form": form.name, "example": texts[0], "characters": round(mean(map(len, texts)), 2)}
     for name, count in counters.items():
         tokens = [count(f"{LABEL} {text}") - count(LABEL) for text in texts]
         row[f"tokens {name}"] = round(mean(tokens), 2)
@@ -103,7 +102,7 @@ def measure(boxes: list[BoxFloats], form: str, counters: dict[str, Callable[[str
 
 
 def measure_costs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each form that the package can name, with ratios to the first; printed.
+    """A row for each form in forms.py, with ratios to the first; printed.
 
     Raises:
         ValueError: tokenizers of one name, or one that is not there.
@@ -118,7 +117,7 @@ def measure_costs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error
     boxes = random_boxes(arguments.count, arguments.seed)
-    rows = [measure(boxes, form, counters) for form in FORMS]
+    rows = [measure(boxes, form, counters) for form in FORMS.values()]
     for name in names:
         for row in rows:
             row[f"ratio {name}"] = round(row[f"tokens {name}"] / rows[0][f"tokens {name}"], 2)

@@ -29,14 +29,6 @@ from dataclasses import dataclass, field, fields
 from benchmarks.bench import hardware
 from elysium.processing.boxes_elysium import BoxReading, parse_frames
 
-# Written by hand here, so that a mistake in the codec cannot hide itself. `decimal` writes thousandths.
-TEMPLATES = {
-    "elysium": ("[{},{},{},{}]", 100),
-    "shikra": ("[{},{},{},{}]", 1000),
-    "minigpt_v2": ("{{<{}><{}><{}><{}>}}", 100),
-    "cogvlm": ("[[{},{},{},{}]]", 1000),
-    "qwen": ("<box>({},{}),({},{})</box>", 1000),
-}
 STATUSES = {"ok", "absent", "missing", "malformed", "out_of_range", "inverted", "empty"}
 TYPICAL = "Frame :[],.none0123456789-(){}<>\n"
 PIECES = [
@@ -62,7 +54,6 @@ class Answer:
     text: str
     spans: list[tuple[int, int]]
     boxes: list[tuple[int, ...] | None]
-    form: str
     rounding: str
 
 
@@ -85,27 +76,20 @@ class Tally:
 
 
 def write_answer(rng: random.Random) -> Answer:
-    """An answer for 1 to 12 frames, mostly in the form `elysium`."""
-    form = rng.choice(["elysium"] * 4 + list(TEMPLATES))
+    """An answer for 1 to 12 frames."""
     rounding = rng.choice(["floor", "round"])
-    template, units = TEMPLATES[form]
     text = ""
     spans: list[tuple[int, int]] = []
     boxes: list[tuple[int, ...] | None] = []
     for frame in range(1, rng.randint(1, 12) + 1):
-        largest = units - (rounding == "floor" and form != "shikra")
+        largest = 100 - (rounding == "floor")
         xs, ys = sorted(rng.sample(range(largest + 1), 2)), sorted(rng.sample(range(largest + 1), 2))
         box = None if rng.random() < 0.15 else (xs[0], ys[0], xs[1], ys[1])
-        numbers: tuple[object, ...] = box or ()
-        if form == "shikra":
-            numbers = tuple(f"{number // 1000}.{number % 1000:03d}" for number in box or ())
-        elif form == "cogvlm":
-            numbers = tuple(f"{number:03d}" for number in box or ())
-        written = f"Frame {frame}: " + (template.format(*numbers) if box else "none")
+        written = f"Frame {frame}: " + ("[{},{},{},{}]".format(*box) if box else "none")
         spans.append((len(text), len(text) + len(written)))
         boxes.append(box)
         text += written + ", "
-    return Answer(text[:-2] + ".", spans, boxes, form, rounding)
+    return Answer(text[:-2] + ".", spans, boxes, rounding)
 
 
 def delete(chars: list[Character], rng: random.Random) -> list[Character]:
@@ -205,9 +189,8 @@ def right_reading(answer: Answer, frame: int, reading: BoxReading) -> bool:
     box = answer.boxes[frame - 1]
     if box is None:
         return reading.status == "absent" and reading.box_xyxy_norm is None
-    units = TEMPLATES[answer.form][1]
-    shift = 0.5 if answer.rounding == "floor" and answer.form != "shikra" else 0.0
-    norm = [(number + shift) / units for number in box]
+    shift = 0.5 if answer.rounding == "floor" else 0.0
+    norm = [(number + shift) / 100 for number in box]
     return (
         reading.status == "ok"
         and reading.box_xyxy_bin == box
@@ -254,8 +237,7 @@ def check_recovery(answer: Answer, chars: list[Character], readings: list[BoxRea
                 problems.append(f"contested frame {reading.frame} was read as {reading}")
     tally.intact += len(uncontested)
     tally.recovered += len(uncontested) - sum(problem.startswith("intact") for problem in problems)
-    if answer.form == "elysium":
-        run_baseline(answer, text, uncontested, tally)
+    run_baseline(answer, text, uncontested, tally)
     return problems
 
 
@@ -278,15 +260,15 @@ def fuzz_one(kind: str, rng: random.Random, tally: Tally) -> list[str]:
     tally.strings += 1
     started = time.process_time()
     try:
-        readings = parse_frames(text, len(answer.boxes), rounding=answer.rounding, form=answer.form)
+        readings = parse_frames(text, len(answer.boxes), rounding=answer.rounding)
     except Exception as error:  # what this benchmark is there to find
-        return [f"raised {error!r}; form {answer.form}, rounding {answer.rounding}, text {text!r}"]
+        return [f"raised {error!r}; rounding {answer.rounding}, text {text!r}"]
     tally.seconds += time.process_time() - started
     tally.frames += len(readings)
     tally.statuses.update(reading.status for reading in readings)
     problem = unsound(readings, len(answer.boxes), text)
     problems = [problem] if problem else check_recovery(answer, chars, readings, tally)
-    return [f"{problem}; form {answer.form}, rounding {answer.rounding}, text {text!r}" for problem in problems]
+    return [f"{problem}; rounding {answer.rounding}, text {text!r}" for problem in problems]
 
 
 def print_table(tallies: dict[str, Tally]) -> None:
@@ -297,7 +279,7 @@ def print_table(tallies: dict[str, Tally]) -> None:
         cells = "".join(f"{getattr(tally, column):>13}" for column in columns)
         print(f"{kind:<12}{cells}{share:>11}{tally.strings / max(tally.seconds, 1e-9):>11.0f}")
     print("\nstrings/s: parsing alone, in processor time of one core")
-    print("baseline: share of the intact frames, in the form elysium, that brackets in order read right")
+    print("baseline: share of the intact frames that brackets in order read right")
 
 
 def add_up(tallies: dict[str, Tally]) -> Tally:

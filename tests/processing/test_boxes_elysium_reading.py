@@ -9,7 +9,7 @@ from box_strategies import boxes_bin, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elysium.processing.boxes_elysium import FORMS, ROUNDINGS, format_frames, parse_box, parse_frames
+from elysium.processing.boxes_elysium import ROUNDINGS, parse_box, parse_frames
 
 STATUSES = {"ok", "absent", "missing", "malformed", "out_of_range", "inverted", "empty"}
 
@@ -59,49 +59,6 @@ def test_hand_worked_single_boxes(text, status, box_bin):
     assert reading.valid == (status == "ok") == (reading.box_xyxy_norm is not None)
     if reading.span is not None:
         assert text[slice(*reading.span)] == reading.text
-
-
-@pytest.mark.parametrize(
-    ("form", "text", "status"),
-    [
-        ("shikra", "[0.023,0.450,0.461,0.720]", "ok"),
-        ("shikra", "[0.02, .45, 1, 1.]", "ok"),
-        ("shikra", "[0.1,0.2,0.3,1.001]", "out_of_range"),
-        ("shikra", "[0.1,0.2,0.1,0.4]", "empty"),
-        ("shikra", "[0.000,0.000,0.000,0.000]", "absent"),
-        ("shikra", "[.,.,.,.]", "malformed"),
-        ("minigpt_v2", "<p>car</p> {<2><45><46><100>}", "ok"),
-        ("minigpt_v2", "{<2><45><46><101>}", "out_of_range"),
-        ("minigpt_v2", "{<2><45><46>}", "malformed"),
-        ("minigpt_v2", "[2,45,46,99]", "malformed"),
-        ("cogvlm", "[[023,450,461,999]]", "ok"),
-        ("cogvlm", "[[000,000,000,000]]", "absent"),
-        ("cogvlm", "[023,450,461,999]", "malformed"),
-        ("qwen", "<ref>car</ref><box>(23,450),(461,999)</box>", "ok"),
-        ("qwen", "(23,450),(461,999)", "ok"),
-        ("qwen", "<box>(461,450),(23,999)</box>", "inverted"),
-        ("qwen", "<box>(23,450,461,999)</box>", "malformed"),
-    ],
-)
-def test_hand_worked_boxes_of_other_forms(form, text, status):
-    assert parse_box(text, form=form).status == status
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_a_box_behind_a_label_is_read_in_its_own_form_only(form, rounding):
-    text = format_frames([(0.1, 0.2, 0.3, 0.4)] * 2, form=form, rounding=rounding)
-    for other in FORMS:
-        expected = "ok" if other == form else "malformed"
-        if (form, other) == ("elysium", "shikra"):  # the same brackets: 10 is a number, but above 1
-            expected = "out_of_range"
-        assert statuses(text, 2, form=other, rounding=rounding) == [expected] * 2
-
-
-def test_a_decimal_box_is_read_as_the_number_that_stands_there():
-    reading = parse_box("[0.0234,0.450,0.461,1.000]", form="shikra")
-    assert reading.box_xyxy_norm == (0.0234, 0.45, 0.461, 1.0)
-    assert reading.box_xyxy_bin == (23, 450, 461, 1000)
 
 
 def test_a_box_without_width_has_no_area_where_rounding_is_nearest_and_spans_a_bin_where_it_is_floor():
@@ -182,7 +139,6 @@ def test_the_span_points_at_the_bracketed_coordinates_in_the_text():
 def test_huge_numbers_are_out_of_range_and_leading_zeros_are_not():
     assert statuses(f"Frame 1: [{'9' * 10_000},2,3,4], Frame 2: [-{'9' * 10_000},2,3,4]", 2) == ["out_of_range"] * 2
     assert statuses(f"Frame 1: [{'0' * 10_000}1,2,3,4], Frame {'9' * 10_000}: [1,2,3,4]", 2) == ["ok", "missing"]
-    assert parse_box(f"[0.{'0' * 10_000}1,0.2,0.3,{'9' * 5000}.5]", form="shikra").status == "out_of_range"
 
 
 def test_an_excerpt_of_a_failure_stays_short():
@@ -212,11 +168,11 @@ any_text = st.text(max_size=80) | st.lists(pieces | st.characters(), max_size=40
 
 
 @unhurried
-@given(text=any_text, num_frames=st.integers(0, 5), form=st.sampled_from(FORMS), rounding=st.sampled_from(ROUNDINGS))
-def test_any_text_gives_one_sound_reading_for_every_frame(text, num_frames, form, rounding):
-    readings = parse_frames(text, num_frames, form=form, rounding=rounding)
+@given(text=any_text, num_frames=st.integers(0, 5), rounding=st.sampled_from(ROUNDINGS))
+def test_any_text_gives_one_sound_reading_for_every_frame(text, num_frames, rounding):
+    readings = parse_frames(text, num_frames, rounding=rounding)
     assert [reading.frame for reading in readings] == list(range(1, num_frames + 1))
-    for reading in [*readings, parse_box(text, form=form, rounding=rounding)]:
+    for reading in [*readings, parse_box(text, rounding=rounding)]:
         assert reading.status in STATUSES
         assert reading.valid == (reading.box_xyxy_norm is not None)
         if reading.valid:
@@ -280,8 +236,7 @@ def test_a_long_adversarial_text_is_read_in_linear_time(unit):
     # Quadratic reading would take minutes; linear reading takes milliseconds. The bound is loose for a busy machine.
     text = unit * (50_000 // len(unit))
     start_s = time.process_time()
-    for form in FORMS:
-        for prefix in ("", "Frame 1: ", "Frame 1: [", "Frame 1: [1,2,3,", "[[ ", "<box>("):
-            assert parse_frames(prefix + text, 2, form=form)[1].status == "missing"
-            assert parse_box(prefix + text, form=form).status in STATUSES
+    for prefix in ("", "Frame 1: ", "Frame 1: [", "Frame 1: [1,2,3,", "[[ ", "<box>("):
+        assert parse_frames(prefix + text, 2)[1].status == "missing"
+        assert parse_box(prefix + text).status in STATUSES
     assert time.process_time() - start_s < 10
