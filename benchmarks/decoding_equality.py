@@ -21,7 +21,7 @@ from elysium.tracking.windows import WindowPlan
 
 BATCH = 32
 WORDS = ("the red square", "a dog", "the large blue circle", "the thing on the left")
-WAYS = ("alone", "batched", "bad drafts", "long drafts", "short drafts", "static", "read ahead")
+WAYS = ("alone", "batched", "bad drafts", "long drafts", "short drafts", "read ahead")
 
 
 def windows(count: int, seed: int) -> Iterator[WindowRequest]:
@@ -99,7 +99,6 @@ def answer_in_a_way(fast: Answerer, batch: list[WindowRequest], way: str, rng: r
     reader = fast._reader
     assert reader is not None
     free, fast.batch_size = reader.decoder.free_tokens, {"alone": 1, "batched": 16}.get(way, 4)
-    reader.decoder.static = way == "static"
     reader.decoder.free_tokens = {"long drafts": 10**6, "short drafts": 0}.get(way, free)
 
     def bad(*_: Any) -> Any:
@@ -112,7 +111,7 @@ def answer_in_a_way(fast: Answerer, batch: list[WindowRequest], way: str, rng: r
         upcoming = [request.frames for request in batch[4:8]] if way == "read ahead" else ()
         return fast.answer_windows(batch, upcoming=upcoming)
     finally:
-        reader.decoder.free_tokens, reader.decoder.static = free, False
+        reader.decoder.free_tokens = free
 
 
 def check_equality(count: int, smol: Path | None) -> dict[str, Any]:

@@ -88,14 +88,6 @@ class RowStatistics:
         }
 
 
-def row_statistics(rows: Iterable[Row]) -> dict[str, Any]:
-    """What `RowStatistics.to_dict` says of rows."""
-    statistics = RowStatistics()
-    for row in rows:
-        statistics.add(row)
-    return statistics.to_dict()
-
-
 def drop_counts(drops: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """How many lines of an exclusion file have which step and reason; steps in order of appearance.
 
@@ -142,7 +134,7 @@ def plot_statistics(statistics: Mapping[str, Any], path: str | Path) -> None:
     """The histograms as a PNG with a panel each; the file is whole or not there.
 
     Args:
-        statistics: what `row_statistics` says.
+        statistics: what `RowStatistics.to_dict` says.
         path: of the picture, ending in .png.
 
     Raises:

@@ -106,21 +106,6 @@ class Trajectory:
         """Frames without a box `(T,)`."""
         return np.asarray(~np.isfinite(self.boxes_xyxy_norm).all(axis=1))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists; null for a box that is not there."""
-        boxes = [None if lost else box.tolist() for box, lost in zip(self.boxes_xyxy_norm, self.lost, strict=True)]
-        return {"frame_indices": self.frame_indices.tolist(), "boxes": boxes, "scores": self.scores.tolist()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Trajectory":
-        """What `to_dict` wrote."""
-        boxes = [[math.nan] * 4 if box is None else box for box in values["boxes"]]
-        return cls(
-            np.array(values["frame_indices"], dtype=np.int64),
-            np.array(boxes, dtype=np.float64).reshape(len(boxes), 4),
-            np.array(values["scores"], dtype=np.float64),
-        )
-
 
 @dataclass(frozen=True)
 class Drop:
@@ -171,27 +156,6 @@ class Candidate:
         """The same with more figures."""
         return replace(self, measures={**self.measures, **figures})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "phrase": [self.phrase.text, self.phrase.head, list(self.phrase.span)],
-            "detections": [[found.frame_idx, list(found.box_xyxy_norm), found.score] for found in self.detections],
-            "trajectory": None if self.trajectory is None else self.trajectory.to_dict(),
-            "measures": dict(self.measures),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Candidate":
-        """What `to_dict` wrote."""
-        text, head, span = values["phrase"]
-        trajectory = values["trajectory"]
-        return cls(
-            Phrase(text, head, (span[0], span[1])),
-            tuple(Detection(index, tuple(box), score) for index, box, score in values["detections"]),
-            None if trajectory is None else Trajectory.from_dict(trajectory),
-            dict(values["measures"]),
-        )
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VideoRecord:
@@ -227,33 +191,3 @@ class VideoRecord:
         """The same with another candidate in a candidate's place."""
         swapped = tuple(other if one is candidate else one for one in self.candidates)
         return replace(self, candidates=swapped)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; frames and the content of a video are left out."""
-        source = self.video.source
-        return {
-            "video_id": self.video.video_id,
-            "source": None if isinstance(source, bytes) else str(source),
-            "caption": self.video.caption,
-            "metadata": dict(self.video.metadata),
-            "chunk": self.video.chunk,
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "drops": [found.to_dict() for found in self.drops],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "VideoRecord":
-        """What `to_dict` wrote; a video that was bytes has no content."""
-        source = values["source"]
-        video = CaptionedVideo(
-            video_id=values["video_id"],
-            source=b"" if source is None else Path(source),
-            caption=values["caption"],
-            metadata=dict(values["metadata"]),
-            chunk=values["chunk"],
-        )
-        return cls(
-            video=video,
-            candidates=tuple(Candidate.from_dict(candidate) for candidate in values["candidates"]),
-            drops=tuple(Drop(**found) for found in values["drops"]),
-        )

@@ -207,16 +207,6 @@ def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]]
     return figure
 
 
-def plot_iou_histogram(ious: ArrayLike, path: str | Path, *, name: str = "all answers") -> None:
-    """Writes the histogram of the IoUs of one model as .png or .svg; the file is whole or not there.
-
-    Raises:
-        ValueError: no IoU, one outside 0..1, or another suffix.
-        OutputError: the file cannot be written.
-    """
-    save_figure(iou_histogram_figure({name: iou_histogram(ious)}), path)
-
-
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes a figure as .png or .svg; the file is whole or not there.
 

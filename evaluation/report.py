@@ -132,8 +132,8 @@ def write_report(report: dict, folder: Path) -> list[Path]:
         OutputError: a file cannot be written.
     """
     numbers = _checked_json(report)
-    figures = _figures(report)
-    texts = {"report.json": numbers, "report.html": _render(report, figures)}
+    figures = report_figures(report)
+    texts = {"report.json": numbers, "report.html": render_html(report, figures)}
     entries = _model_index(report)
     if entries:
         texts["model_index.yaml"] = yaml_dump({"model-index": entries}, sort_keys=False)
@@ -145,16 +145,6 @@ def write_report(report: dict, folder: Path) -> list[Path]:
         with atomic_path(paths[-1]) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return paths
-
-
-def render_html(report: dict) -> str:
-    """The page of a report: one file that needs neither a server nor the network.
-
-    Raises:
-        ReportError: the report lacks something, or holds what is no plain finite number.
-    """
-    _checked_json(report)
-    return _render(report, _figures(report))
 
 
 def _checked_json(report: dict) -> str:
@@ -193,7 +183,7 @@ def _metric_names(holders: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def _figures(report: dict) -> dict[str, Figure]:
+def report_figures(report: dict) -> dict[str, Figure]:
     """Plots by the name of their file; the best has the first colour."""
     if "trackers" in report:
         return {plot.key: _curve_figure(report, plot) for plot in CURVE_PLOTS}
@@ -383,7 +373,8 @@ def _inline_svg(svg: str, name: str) -> Markup:
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="plot: {_words(name)}" ', 1))
 
 
-def _render(report: dict, figures: Mapping[str, Figure]) -> str:
+def render_html(report: dict, figures: Mapping[str, Figure]) -> str:
+    """Return the page of a report: one file that needs neither a server nor the network."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = _breakable
     template = resources.files(__package__).joinpath("report_page.html.jinja").read_text(encoding="utf-8")

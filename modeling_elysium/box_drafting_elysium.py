@@ -62,7 +62,7 @@ class Decision:
 
 @dataclass
 class DecodingCounts:
-    """What decoding took. `forwards` counts every pass through the language model, that of prefixes too.
+    """Counts of passes through the language model, and of what they decided.
 
     Args:
         prefix_forwards: passes that read frames.
@@ -79,11 +79,6 @@ class DecodingCounts:
     tokens: int = 0
     drafted: int = 0
     accepted: int = 0
-
-    @property
-    def forwards(self) -> int:
-        """All passes through the language model."""
-        return self.prefix_forwards + self.check_forwards
 
     @property
     def acceptance(self) -> float:

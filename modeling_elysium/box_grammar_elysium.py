@@ -67,8 +67,7 @@ class BoxAnswerGrammar:
         """What is added to the logits of `token_ids` before the choice: 0 where allowed, else -inf.
 
         Returns:
-            `(A,)`, float32; `absent_log_odds` at `none`, where frame 1's box is given. A subclass may add a prior of
-            its own; every way to decode asks for it here.
+            `(A,)`, float32; `absent_log_odds` at `none`, where frame 1's box is given.
         """
         allowed, absent = state.allowed(), None if state.first_box is None else state.absent_token()
         if (allowed, absent) not in self._rows:

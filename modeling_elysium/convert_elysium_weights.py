@@ -175,12 +175,6 @@ def read_shard(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         ) from error
 
 
-def _expected_shapes(config: ElysiumConfig) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        model = ElysiumForConditionalGeneration(config)
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
 def _check_space(out: Path, needed: int) -> None:
     existing = next(parent for parent in out.absolute().parents if parent.exists())
     free = shutil.disk_usage(existing).free

@@ -322,37 +322,6 @@ class Track:
             height=height,
         )
 
-    @classmethod
-    def concat(cls, parts: Sequence["Track"]) -> "Track":
-        """Joins parts of one object that follow one another; the first part's text and box stand.
-
-        Raises:
-            ValueError: no parts, or parts of different objects or sizes, or parts that overlap in frames.
-        """
-        if not parts:
-            raise ValueError("Track.concat must get at least one part, got none; pass the finished windows in order")
-        first = parts[0]
-        for part in parts:
-            if (part.track_id, part.width, part.height) != (first.track_id, first.width, first.height):
-                raise ValueError(
-                    "parts must share track_id, width and height, "
-                    f"got {(part.track_id, part.width, part.height)} after "
-                    f"{(first.track_id, first.width, first.height)}; join one object at a time"
-                )
-        return cls(
-            frame_indices=np.concatenate([part.frame_indices for part in parts]),
-            timestamps_s=np.concatenate([part.timestamps_s for part in parts]),
-            boxes_xyxy_px=np.concatenate([part.boxes_xyxy_px for part in parts]),
-            valid=np.concatenate([part.valid for part in parts]),
-            scores=np.concatenate([part.scores for part in parts]),
-            reasons=[reason for part in parts for reason in part.reasons],
-            track_id=first.track_id,
-            text=first.text,
-            init_box_xyxy_px=first.init_box_xyxy_px,
-            width=first.width,
-            height=first.height,
-        )
-
 
 @dataclass(eq=False)
 class TrackingResult:

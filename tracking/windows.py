@@ -88,20 +88,6 @@ class WindowPlan:
         return self.ask == "box" and self.handed_on in (None, self.first_unseen - 1)
 
 
-def count_windows(num_frames: int, window_frames: int = 8) -> int:
-    """Windows that a video takes when the object is never lost: ``max(1, ceil((N - 1) / (window_frames - 1)))``.
-
-    Raises:
-        ValueError: ``num_frames`` below 1.
-
-    >>> [count_windows(n) for n in (1, 2, 8, 9, 15, 16)]
-    [1, 1, 1, 2, 2, 3]
-    """
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a video has at least one frame")
-    return max(1, math.ceil((num_frames - 1) / (window_frames - 1)))
-
-
 def plan_window(
     rule: WindowRule,
     *,

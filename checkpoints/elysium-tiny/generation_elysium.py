@@ -27,8 +27,6 @@ from .box_drafting_elysium import AnswerWriter, DecodingCounts, ShiftRate
 from .box_grammar_elysium import AnswerState, BoxAnswerGrammar, BoxGrammarLogitsProcessor
 from .packed_cache_elysium import CACHE_NAME, PADDING, PackedCache, Prefix
 
-# Lengths of passes are multiples of it where shapes are to repeat.
-_STATIC_STEP = 32
 # An H100 multiplies about 300 numbers of bfloat16 while it reads one from its memory, a processor's core some tens.
 _FREE_TOKENS = {"cuda": 512, "cpu": 96}
 _LEAST_FRAMES = 2
@@ -74,7 +72,6 @@ class BoxDecoder:
         free_tokens: how many tokens a pass may draft for all answers together (two frames of each at least): up to
             there a pass costs about what one over a single token does, since reading the weights is what takes the
             time. By default what the kind of device can multiply while it reads a weight.
-        static: pad passes to few shapes and show all slots, so that a compiled language model is not compiled anew.
 
     Attributes:
         counts (`DecodingCounts`): of everything since the decoder was made.
@@ -83,10 +80,10 @@ class BoxDecoder:
         ValueError: a model that it cannot decode with; the message says why.
     """
 
-    def __init__(self, model: Any, *, free_tokens: int | None = None, static: bool = False):
+    def __init__(self, model: Any, *, free_tokens: int | None = None):
         if (reason := why_not_decodable(model)) is not None:
             raise ValueError(f"model must be one that boxes can be decoded with, got {reason}; use generate.")
-        self.model, self.static = model, static
+        self.model = model
         self.counts = DecodingCounts()
         self.rate = ShiftRate()
         device = next(model.parameters()).device.type
@@ -149,7 +146,7 @@ class BoxDecoder:
         for number, writer in enumerate(writers):
             alike.setdefault(tuple(writer.state.grammar.column), []).append(number)
         for numbers in alike.values():
-            batch = _Batch([(questions[number].prefix, writers[number]) for number in numbers], static=self.static)
+            batch = _Batch([(questions[number].prefix, writers[number]) for number in numbers])
             while batch.draft(self.free_tokens):
                 self._check(batch)
         self.counts.answers += len(writers)
@@ -158,7 +155,7 @@ class BoxDecoder:
 
     def _check(self, batch: "_Batch") -> None:
         """One pass over what is known and drafted of all answers."""
-        ids, owners, positions = batch.tokens(round_to=_STATIC_STEP if self.static else 1)
+        ids, owners, positions = batch.tokens()
         batch.cache.open(owners, positions)
         mask = batch.cache.mask(owners, positions)
         embeds = self.model.get_input_embeddings()(ids)
@@ -200,14 +197,16 @@ class BoxDecoder:
 class _Batch:
     """Answers that are written in the same passes, packed by prefix."""
 
-    def __init__(self, questions: Sequence[tuple[Prefix, AnswerWriter]], *, static: bool):
+    def __init__(self, questions: Sequence[tuple[Prefix, AnswerWriter]]):
         prefixes = list(dict.fromkeys(prefix for prefix, _ in questions))
         self._rows = [[writer for prefix, writer in questions if prefix is own] for own in prefixes]
         self._number = {writer: number for number, (_, writer) in enumerate(questions)}
         self._next = {writer: len(prefix) for prefix, writer in questions}  # position of its next token
         self._starts: dict[AnswerWriter, tuple[int, int]] = {}  # of its tokens in the pass: row and column
-        room = max(sum(_most_slots(writer) for writer in row) for row in self._rows)
-        self.cache = PackedCache(prefixes, room, static=static)
+        # An answer keeps its question and its own tokens, and a pass is as wide as the row that sends most.
+        kept = max(sum(len(each.question) + each.state.grammar.longest for each in row) for row in self._rows)
+        room = kept + max(sum(each.state.grammar.longest for each in row) for row in self._rows)
+        self.cache = PackedCache(prefixes, room)
 
     @property
     def writing(self) -> list[AnswerWriter]:
@@ -217,7 +216,7 @@ class _Batch:
     def draft(self, free_tokens: int) -> bool:
         """Drafts about as many tokens of all answers together; False where no answer is left."""
         left = [[writer for writer in row if not writer.state.done] for row in self._rows]
-        if not self.cache.static and not all(left) and any(left):
+        if not all(left) and any(left):
             self.cache.select([number for number, row in enumerate(left) if row])
             left = [row for row in left if row]
         self._rows = left
@@ -227,10 +226,10 @@ class _Batch:
             writer.draft(max(_LEAST_FRAMES, free_tokens * grammar.num_frames // (grammar.longest * len(writing))))
         return bool(writing)
 
-    def tokens(self, *, round_to: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids, owners and positions of the next pass, (R, Q) each, Q a multiple of ``round_to``."""
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ids, owners and positions of the next pass, (R, Q) each."""
         width = max(sum(len(writer.sent) for writer in row) for row in self._rows)
-        shape = len(self._rows), -(-width // round_to) * round_to
+        shape = len(self._rows), width
         ids, owners, positions = torch.tensor([0, PADDING, max(self._next.values())]).repeat(*shape, 1).unbind(-1)
         ids, owners, positions = ids.contiguous(), owners.contiguous(), positions.contiguous()
         for number, row in enumerate(self._rows):
@@ -270,11 +269,6 @@ class _Batch:
             self._next[writer] += right
         self.cache.keep(kept)
         return drafted, accepted
-
-
-def _most_slots(writer: AnswerWriter) -> int:
-    """Slots that an answer needs at most: its question, itself, and a draft of all of it, rounded up."""
-    return len(writer.question) + 2 * writer.state.grammar.longest + _STATIC_STEP
 
 
 def why_not_decodable(model: Any) -> str | None:

@@ -86,10 +86,9 @@ class PackedCache(Cache):
     Args:
         prefixes: one for each row.
         room: slots for answers in each row.
-        static: show all slots in every pass, so that shapes repeat (for compiled models).
     """
 
-    def __init__(self, prefixes: Sequence[Prefix], room: int, *, static: bool = False):
+    def __init__(self, prefixes: Sequence[Prefix], room: int):
         longest = max(map(len, prefixes))
         device = prefixes[0].keys[0].device
         # The last slot takes what nobody keeps.
@@ -101,8 +100,7 @@ class PackedCache(Cache):
         self.positions = torch.arange(size, device=device).repeat(len(prefixes), 1)
         self.slots = torch.empty(len(prefixes), 0, dtype=torch.long, device=device)
         self.used = [len(prefix) for prefix in prefixes]
-        self.static = static
-        self.num_seen = size if static else longest
+        self.num_seen = longest
         layers: list[Any] = []
         for level in range(len(prefixes[0].keys)):
             keys = _in_rows([prefix.keys[level] for prefix in prefixes], size)
@@ -117,8 +115,7 @@ class PackedCache(Cache):
         self.slots = first + torch.arange(width, device=owners.device)
         self.owners.scatter_(1, self.slots, owners)
         self.positions.scatter_(1, self.slots, positions)
-        if not self.static:
-            self.num_seen = max(self.used) + width
+        self.num_seen = max(self.used) + width
 
     def mask(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Which slots each token of the pass sees: `(R, 1, Q, slots)`, bool."""

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from elysium.curation.row_statistics import EDGES, RowStatistics, drop_counts, plot_statistics, row_statistics
+from elysium.curation.row_statistics import EDGES, RowStatistics, drop_counts, plot_statistics
 from elysium.processing.atomic_files import OutputError
 
 
@@ -19,6 +19,13 @@ def row(vid="a", boxes=((0.0, 0.0, 0.5, 0.5),), words="the red car", size=(100, 
     }
 
 
+def statistics_of(rows):
+    statistics = RowStatistics()
+    for each in rows:
+        statistics.add(each)
+    return statistics.to_dict()
+
+
 def histogram(statistics, name):
     """Lower end and count of the classes that have any."""
     found = statistics["histograms"][name]
@@ -27,7 +34,7 @@ def histogram(statistics, name):
 
 def test_counts_are_as_worked_by_hand():
     moved = row("b", [(0.0, 0.0, 0.1, 0.1), (0.03, 0.04, 0.13, 0.14), None], "the cat", size=(200, 200))
-    found = row_statistics([row(), row(words="a very old red car"), moved])
+    found = statistics_of([row(), row(words="a very old red car"), moved])
     assert (found["rows"], found["videos"], found["rows_of_a_video"]) == (3, 2, 2)
     assert found["frames"] == {"boxed": 4, "absent": 1}
     assert found["commonest_classes"] == {"car": 2, "cat": 1} and found["classes"] == 2
@@ -48,14 +55,14 @@ def test_every_class_of_a_histogram_takes_its_lower_end_and_the_last_has_no_end(
 
 
 def test_a_row_without_a_box_counts_as_a_row_and_has_no_size():
-    found = row_statistics([row(boxes=[None, None])])
+    found = statistics_of([row(boxes=[None, None])])
     assert found["rows"] == 1 and histogram(found, "size") == {} and histogram(found, "length") == {1: 1}
 
 
 def test_a_picture_s_shape_counts_in_speed():
     # 0.1 of the width of 400 px is 40 px: one side of a box of 40x40 px.
     boxes = [(0.0, 0.0, 0.1, 0.4), (0.1, 0.0, 0.2, 0.4)]
-    assert histogram(row_statistics([row(boxes=boxes, size=(400, 100))]), "speed") == {1: 1}
+    assert histogram(statistics_of([row(boxes=boxes, size=(400, 100))]), "speed") == {1: 1}
 
 
 def test_drops_are_counted_by_step_and_reason_in_order():
@@ -65,10 +72,10 @@ def test_drops_are_counted_by_step_and_reason_in_order():
 
 
 def test_the_histograms_are_drawn(tmp_path):
-    plot_statistics(row_statistics([row()]), tmp_path / "figure.png")
+    plot_statistics(statistics_of([row()]), tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 10
     with pytest.raises(ValueError, match="must be saved as .png"):
-        plot_statistics(row_statistics([]), tmp_path / "figure.svg")
+        plot_statistics(statistics_of([]), tmp_path / "figure.svg")
     with pytest.raises(OutputError):
-        plot_statistics(row_statistics([row()]), tmp_path / "figure.png" / "below.png")
+        plot_statistics(statistics_of([row()]), tmp_path / "figure.png" / "below.png")

@@ -1,6 +1,5 @@
 """The record that goes through the steps of curation."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from elysium.curation.video_records import (
     Candidate,
     CaptionedVideo,
-    Detection,
     Drop,
     Phrase,
     Trajectory,
@@ -22,21 +20,6 @@ CAR, DOG = Phrase("red car", "car", (2, 9)), Phrase("dog", "dog", (14, 17))
 def record_of(*phrases: Phrase) -> VideoRecord:
     video = CaptionedVideo(video_id="v1", source=Path("v1.mp4"), caption="A red car and a dog", metadata={"page": 3})
     return VideoRecord(video=video, candidates=tuple(Candidate(phrase) for phrase in phrases))
-
-
-def test_a_record_comes_back_from_json_as_it_was() -> None:
-    boxes = np.array([[0.1, 0.2, 0.5, 0.6], [np.nan] * 4])
-    whole = Candidate(
-        CAR, (Detection(0, (0.1, 0.2, 0.5, 0.6), 0.9),), Trajectory(np.arange(2), boxes, np.array([1.0, 0.0]))
-    ).measured(track_score=0.5)
-    record = record_of(DOG).swap(record_of(DOG).candidates[0], whole)
-    record = VideoRecord(video=record.video, candidates=(whole,), drops=(Drop("track", "score", 0.25, "dog", "v1"),))
-    again = VideoRecord.from_dict(json.loads(json.dumps(record.to_dict())))
-    assert again.to_dict() == record.to_dict()
-    assert again.video == record.video and again.drops == record.drops
-    assert again.candidates[0].trajectory is not None
-    assert again.candidates[0].trajectory.lost.tolist() == [False, True]
-    assert again.candidates[0].trajectory.boxes_xyxy_norm[0].tolist() == [0.1, 0.2, 0.5, 0.6]
 
 
 def test_dropping_a_phrase_leaves_the_others_and_says_why() -> None:

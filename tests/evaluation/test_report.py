@@ -22,13 +22,19 @@ from elysium.evaluation.plots import (
     curve_figure,
     iou_histogram,
     iou_histogram_figure,
-    plot_iou_histogram,
     save_figure,
     series_style,
     shorten,
     svg_text,
 )
-from elysium.evaluation.report import PUBLIC_SCRIPT, PUBLIC_SCRIPT_NOTE, ReportError, render_html, write_report
+from elysium.evaluation.report import (
+    PUBLIC_SCRIPT,
+    PUBLIC_SCRIPT_NOTE,
+    ReportError,
+    render_html,
+    report_figures,
+    write_report,
+)
 
 THRESHOLDS = {
     "overlap": np.linspace(0, 1, 21).tolist(),
@@ -122,6 +128,10 @@ def contrast(color, other):
     return (high + 0.05) / (low + 0.05)
 
 
+def page_of(report):
+    return render_html(report, report_figures(report))
+
+
 def legend_texts(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
@@ -146,7 +156,7 @@ def test_a_second_report_replaces_the_first_and_the_same_report_gives_the_same_p
 
 
 def test_trackers_stand_best_first_and_the_best_of_a_column_is_bold():
-    page = PageReader(render_html(make_report(a=make_tracker(41.26, precision=70.0), b=make_tracker(63.44))))
+    page = PageReader(page_of(make_report(a=make_tracker(41.26, precision=70.0), b=make_tracker(63.44))))
     heading, first, second = page.tables[0]
     assert heading[:3] == ["tracker", "success AUC", "precision"]
     assert (first[:3], second[:3]) == (["b", "63.4", "50.0"], ["a", "41.3", "70.0"])
@@ -155,7 +165,7 @@ def test_trackers_stand_best_first_and_the_best_of_a_column_is_bold():
 
 
 def test_a_page_tells_the_benchmark_the_protocol_the_data_and_how_it_was_made():
-    page = render_html(make_report())
+    page = page_of(make_report())
     for told in ("LaSOT", "single-object tracking", "one pass", "A rule.", "Another rule.", "2,400", "test"):
         assert told in page
     assert "<code>elysium evaluate lasot</code>" in page
@@ -164,7 +174,7 @@ def test_a_page_tells_the_benchmark_the_protocol_the_data_and_how_it_was_made():
 
 
 def test_a_page_asks_the_network_for_nothing():
-    page = render_html(make_report())
+    page = page_of(make_report())
     reader = PageReader(page)
     assert not {"link", "img", "iframe", "object"} & set(reader.tags)
     outside = [address for address in reader.addresses if not address.startswith("#")]
@@ -174,7 +184,7 @@ def test_a_page_asks_the_network_for_nothing():
 
 
 def test_ids_on_a_page_are_unique_and_every_inner_link_has_its_target():
-    page = render_html(make_report())
+    page = page_of(make_report())
     reader = PageReader(page)
     assert len(reader.ids) == len(set(reader.ids))
     used = {address[1:] for address in reader.addresses if address.startswith("#")}
@@ -186,7 +196,7 @@ def test_names_given_by_users_are_text_on_the_page_and_never_markup(name):
     report = make_report(**{name: make_tracker(50.0, sequences={name: 1.0}, origin=name)})
     report |= {"benchmark": name, "command": name, "elysium_version": name}
     report["protocol"] = {"name": name, "source": "javascript:alert(1)", "rules": [name]}
-    reader = PageReader(render_html(report))
+    reader = PageReader(page_of(report))
     assert reader.tags.count("script") == 1
     assert "img" not in reader.tags
     assert reader.tables[0][1][0] == name
@@ -201,17 +211,17 @@ def test_formulas_and_hidden_labels_of_matplotlib_are_plain_names_in_a_plot():
 
 
 def test_got10k_columns_show_only_where_a_tracker_has_them():
-    plain = PageReader(render_html(make_report()))
+    plain = PageReader(page_of(make_report()))
     assert not {"AO", "mAO"} & set(plain.tables[0][0])
-    with_ao = PageReader(render_html(make_report(a=make_tracker(50.0, ao=55.5, mao=44.4), b=make_tracker(40.0))))
+    with_ao = PageReader(page_of(make_report(a=make_tracker(50.0, ao=55.5, mao=44.4), b=make_tracker(40.0))))
     heading, first, second = with_ao.tables[0]
     assert [heading[4:6], first[4:6], second[4:6]] == [["AO", "mAO"], ["55.5", "44.4"], ["–", "–"]]
 
 
 def test_public_script_columns_are_labelled_explained_and_never_bold():
-    assert PUBLIC_SCRIPT not in render_html(make_report())
+    assert PUBLIC_SCRIPT not in page_of(make_report())
     script = {"success_auc": 99.9, "precision": 98.8, "norm_precision": 97.7}
-    page = render_html(make_report(a=make_tracker(50.0, public_script=script), b=make_tracker(40.0)))
+    page = page_of(make_report(a=make_tracker(50.0, public_script=script), b=make_tracker(40.0)))
     reader = PageReader(page)
     assert reader.tables[0][0] == ["", PUBLIC_SCRIPT]
     assert reader.tables[0][2][-3:] == ["99.9", "98.8", "97.7"]
@@ -224,7 +234,7 @@ def test_a_sequence_that_a_tracker_lacks_or_could_not_score_shows_a_dash():
     report = make_report(
         a=make_tracker(50.0, sequences={"x": 10.0, "y": None}), b=make_tracker(40.0, sequences={"x": 20.0, "z": 30.0})
     )
-    table = PageReader(render_html(report)).tables[1]
+    table = PageReader(page_of(report)).tables[1]
     assert table == [
         ["sequence", "frames", "a", "b"],
         ["x", "1,200", "10.0", "20.0"],
@@ -235,7 +245,7 @@ def test_a_sequence_that_a_tracker_lacks_or_could_not_score_shows_a_dash():
 
 def test_a_page_holds_1400_sequences_of_six_trackers_below_two_megabytes():
     sequences = {f"sequence-number-{i}": float(i % 100) for i in range(1400)}
-    page = render_html(make_report(**{f"tracker {i}": make_tracker(50.0 - i, sequences=sequences) for i in range(6)}))
+    page = page_of(make_report(**{f"tracker {i}": make_tracker(50.0 - i, sequences=sequences) for i in range(6)}))
     assert len(PageReader(page).tables[1]) == 1401
     assert len(page) < 2_000_000
 
@@ -293,11 +303,11 @@ def test_a_report_that_cannot_be_written_says_why_and_leaves_no_file(tmp_path, c
     assert not list(tmp_path.iterdir())
 
 
-def test_a_report_without_a_protocol_names_what_it_lacks():
+def test_a_report_without_a_protocol_names_what_it_lacks(tmp_path):
     report = make_report()
     del report["protocol"]
     with pytest.raises(ReportError, match="none of .'protocol'."):
-        render_html(report)
+        write_report(report, tmp_path)
 
 
 @pytest.mark.parametrize("count", [1, 6, 12])
@@ -376,7 +386,7 @@ def test_a_plot_that_cannot_be_made_says_what_is_wrong(make, told):
 
 def test_a_plot_goes_to_png_or_svg_only(tmp_path):
     with pytest.raises(ValueError, match="saved as .png or .svg"):
-        plot_iou_histogram([0.5], tmp_path / "plot.pdf")
+        save_figure(iou_histogram_figure({"a": iou_histogram([0.5])}), tmp_path / "plot.pdf")
     assert not list(tmp_path.iterdir())
 
 
@@ -387,7 +397,7 @@ def test_a_histogram_counts_every_iou_once_also_at_the_ends_and_shows_percent(tm
     figure = iou_histogram_figure({"a": histogram, "b": iou_histogram([0.5])})
     outlines = [patch.get_data().values for patch in figure.axes[0].patches]
     assert [outline.sum() for outline in outlines] == pytest.approx([100, 100])
-    plot_iou_histogram([0.5, 0.9], tmp_path / "one.svg")
+    save_figure(figure, tmp_path / "one.svg")
     assert (tmp_path / "one.svg").read_text("utf-8").startswith("<?xml")
 
 

@@ -130,23 +130,6 @@ def test_a_track_refuses_what_contradicts_itself(changes, rule):
         make_track(**changes)
 
 
-def test_concat_joins_the_parts_of_one_object_and_keeps_the_first_prompt():
-    later = make_track(frame_indices=[3, 4, 5], timestamps_s=[0.3, 0.4, 0.5], text=None)
-    whole = Track.concat([make_track(), later])
-    assert whole.frame_indices.tolist() == [0, 1, 2, 3, 4, 5]
-    assert whole.valid.tolist() == [True, False, True] * 2
-    assert whole.text == "the red car"
-
-
-def test_concat_refuses_overlapping_parts_and_other_objects():
-    with pytest.raises(ValueError, match="rise strictly"):
-        Track.concat([make_track(), make_track()])
-    with pytest.raises(ValueError, match="one object at a time"):
-        Track.concat([make_track(), make_track(track_id=2)])
-    with pytest.raises(ValueError, match="at least one part"):
-        Track.concat([])
-
-
 def test_json_has_the_documented_fields_and_null_boxes_have_a_reason(tmp_path):
     make_result().save(tmp_path / "out.json")
     record = json.loads((tmp_path / "out.json").read_text())

@@ -1,10 +1,8 @@
 """Planning of windows: no frames, no model."""
 
-import math
-
 import pytest
 
-from elysium.tracking.windows import WindowRule, count_windows, plan_window
+from elysium.tracking.windows import WindowRule, plan_window
 
 
 def plan(rule=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, has_box=False, has_text=False):
@@ -17,26 +15,6 @@ def plan(rule=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=No
         has_box=has_box,
         has_text=has_text,
     )
-
-
-@pytest.mark.parametrize("num_frames", range(1, 60))
-@pytest.mark.parametrize("window_frames", [2, 3, 8])
-def test_count_is_the_smallest_number_of_windows_that_overlap_by_one(num_frames, window_frames):
-    count = count_windows(num_frames, window_frames)
-    covered = [window_frames + more * (window_frames - 1) for more in range(count)]
-    assert covered[-1] >= num_frames
-    assert count == 1 or covered[-2] < num_frames
-    assert count == max(1, math.ceil((num_frames - 1) / (window_frames - 1)))
-
-
-def test_eight_frames_take_one_window_where_the_public_code_adds_one_of_a_single_frame():
-    assert count_windows(8) == 1
-    assert count_windows(15) == 2
-
-
-def test_count_refuses_a_video_without_frames():
-    with pytest.raises(ValueError, match="num_frames must be 1 or more, got 0"):
-        count_windows(0)
 
 
 def test_first_window_of_a_box_is_eight_unseen_frames_by_box():

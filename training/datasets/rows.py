@@ -18,7 +18,6 @@ from .records import ReadSequence, TrackingSequence
 from .zipped_frames import ZippedFolder
 
 Turn = tuple[str, str]
-BOX_TASKS = ("rec", "reg", "sot", "rsot", "video_reg")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
