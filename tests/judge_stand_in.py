@@ -18,14 +18,16 @@ class StandIn:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with outer.lock:
-                    outer.requests.append((self.path, dict(self.headers), body))
+                    outer.requests.append(
+                        (self.path, {name.title(): value for name, value in self.headers.items()}, body)
+                    )
                     reply = outer.replies.pop(0) if len(outer.replies) > 1 else outer.replies[0]
                 status = reply if isinstance(reply, int) else 200
                 content = {"error": "so"} if status != 200 else {"choices": [{"message": {"content": reply}}]}
                 data = json.dumps(content).encode()
                 self.send_response(status)
-                if status == 429:
-                    self.send_header("Retry-After", "7")
+                self.send_header("Content-Type", "application/json")
+                self.send_header("retry-after-ms", "5")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -24,9 +24,8 @@ def serve(monkeypatch):
         stand_in.stop()
 
 
-def session(stand_in, tmp_path, *, waits=None, **options):
-    asked = Judge(stand_in.url, "judge-1", **options)
-    return JudgeSession(asked, tmp_path / "judge.jsonl", sleep=[].append if waits is None else waits.append)
+def session(stand_in, tmp_path, **options):
+    return JudgeSession(Judge(stand_in.url, "judge-1", **options), tmp_path / "judge.jsonl")
 
 
 def test_the_request_is_a_chat_completion_at_temperature_0_with_the_key_of_the_environment(
@@ -51,17 +50,23 @@ def test_without_a_key_in_the_environment_none_is_sent(serve, tmp_path, monkeypa
     assert "Authorization" not in stand_in.requests[0][1]
 
 
-def test_a_busy_server_is_asked_again_later_each_time_and_as_late_as_it_says(serve, tmp_path):
-    stand_in, waits = serve(500, 503, 429, 500, GOOD), []
-    (verdict,) = session(stand_in, tmp_path, waits=waits, first_wait_s=1).judge(EXCHANGES[:1])
+def test_a_busy_server_is_asked_again(serve, tmp_path):
+    stand_in = serve(500, 503, 429, 500, GOOD)
+    (verdict,) = session(stand_in, tmp_path).judge(EXCHANGES[:1])
     assert verdict.correct
-    assert waits == [1, 2, 7, 8]  # twice as long each time, but for the 429, which says 7 seconds
+    assert len(stand_in.requests) == 5
+
+
+def test_a_reply_that_is_no_chat_completion_is_an_error_that_names_the_server(serve, tmp_path):
+    stand_in = serve(204)
+    with pytest.raises(JudgeError, match=r"must reply with a chat completion, got .*; check base_url"):
+        session(stand_in, tmp_path).judge(EXCHANGES[:1])
 
 
 def test_after_all_attempts_what_was_said_so_far_is_kept_and_a_later_run_asks_only_for_the_rest(serve, tmp_path):
     stand_in = serve(GOOD, GOOD, GOOD, 500)
-    with pytest.raises(JudgeError, match="within 3 attempts, got HTTP 500"):
-        session(stand_in, tmp_path, attempts=3, at_once=1).judge(EXCHANGES)
+    with pytest.raises(JudgeError, match="500 .*2 retries failed"):
+        session(stand_in, tmp_path, max_retries=2, at_once=1).judge(EXCHANGES)
     assert len((tmp_path / "judge.jsonl").read_text().splitlines()) == 3
     stand_in.replies = [GOOD]
     before = len(stand_in.requests)
@@ -90,15 +95,15 @@ def test_another_judge_or_another_answer_is_not_taken_from_the_kept_replies(serv
 
 def test_a_refusal_is_not_repeated_and_says_what_to_do(serve, tmp_path):
     stand_in = serve(401)
-    with pytest.raises(JudgeError, match=r"HTTP 401 .* environment variable OPENAI_API_KEY"):
+    with pytest.raises(JudgeError, match=r"401 .* environment variable OPENAI_API_KEY"):
         session(stand_in, tmp_path).judge(EXCHANGES[:1])
     assert len(stand_in.requests) == 1
 
 
 def test_a_server_that_is_not_there_is_an_error_that_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    gone = JudgeSession(Judge("http://127.0.0.1:9/v1", "m", attempts=2), tmp_path / "j.jsonl", sleep=lambda _: None)
-    with pytest.raises(JudgeError, match=r"within 2 attempts, got .* from http://127.0.0.1:9/v1"):
+    gone = JudgeSession(Judge("http://127.0.0.1:9/v1", "m", max_retries=1), tmp_path / "j.jsonl")
+    with pytest.raises(JudgeError, match=r"got .* from http://127.0.0.1:9/v1; 1 retries failed"):
         gone.judge(EXCHANGES[:1])
 
 
@@ -117,6 +122,8 @@ def test_equal_exchanges_are_asked_once(serve, tmp_path):
         ("{'correct': True, 'score': 5}", True, 5),
         ('{"score": "3", "correct": "No"}', False, 3),
         ("Yes. Score: 4/5", True, 4),
+        ('{"correct": true, "score": 4}', True, 4),
+        ('{"a": 1} {"CORRECT": "no", "Score": 2}', False, 2),
         ("The answer is wrong, so no, with a score of 1.", False, 1),
     ],
 )
@@ -127,7 +134,17 @@ def test_replies_are_read_in_many_forms(reply, correct, score):
 
 @pytest.mark.parametrize(
     "reply",
-    ["", "I cannot say.", "yes", "score: 3", '{"correct": "yes", "score": 9}', "yes or no? score 2", "yes, score -1"],
+    [
+        "",
+        "I cannot say.",
+        "yes",
+        "score: 3",
+        '{"correct": "yes", "score": 9}',
+        "yes or no? score 2",
+        "yes, score -1",
+        "{" * 9000,
+        "{" + "[" * 9000 + "}",
+    ],
 )
 def test_a_reply_without_a_clear_verdict_cannot_be_read(reply):
     assert not parse_verdict(reply).readable
@@ -146,7 +163,7 @@ def test_a_reply_that_cannot_be_read_counts_as_no_and_0_and_is_counted():
     [
         ({"base_url": "localhost", "model": "m"}, "http://"),
         ({"base_url": "http://x", "model": " "}, "name it"),
-        ({"base_url": "http://x", "model": "m", "attempts": 0}, "attempts must be 1 or more, got 0"),
+        ({"base_url": "http://x", "model": "m", "at_once": 0}, "at_once must be 1 or more, got 0"),
     ],
 )
 def test_settings_are_checked_before_anything_is_asked(options, message):
