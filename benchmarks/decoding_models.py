@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.box_grammar_elysium import AnswerState, BoxAnswerGrammar
-from elysium.processing.boxes_elysium import BoxFloats, norm_to_px
+from elysium.processing.boxes_elysium import Box, norm_to_px
 from elysium.processing.build_processor import build_processor
 from elysium.processing.video_io import VideoWriter
 from elysium.tracking.answering import Answerer
@@ -86,7 +86,7 @@ class MovingScene:
                 frames[frame, rows, int(x1 * width) : max(int(x2 * width), 1)] = colour
         return cls(boxes, frames)
 
-    def first_boxes_px(self) -> list[BoxFloats]:
+    def first_boxes_px(self) -> list[Box]:
         """Each object's box in the first frame, in pixels."""
         height, width = self.frames.shape[1:3]
         return [norm_to_px(box, width, height) for box in self.boxes_xyxy_norm[:, 0].tolist()]

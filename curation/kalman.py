@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from .video_records import Trajectory
 
@@ -45,9 +46,7 @@ MODEL = MotionModel()
 
 
 def chi_square_gate(false_alarm: float) -> float:
-    """What a chi-square variable with four degrees of freedom exceeds so often.
-
-    Its tail, ``exp(-x / 2) (1 + x / 2)``, is solved for x by bisection.
+    """Return what a chi-square variable with four degrees of freedom exceeds with a probability.
 
     Args:
         false_alarm: probability that one faithful box is taken for a bad one.
@@ -60,14 +59,7 @@ def chi_square_gate(false_alarm: float) -> float:
     """
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must be between 0 and 1, got {false_alarm}; 1e-4 is one box in 10000")
-    low, high = 0.0, 1500.0
-    for _ in range(64):
-        middle = (low + high) / 2
-        if math.exp(-middle / 2) * (1 + middle / 2) > false_alarm:
-            low = middle
-        else:
-            high = middle
-    return high
+    return float(chi2.isf(false_alarm, 4))
 
 
 GATE = chi_square_gate(1e-4)

@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 from elysium.training.datasets.frame_sources import row_frames
 
@@ -90,7 +91,7 @@ def duplicate_pictures(prints: Sequence[VideoPrint], *, max_bits: int = MAX_BITS
     if not prints:
         return []
     bits, owner = np.unique(np.stack([one.picture_bits for one in prints]), axis=0, return_inverse=True)
-    groups = _Groups(len(bits))
+    groups = DisjointSet(range(len(bits)))
     for band in np.array_split(np.arange(bits.shape[1]), max_bits + 1):
         alike = _places_by_key(row.tobytes() for row in np.packbits(bits[:, band], axis=1))
         for places in alike:
@@ -98,8 +99,8 @@ def duplicate_pictures(prints: Sequence[VideoPrint], *, max_bits: int = MAX_BITS
                 others = places[position + 1 :]
                 near = (bits[others] != bits[place]).sum(axis=1) <= max_bits
                 for other in np.array(others)[near].tolist():
-                    groups.join(place, other)
-    return groups.of_members(owner.ravel().tolist())
+                    groups.merge(place, other)
+    return _members(groups, owner.ravel().tolist())
 
 
 def duplicate_captions(prints: Sequence[VideoPrint], *, min_jaccard: float = MIN_JACCARD) -> list[list[int]]:
@@ -126,12 +127,12 @@ def duplicate_captions(prints: Sequence[VideoPrint], *, min_jaccard: float = MIN
         rarest_first = sorted(found, key=lambda triple: (counts[triple], triple))
         for triple in rarest_first[: len(found) - math.ceil(min_jaccard * len(found) - 1e-9) + 1]:
             prefixes[triple].append(place)
-    groups = _Groups(len(distinct))
+    groups = DisjointSet(range(len(distinct)))
     for places in prefixes.values():
         for one, other in combinations(places, 2):
-            if groups.root(one) != groups.root(other) and _jaccard(distinct[one], distinct[other]) >= min_jaccard:
-                groups.join(one, other)
-    return groups.of_members([number.get(found, -1) for found in triples])
+            if not groups.connected(one, other) and _jaccard(distinct[one], distinct[other]) >= min_jaccard:
+                groups.merge(one, other)
+    return _members(groups, [number.get(found) for found in triples])
 
 
 def duplicate_report(prints: Sequence[VideoPrint]) -> dict[str, Any]:
@@ -198,27 +199,10 @@ def _places_by_key(keys: Iterable[Hashable]) -> list[list[int]]:
     return [found for found in places.values() if len(found) > 1]
 
 
-class _Groups:
-    """Joins numbers of 0..count - 1 to groups."""
-
-    def __init__(self, count: int) -> None:
-        self._parents = list(range(count))
-
-    def root(self, place: int) -> int:
-        """One number of its group, the same for all of the group."""
-        while self._parents[place] != place:
-            self._parents[place] = self._parents[self._parents[place]]
-            place = self._parents[place]
-        return place
-
-    def join(self, one: int, other: int) -> None:
-        """Makes one group of two."""
-        self._parents[self.root(other)] = self.root(one)
-
-    def of_members(self, owners: Sequence[int]) -> list[list[int]]:
-        """Places in ``owners`` whose numbers are of one group, where there are two or more; -1 is of none."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for place, owner in enumerate(owners):
-            if owner >= 0:
-                groups[self.root(owner)].append(place)
-        return sorted(group for group in groups.values() if len(group) > 1)
+def _members(groups: DisjointSet, owners: Sequence[int | None]) -> list[list[int]]:
+    """Return places in ``owners`` whose numbers are of one group, where there are two or more; None is of none."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for place, owner in enumerate(owners):
+        if owner is not None:
+            found[groups[owner]].append(place)
+    return sorted(group for group in found.values() if len(group) > 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from elysium.processing.overlap import paired_iou
 
@@ -106,13 +106,33 @@ def score_grounding(answers: GroundingAnswers) -> dict[str, Any]:
         `metrics` in percent; `groups`, the same figures with counts for each split and size that occurs; `histogram`
         of IoUs in 20 bins, the last with its right edge.
     """
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1).round(2)
-    counts, _ = np.histogram(np.clip(answers.ious, 0, 1), bins=edges)
     return {
         "metrics": grounding_figures(answers),
         "groups": _grouped(answers, {"split": answers.splits, "size": answers.sizes}),
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        "histogram": iou_histogram(answers.ious),
     }
+
+
+def iou_histogram(ious: ArrayLike) -> dict[str, list]:
+    """Return counts of IoUs in 20 equal bins of 0..1, as a report keeps them: `{"edges": [21], "counts": [20]}`.
+
+    >>> iou_histogram([0.0, 0.02, 1.0])["counts"]
+    [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+    Raises:
+        ValueError: an IoU is not a number of 0..1.
+    """
+    values = np.asarray(ious, dtype=float).ravel()
+    wrong = ~((values >= 0) & (values <= 1 + 1e-9))
+    if wrong.any():
+        raise ValueError(
+            f"an IoU must be a number of 0..1, got {values[wrong][0]} at {int(wrong.argmax())}; "
+            "count a missing box as IoU 0"
+        )
+    # Divided, not multiplied up in steps: the edges read 0.15 in a report, not 0.15000000000000002.
+    edges = np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
+    counts, _ = np.histogram(np.minimum(values, 1), bins=edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
 def _grouped(answers: GroundingAnswers, labels: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,6 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import ArrayLike
 
 from elysium.processing.atomic_files import atomic_path
 
@@ -37,7 +36,6 @@ INK, FAINT_INK, GRID, PAPER = "#22272E", "#5B6470", "#D8DDE3", "#FFFFFF"
 WIDTH_IN, AXES_HEIGHT_IN, LEGEND_LINE_IN = 4.9, 3.3, 0.2
 PNG_DPI = 220
 LEGEND_LETTERS = 44
-HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -146,28 +144,6 @@ def curve_figure(plot: CurvePlot, thresholds: Sequence[float], curves: Sequence[
         entries = [(f"{curve.score:.1f}", curve.name, curve.position) for curve in ranked]
         _add_legend(figure, f"{plot.score_label} (%)", entries)
     return figure
-
-
-def iou_histogram(ious: ArrayLike) -> dict[str, list]:
-    """Counts of IoUs in 20 equal bins of 0..1, as a report keeps them: `{"edges": [21], "counts": [20]}`.
-
-    >>> iou_histogram([0.0, 0.02, 1.0])["counts"]
-    [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-
-    Raises:
-        ValueError: an IoU is not a number of 0..1.
-    """
-    values = np.asarray(ious, dtype=float).ravel()
-    wrong = ~((values >= 0) & (values <= 1))
-    if wrong.any():
-        raise ValueError(
-            f"an IoU must be a number of 0..1, got {values[wrong][0]} at {int(wrong.argmax())}; "
-            "count a missing box as IoU 0"
-        )
-    # Divided, not multiplied up in steps: the edges read 0.15 in a report, not 0.15000000000000002.
-    edges = np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
-    counts, _ = np.histogram(values, bins=edges)
-    return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
 def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.boxes_elysium import Box
 from elysium.processing.video_io import uniform_indices
 from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
 from elysium.training.datasets.elysium_track import read_elysium_track
@@ -22,7 +23,6 @@ from .answers import Answer, Item
 
 TaskName = Literal["rec", "reg", "video_reg", "video_qa"]
 Data = str | Path
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +108,9 @@ def first_box(sequence: TrackingSequence) -> tuple[int, Box]:
     Raises:
         DatasetError: there is no such frame.
     """
-    right, bottom = sequence.picture_size
-    for frame in np.flatnonzero(sequence.visible):
-        x, y, width, height = sequence.boxes_xywh_px[frame].tolist()
-        box = (max(0.0, x), max(0.0, y), min(float(right), x + width), min(float(bottom), y + height))
-        if box[0] < box[2] and box[1] < box[3]:
-            return int(frame), box
+    for frame in np.flatnonzero(sequence.visible).tolist():
+        if (box := sequence.box_xyxy_px(frame)) is not None:
+            return frame, box
     raise DatasetError(f"an object must be seen in some frame, got no box in {sequence.name}; leave it out")
 
 

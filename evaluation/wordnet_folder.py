@@ -1,33 +1,19 @@
-"""WordNet for METEOR's synonyms, from a folder or from nltk's data; nothing is ever downloaded here."""
+"""Load WordNet for METEOR's synonyms, from a folder or from nltk's data; nothing is ever downloaded here.
+
+nltk alone reads what its own downloader fetched. A folder is read here because package managers install WordNet
+without the file `lexnames` (Debian's `wordnet-base`), which nltk's reader opens though METEOR uses nothing of it.
+"""
 
 import io
 import warnings
 from pathlib import Path
 from typing import Any
 
-# Files of WordNet's database that nltk's reader opens; `lexnames` is written here where a folder lacks it.
+# Files of WordNet's database that nltk's reader opens, besides `lexnames`.
 _FILES = tuple(f"{kind}.{part}" for kind in ("index", "data") for part in ("noun", "verb", "adj", "adv")) + tuple(
     f"{part}.exc" for part in ("noun", "verb", "adj", "adv")
 )
-# The 45 lexicographer files of WordNet 3.0 with their numbers, by syntactic category (lexnames(5WN)).
-_LEXICOGRAPHER_FILES = (
-    (3, "adj.all adj.pert"),
-    (4, "adv.all"),
-    (
-        1,
-        "noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition noun.communication "
-        "noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person "
-        "noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state "
-        "noun.substance noun.time",
-    ),
-    (
-        2,
-        "verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact "
-        "verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative "
-        "verb.weather",
-    ),
-    (3, "adj.ppl"),
-)
+_NUM_LEXNAMES = 45  # lexicographer files of WordNet 3.0, lexnames(5WN)
 _REMEDY = (
     "give the folder of a WordNet 3 dictionary (Debian: apt install wordnet-base, then /usr/share/wordnet), or run "
     "python -m nltk.downloader wordnet"
@@ -74,16 +60,6 @@ def load_wordnet(folder: str | Path | None = None) -> Any:
         raise DictionaryError(f"WordNet must be whole, got {folder} ({error}); {_REMEDY}") from error
 
 
-def lexnames() -> str:
-    """The text of WordNet's file `lexnames`: number, name and syntactic category of each lexicographer file.
-
-    >>> lexnames().splitlines()[6].split()
-    ['06', 'noun.artifact', '1']
-    """
-    named = [(name, category) for category, names in _LEXICOGRAPHER_FILES for name in names.split()]
-    return "".join(f"{number:02d}\t{name}\t{category}\n" for number, (name, category) in enumerate(named))
-
-
 def _installed() -> Any:
     """The WordNet of nltk's downloader."""
     from nltk.corpus import wordnet
@@ -100,11 +76,11 @@ def _folder_reader(place: Path) -> Any:
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
     class FolderWordNet(WordNetCorpusReader):
-        """Differs in two things: it knows `lexnames` by heart, and maps no offsets of other languages' WordNets."""
+        """Differs in two things: `lexnames` may be missing, and no offsets of other languages' WordNets are mapped."""
 
         def open(self, file: str) -> Any:
             if file == "lexnames" and not (place / file).is_file():
-                return io.StringIO(lexnames())
+                return io.StringIO("".join(f"{number:02d}\t-\t0\n" for number in range(_NUM_LEXNAMES)))
             return super().open(file)
 
         def map_wn(self, version: str = "wordnet") -> None:

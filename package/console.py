@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from elysium.processing.boxes_elysium import Box
+
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
     from elysium.processing.video_io import VideoInfo
     from elysium.tracking.answering import Decoding
     from elysium.tracking.tracker import Tracker
 
-Box = tuple[float, float, float, float]
 
 INTERRUPTED = 130
 IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
@@ -73,6 +74,26 @@ def parse_box(text: str) -> Box:
             param_hint="--box",
         ) from None
     return x1, y1, x2, y2
+
+
+def parse_pairs(texts: Sequence[str], option: str, *, form: str = "NAME=VALUE") -> dict[str, str]:
+    """Return typed ``NAME=VALUE`` as a dictionary.
+
+    Raises:
+        typer.BadParameter: what is no pair, or a name that comes twice.
+
+    >>> parse_pairs(["split=train", "path=a=b"], "--option")
+    {'split': 'train', 'path': 'a=b'}
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{option} must be {form}, got {text!r}", param_hint=option)
+        if name in pairs:
+            raise typer.BadParameter(f"{option} must have different names, got {name} twice", param_hint=option)
+        pairs[name] = value
+    return pairs
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from .console import quiet_transformers, require, say
+from .console import parse_pairs, quiet_transformers, require, say
 
 if TYPE_CHECKING:
     from elysium.curation.chunk_store import ChunkStore
@@ -107,7 +107,7 @@ def curate(
     A run that was stopped goes on with the same command. Every dropped phrase is in OUT/report/exclusions.jsonl.
     """
     changes = {
-        **_pairs(setting or [], "--set"),
+        **_values(setting or [], "--set"),
         **_given(
             detector=detector,
             min_detection_score=min_detection_score,
@@ -192,7 +192,7 @@ def _curate(place: str, out: str, settings: "CurationSettings", options: CurateO
     from elysium.curation.phrase_step import check_language_model
     from elysium.curation.pipeline import open_run
 
-    executor_options = _pairs(options.executor_options, "--executor-option")
+    executor_options = _values(options.executor_options, "--executor-option")
     if options.executor == "local":  # elsewhere, what is there may not be here
         check_language_model(settings.spacy_model)
         check_detector(settings.detector)
@@ -208,18 +208,15 @@ def _curate(place: str, out: str, settings: "CurationSettings", options: CurateO
         )
 
 
-def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """``NAME=VALUE`` as a dictionary; a value that is JSON counts as such, any other as text."""
-    pairs: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(f"it must be NAME=VALUE, got {text!r}", param_hint=option)
+def _values(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` as a dictionary; a value that is JSON counts as such, any other as text."""
+    values: dict[str, Any] = {}
+    for name, value in parse_pairs(texts, option).items():
         try:
-            pairs[name.replace("-", "_")] = json.loads(value)
+            values[name.replace("-", "_")] = json.loads(value)
         except ValueError:
-            pairs[name.replace("-", "_")] = value
-    return pairs
+            values[name.replace("-", "_")] = value
+    return values
 
 
 def _preview(

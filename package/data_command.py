@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from .console import check_folder, frame_progress, require
+from .console import check_folder, frame_progress, parse_pairs, require
 
 RENDERED = "synthetic"  # has no folder to check
 
@@ -47,7 +47,7 @@ def run_data_check(
         raise typer.BadParameter(
             f"the source must be one of {', '.join(known)}, got {source!r}", param_hint="--source"
         )
-    spec = {"source": source, "path": str(folder)} | _parse_options(options)
+    spec = {"source": source, "path": str(folder)} | parse_pairs(options, "--option")
     if output is not None:
         check_folder(output.absolute())
     from elysium.training.datasets.check import SHEET, check_rows
@@ -62,20 +62,6 @@ def run_data_check(
         if output is not None:
             print(f"Overlays: {output / SHEET}" if summary["good"] else f"Summary: {output}")
     return 1 if summary["broken"] else 0
-
-
-def _parse_options(texts: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` as a dictionary."""
-    options = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(
-                f"an option of a source must be NAME=VALUE, got {text!r}; type it like images=DIR",
-                param_hint="--option",
-            )
-        options[name] = value
-    return options
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import check_folder, frame_progress, load_tracker, quiet_transformers, require, say
+from .console import check_folder, frame_progress, load_tracker, parse_pairs, quiet_transformers, require, say
 
 if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
@@ -113,7 +113,9 @@ def _evaluate_tracking(
     from elysium.evaluation.track_benchmark import check_settings, run_tracker
 
     split = benchmark.split(options.split)
-    peers, folders = _peers(options), _result_folders(options.results)
+    peers = _peers(options)
+    results = parse_pairs(options.results, "--results", form="NAME=DIR")
+    folders = {name: Path(folder) for name, folder in results.items()}
     _check_names([peer.name for peer in peers] + list(folders))
     for peer in peers:
         if not peer.can_do(benchmark.task):
@@ -202,19 +204,6 @@ def _peers(options: EvaluateOptions) -> "list[Peer]":
             raise typer.BadParameter(f"a tracker must be one of {known}, got {name!r}", param_hint="--tracker")
         peers.append(FirstBox(name) if name == FIRST_BOX else OpenCVPeer(name))
     return peers
-
-
-def _result_folders(typed: Sequence[str]) -> dict[str, Path]:
-    """``NAME=DIR`` as a dictionary."""
-    folders: dict[str, Path] = {}
-    for text in typed:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise typer.BadParameter(f"results must be NAME=DIR, got {text!r}", param_hint="--results")
-        if name in folders:
-            raise typer.BadParameter(f"trackers must have different names, got {name} twice", param_hint="--results")
-        folders[name] = Path(folder)
-    return folders
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import av
 from PIL import Image
 
+from elysium.processing.boxes_elysium import Box
 from elysium.processing.structures import check_box_xyxy_px
 from elysium.processing.video_io import VideoError, VideoInfo, probe_video
-
-Box = tuple[float, float, float, float]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

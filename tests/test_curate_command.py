@@ -63,7 +63,7 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
         ([], 1, "the detector must be a zero-shot object detector of transformers, got IDEA-Research/grounding-dino"),
         (["--set", "spacy_model=xx_none"], 1, "must be an installed package or a folder, got xx_none; pip install"),
         (["--recipe", "papers"], 1, "a recipe must be one of paper, strict, or a YAML file, got 'papers'"),
-        (["--set", "max_frames"], 2, "it must be NAME=VALUE, got 'max_frames'"),
+        (["--set", "max_frames"], 2, "--set must be NAME=VALUE, got 'max_frames'"),
         (["--set", "max_frames=2"], 1, "max_frames must be a whole number 3 or more, got 2"),
         (["--min-track-score", "2"], 1, "min_track_score must be a number in 0..1, got 2.0"),
         (["--detector", "curation_parts:Standing", "--tracker", "yolo"], 1, "or a SAM 2 video model, got yolo"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.processing.boxes_elysium import BoxFloats, BoxReading, norm_to_px
+from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px
 
 # A long thing has at least this room: the square's side over the box's longer side.
 _ROOM = 1.4
@@ -41,7 +41,7 @@ class Crop:
     height: int
 
     @classmethod
-    def around(cls, box_xyxy_norm: BoxFloats, zoom: float, width: int, height: int) -> "Crop | None":
+    def around(cls, box_xyxy_norm: Box, zoom: float, width: int, height: int) -> "Crop | None":
         """The square with a box in its middle.
 
         Args:
@@ -60,9 +60,7 @@ class Crop:
         return None if crops is None else crops[0]
 
     @classmethod
-    def following(
-        cls, boxes_xyxy_norm: Sequence[BoxFloats], zoom: float, width: int, height: int
-    ) -> "list[Crop] | None":
+    def following(cls, boxes_xyxy_norm: Sequence[Box], zoom: float, width: int, height: int) -> "list[Crop] | None":
         """Squares of one side with boxes in their middles, the side by the median of theirs; the first has room.
 
         Args:
@@ -96,7 +94,7 @@ class Crop:
         columns = np.arange(self.left, self.left + self.side).clip(0, self.width - 1)
         return image[rows[:, None], columns]
 
-    def from_picture(self, box_xyxy_norm: BoxFloats) -> BoxFloats:
+    def from_picture(self, box_xyxy_norm: Box) -> Box:
         """A box in shares of the picture, in shares of the square."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (
@@ -106,7 +104,7 @@ class Crop:
             (y2 * self.height - self.top) / self.side,
         )
 
-    def to_picture(self, box_xyxy_norm: BoxFloats) -> BoxFloats:
+    def to_picture(self, box_xyxy_norm: Box) -> Box:
         """A box in shares of the square, in shares of the picture; the inverse of `from_picture`."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (

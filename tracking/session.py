@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.processing.boxes_elysium import BoxReading, norm_to_px, px_to_norm
+from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px, px_to_norm
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import Track, check_box_xyxy_px
 
@@ -28,7 +28,6 @@ _WIDER = 3.0
 _AGREEMENT = 0.5
 _MOST_LOOKS = 3
 
-Box = tuple[float, float, float, float]
 Reason = Literal["absent", "unreadable"]
 
 

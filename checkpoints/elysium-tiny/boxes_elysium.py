@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-BoxFloats = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]
 BoxInts = tuple[int, int, int, int]
 
 ROUNDINGS = ("floor", "round")
@@ -58,7 +58,7 @@ class BoxReading:
 
     frame: int
     status: str
-    box_xyxy_norm: BoxFloats | None = None
+    box_xyxy_norm: Box | None = None
     box_xyxy_bin: BoxInts | None = None
     text: str = ""
     span: tuple[int, int] | None = None
@@ -81,7 +81,7 @@ _ABSENT = re.compile(r"(?i:none)(?!\w)")
 _ABSENT_ALONE = re.compile(r"\s*+((?i:none))\s*+\.?\s*+")
 
 
-def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> BoxFloats:
+def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> Box:
     """Pixels to shares of width and height.
 
     Args:
@@ -100,7 +100,7 @@ def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> Box
     return (x1 / width, y1 / height, x2 / width, y2 / height)
 
 
-def norm_to_px(box_xyxy_norm: Sequence[float], width: float, height: float) -> BoxFloats:
+def norm_to_px(box_xyxy_norm: Sequence[float], width: float, height: float) -> Box:
     """Shares of width and height (0..1) to pixels; the inverse of [`px_to_norm`], with the same errors.
 
     >>> norm_to_px((0.5, 0.0, 1.0, 0.5), 128, 144)
@@ -131,7 +131,7 @@ def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor") -> BoxI
     return (bin_x1, bin_y1, bin_x2, bin_y2)
 
 
-def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor") -> BoxFloats:
+def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor") -> Box:
     """The integers of the text to shares of width and height; 0..100 is read with both roundings.
 
     Args:
@@ -314,7 +314,7 @@ def _axis_to_norm(low: int, high: int, rounding: str) -> tuple[float, float]:
     return (low + 0.5) / NUM_BINS, (high + 0.5) / NUM_BINS
 
 
-def _check_box(box: Sequence[float], name: str, width: float, height: float) -> BoxFloats:
+def _check_box(box: Sequence[float], name: str, width: float, height: float) -> Box:
     """Four finite numbers inside the picture, in order; a hair outside (`_SLACK` of the picture) is clamped."""
     try:
         x1, y1, x2, y2 = values = tuple(map(float, box))

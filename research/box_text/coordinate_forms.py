@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.bench import hardware
 from elysium.processing.atomic_files import atomic_path
-from elysium.processing.boxes_elysium import ROUNDINGS, BoxFloats
+from elysium.processing.boxes_elysium import ROUNDINGS, Box
 from research.box_text.forms import FORMS, Form
 from research.compression.answers import BoxForm
 from research.compression.features import NUM_PATCHES
@@ -53,10 +53,10 @@ TRAINED = (
 )
 
 
-def random_boxes(count: int, seed: int) -> list[BoxFloats]:
+def random_boxes(count: int, seed: int) -> list[Box]:
     """Boxes in 0..1 whose sides are at least 2% of the picture."""
     rng = random.Random(seed)
-    boxes: list[BoxFloats] = []
+    boxes: list[Box] = []
     while len(boxes) < count:
         (x1, x2), (y1, y2) = (sorted((rng.random(), rng.random())) for _ in range(2))
         if min(x2 - x1, y2 - y1) >= 0.02:
@@ -77,7 +77,7 @@ def load_counter(path: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def error_percent(boxes: list[BoxFloats], form: Form, rounding: str) -> float:
+def error_percent(boxes: list[Box], form: Form, rounding: str) -> float:
     """Mean distance of a written and read coordinate from the true one, in percent of the picture."""
     distances = []
     for box in boxes:
@@ -86,7 +86,7 @@ def error_percent(boxes: list[BoxFloats], form: Form, rounding: str) -> float:
     return 100 * mean(distances)
 
 
-def measure(boxes: list[BoxFloats], form: Form, counters: dict[str, Callable[[str], int]]) -> dict[str, Any]:
+def measure(boxes: list[Box], form: Form, counters: dict[str, Callable[[str], int]]) -> dict[str, Any]:
     """The row of a form: characters and tokens of a box, tokens of an answer of 8 frames, errors."""
     texts = [form.write(box) for box in boxes]
     answers = [form.write_frames(boxes[start : start + 8]) for start in range(0, len(boxes) - 7, 8)]

@@ -14,13 +14,13 @@ import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from PIL import Image
 
+from elysium.evaluation.grounding import iou_histogram
 from elysium.evaluation.plots import (
     CURVE_PLOTS,
     PAPER,
     SERIES_COLORS,
     Curve,
     curve_figure,
-    iou_histogram,
     iou_histogram_figure,
     save_figure,
     series_style,

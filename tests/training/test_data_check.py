@@ -306,7 +306,7 @@ def _built(build, tmp_path):
     [
         (["--source", "coco"], 2, "--source: the source must be one of elysium-track, .*folder, got 'coco'"),
         (["--source", "synthetic"], 2, "got 'synthetic'"),
-        (["--option", "boxes"], 2, "an option of a source must be NAME=VALUE, got 'boxes'"),
+        (["--option", "boxes"], 2, "--option must be NAME=VALUE, got 'boxes'"),
         (["--option", "bockses=a.csv"], 1, "an option of folder must be one of path, boxes, got bockses"),
         (["--option", "boxes=no.csv"], 1, "file that can be read"),
         (["--source", "lasot"], 1, "laid out as DIR/CLASS/SEQUENCE/groundtruth.txt"),

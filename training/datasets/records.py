@@ -65,16 +65,20 @@ class TrackingSequence:
         Raises:
             DatasetError: frame 1 has no box.
         """
-        x, y, width, height = self.boxes_xywh_px[0]
-        right, bottom = self.picture_size
-        corners = np.clip([x, y, x + width, y + height], 0, [right, bottom, right, bottom])
-        box = (float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3]))
-        if not (box[0] < box[2] and box[1] < box[3]):  # NaN as well
+        box = self.box_xyxy_px(0)
+        if box is None:
+            right, bottom = self.picture_size
             raise DatasetError(
                 f"frame 1 must have a box inside the {right}x{bottom} picture to track by box, got "
                 f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or ask by words"
             )
         return box
+
+    def box_xyxy_px(self, frame: int) -> tuple[float, float, float, float] | None:
+        """Return the box of a frame, cut to the image; None where it has no area inside."""
+        x, y, width, height = self.boxes_xywh_px[frame]
+        x1, y1, x2, y2 = np.clip([x, y, x + width, y + height], 0, [*self.picture_size] * 2).tolist()
+        return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None  # None for NaN as well
 
     def check_length(self) -> None:
         """There are as many frames as boxes.
