@@ -1,14 +1,18 @@
-"""Provide what the benchmarks share: the clone's folder, the hardware's name, peak memory and tables.
+"""Provide what the benchmarks share: the clone's folder, the hardware's name, peak memory, tables and the JSON record.
 
 Benchmarks and research run from the root of a clone: ``python -m benchmarks.NAME``, ``python -m research.NAME``.
 """
 
+import json
 import os
 import platform
 import resource
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from elysium.processing.atomic_files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +48,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     texts = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in lines]
     texts.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(texts)
+
+
+def write_record(record: dict[str, Any], output: Path | None) -> None:
+    """Print a record as one line of JSON, and write it to ``output``, whole or not at all, where one is given."""
+    if output is not None:
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record))

@@ -29,7 +29,7 @@ import torch
 from transformers import AutoModelForImageTextToText, BatchFeature
 
 import elysium  # noqa: F401  (registers the Auto classes)
-from benchmarks.bench import hardware, peak_mb
+from benchmarks.bench import hardware, markdown_table, peak_mb
 from benchmarks.training_flops import LORA_TARGETS, PARTS, PEAK_FLOPS, ModelShape, training_flops, utilisation
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
@@ -229,19 +229,19 @@ def add_utilisation(rows: list[dict[str, Any]]) -> None:
         row["mfu"] = utilisation(row["flops_per_step"], row["step_s"], peak)
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """One line a case, with its speed against the first one's."""
-    baseline = rows[0].get("tokens_per_s")
-    print(f"{'':<22}{'learn':>14}{'s/step':>9}{'tokens/s':>10}{'ratio':>7}{'MFU':>8}{'states MB':>11}{'peak MB':>10}")
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a table with a line for each case, with its speed against the first one's."""
+    baseline, lines = rows[0].get("tokens_per_s"), []
     for row in rows:
         if "error" in row:
-            print(f"{row['case']:<22}{row['error']}")
+            lines.append([row["case"], row["error"], *[""] * 6])
             continue
         ratio = f"{row['tokens_per_s'] / baseline:.2f}" if baseline else "-"
-        print(
-            f"{row['case']:<22}{row['learning']:>14,}{row['step_s']:>9.3f}{row['tokens_per_s']:>10.0f}{ratio:>7}"
-            f"{row['mfu']:>8.1%}{row['state_mb']:>11,.0f}{row['peak_mb']:>10,.0f}"
+        speed = [f"{row['step_s']:.3f}", f"{row['tokens_per_s']:.0f}", ratio, f"{row['mfu']:.1%}"]
+        lines.append(
+            [row["case"], f"{row['learning']:,}", *speed, f"{row['state_mb']:,.0f}", f"{row['peak_mb']:,.0f}"]
         )
+    return markdown_table(["case", "learn", "s/step", "tokens/s", "ratio", "MFU", "states MB", "peak MB"], lines)
 
 
 def main() -> None:
@@ -269,7 +269,7 @@ def main() -> None:
         f"{arguments.shape}, {arguments.dtype}, {arguments.samples} samples of {arguments.frames} frames, on {where}"
         + (f", {threads} threads" if arguments.device == "cpu" else "")
     )
-    print_table(rows)
+    print(table(rows))
     print(json.dumps(settings(arguments) | {"hardware": where, "threads": threads, "rows": rows}))
 
 

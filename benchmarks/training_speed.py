@@ -14,7 +14,6 @@ All in one process and in turns; the last line is JSON.
 """
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -25,8 +24,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.bench import write_record
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from elysium.processing.atomic_files import atomic_path
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.collator import ElysiumCollator
@@ -180,10 +179,7 @@ def main() -> None:
         record[f"ratio_to_{other}"] = round(record["ours"]["samples_per_s"] / record[other]["samples_per_s"], 2)
     for name, value in record.items():
         print(f"{name:24} {value}")
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,9 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 from trl import GRPOConfig, TrlParser
 
-from benchmarks.bench import ROOT, hardware
+from benchmarks.bench import ROOT, hardware, markdown_table
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.boxes_elysium import parse_frames
 from elysium.processing.overlap import paired_iou
@@ -154,17 +152,16 @@ def summarise(before: Figures, runs: Sequence[dict[str, Any]]) -> dict[str, Any]
     }
 
 
-def print_table(summary: dict[str, Any], seeds: int) -> None:
-    """Before and after as a table."""
-    table = Table(title=f"GRPO on held-out questions, {seeds} seeds: mean (standard deviation; least to most)")
-    for heading in ("held out", "figure", "before", *(f"after, reward {reward}" for reward in REWARDS)):
-        table.add_column(heading)
+def table(summary: dict[str, Any]) -> str:
+    """Return a table of figures before and after: mean (standard deviation; least to most)."""
+    lines = []
     for task, figures in summary.items():
         for name, row in figures.items():
             after = [row[reward] for reward in REWARDS if reward in row]
             cells = [f"{v['mean']:.3f} ({v['std']:.3f}; {v['min']:.3f} to {v['max']:.3f})" for v in after]
-            table.add_row(task, name.replace("_", " "), f"{row['before']:.3f}", *cells)
-    Console(width=150).print(table)
+            empty = [""] * (len(REWARDS) - len(after))
+            lines.append([task, name.replace("_", " "), f"{row['before']:.3f}", *cells, *empty])
+    return markdown_table(["held out", "figure", "before", *(f"after, reward {reward}" for reward in REWARDS)], lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -187,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
             runs.append({"reward": reward, "seed": seed, "seconds": seconds, "rewards": rewards, "after": after})
             print(f"seed {seed}, reward {reward}: {seconds} s", file=sys.stderr)
     summary = summarise(before, runs)
-    print_table(summary, arguments.seeds)
+    print(f"GRPO on held-out questions, {arguments.seeds} seeds: mean (standard deviation; least to most)")
+    print(table(summary))
     record = {
         "benchmark": "grpo_iou",
         "recipe": yaml.safe_load(RECIPE.read_text("utf-8")),

@@ -10,7 +10,6 @@ before the toolkit is loaded. The last line is JSON.
 """
 
 import argparse
-import json
 import platform
 import resource
 import tempfile
@@ -24,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench import write_record
 from elysium.evaluation.benchmark_list import BENCHMARKS
 from elysium.evaluation.result_files import ResultFolder
 from elysium.evaluation.score_benchmark import Contender, score_benchmark
-from elysium.processing.atomic_files import atomic_path
 
 
 def write_files(root: Path, num_sequences: int, num_frames: int) -> None:
@@ -114,10 +113,7 @@ def main() -> None:
     }
     for name, value in record.items():
         print(f"{name:12} {value}")
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

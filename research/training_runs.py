@@ -28,7 +28,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import write_record
 from elysium.training import sft
 from elysium.training.datasets.synthetic_rows import SyntheticRows
 
@@ -183,10 +183,7 @@ def main() -> None:
             shared = two_against_one(arguments.model, place, data, steps=SAVE_STEPS)
             record[kind] = {"resumed": resumed, "two_processes": shared}
             print(kind, json.dumps(record[kind]), flush=True)
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ bootstrap's over clips, of the paired difference to whole frames. The last line 
 
 import argparse
 import inspect
-import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,8 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from benchmarks.bench import hardware
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
 from elysium.tracking.tracker import Tracker
@@ -196,16 +193,15 @@ def choose_ways(model: str, image_size: int | None) -> tuple[list[Way], str | No
     return [*ways, Way(f"image size {image_size}", larger)], None
 
 
-def print_table(sizes: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """One line for each size and way."""
-    print(f"{'object':10}{'way':22}{'mean IoU':>9}{'> 0.5':>8}{'gain':>8}{'95% interval':>18}{'ms/frame':>10}")
+def table(sizes: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return a table with a line for each size and way."""
+    lines = []
     for size, ways in sizes.items():
         for way, row in ways.items():
             low, high = row["gain_interval_95"]
-            print(
-                f"{size:10}{way:22}{row['mean_iou']:9.3f}{row['share_above_half']:8.3f}{row['gain']:+8.3f}"
-                f"{f'{low:+.3f} .. {high:+.3f}':>18}{row['ms_per_frame']:10.1f}"
-            )
+            iou = [f"{row['mean_iou']:.3f}", f"{row['share_above_half']:.3f}", f"{row['gain']:+.3f}"]
+            lines.append([size, way, *iou, f"{low:+.3f} .. {high:+.3f}", f"{row['ms_per_frame']:.1f}"])
+    return markdown_table(["object", "way", "mean IoU", "> 0.5", "gain", "95% interval", "ms/frame"], lines)
 
 
 def headline(sizes: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -239,7 +235,7 @@ def main() -> None:
         clips = islice(sized_clips(world, bounds, arguments.frames), arguments.clips)
         found = track_clips(ways, clips, arguments.window_frames)
         sizes[name] = {way: row.record(found[WHOLE], arguments.frames) for way, row in found.items()}
-    print_table(sizes)
+    print(table(sizes))
     print(headline(sizes))
     if refusal is not None:
         print(f"image size {arguments.image_size}: not measured: {refusal}")
@@ -251,12 +247,9 @@ def main() -> None:
         "headline": headline(sizes),
         "sizes": sizes,
         "image_size_refused": refusal,
-        "hardware": f"{hardware()} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)",
+        "hardware": f"{hardware()}, {torch.get_num_threads()} threads",
     }
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

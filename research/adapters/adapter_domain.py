@@ -13,7 +13,6 @@ Backgrounds, cut-outs and scenes of the held-out clips come from seeds of their 
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -28,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from peft import PeftModel
 
-from benchmarks.bench import hardware
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import TrackingResult, VideoClip
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
@@ -161,16 +159,16 @@ def evaluate(adapter: Path, clips: str, number: int) -> dict[str, Any]:
     return figures
 
 
-def print_table(figures: dict[str, Any], number: int, clips: str) -> None:
-    """One line for each task."""
-    print(f"mean IoU over 8 frames of {number} {clips} thermal clips")
-    print(f"{'':22}{'base':>8}{'adapter':>9}{'difference':>12}{'95% interval':>20}")
+def table(figures: dict[str, Any]) -> str:
+    """Return a table with a line for each task."""
+    lines = []
     for task, title in (("sot", "from a box"), ("rsot", "by words")):
         found = figures[task]
         low, high = found["interval_95"]
-        interval = f"{low:+.3f} .. {high:+.3f}"
-        print(f"{title:22}{found['base']:8.3f}{found['adapter']:9.3f}{found['difference']:+12.3f}{interval:>20}")
-    print(f"{'first box repeated':22}{figures['sot']['first_box_repeated']:8.3f}")
+        means = [f"{found['base']:.3f}", f"{found['adapter']:.3f}", f"{found['difference']:+.3f}"]
+        lines.append([title, *means, f"{low:+.3f} .. {high:+.3f}"])
+    lines.append(["first box repeated", f"{figures['sot']['first_box_repeated']:.3f}", "", "", ""])
+    return markdown_table(["mean IoU", "base", "adapter", "difference", "95% interval"], lines)
 
 
 def main() -> None:
@@ -189,19 +187,17 @@ def main() -> None:
         train_adapter(folder / "data", folder / "adapter", arguments.steps)
         seconds = time.perf_counter() - start_s
         figures = evaluate(folder / "adapter", arguments.clips, arguments.number)
-    print_table(figures, arguments.number, arguments.clips)
+    print(f"mean IoU over 8 frames of {arguments.number} {arguments.clips} thermal clips")
+    print(table(figures))
     record = {
         "base": BASE,
         "clips": f"{arguments.number} {arguments.clips}",
         "training": {"conversations": conversations, "steps": arguments.steps, "minutes": round(seconds / 60, 1)},
         "settings": SETTINGS,
         "mean_iou": figures,
-        "hardware": f"{hardware()} ({os.cpu_count()} cores)",
+        "hardware": hardware(),
     }
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import ROOT
+from benchmarks.bench import ROOT, write_record
 from elysium.evaluation.opencv_trackers import opencv_boxes
-from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
 from elysium.processing.video_io import read_video
 from elysium.tracking.tracker import Tracker
@@ -93,10 +92,7 @@ def main() -> None:
     record = {"video": "cup.mp4", "frames_trained": TRAINED, "steps": arguments.steps, "mean_iou_held_out": figures}
     for name, value in figures.items():
         print(f"{name:24} {value}")
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

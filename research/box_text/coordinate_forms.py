@@ -18,8 +18,6 @@ The last line is JSON.
 """
 
 import argparse
-import json
-import os
 import random
 import sys
 from collections.abc import Callable
@@ -29,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import hardware
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.boxes_elysium import ROUNDINGS, Box
 from research.box_text.forms import FORMS, Form
 from research.compression.answers import BoxForm
@@ -127,15 +124,12 @@ def measure_costs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def print_costs(rows: list[dict[str, Any]], names: list[str]) -> None:
     """One table of the forms, and one for each tokenizer."""
-    print(f"{'form':<12}{'example':<31}{'characters':>11}{'error %':>9}")
-    for row in rows:
-        print(f"{row['form']:<12}{row['example']:<31}{row['characters']:>11}{row['error % floor']:>9}")
+    keys = ("form", "example", "characters", "error % floor")
+    print(markdown_table(["form", "example", "characters", "error %"], [[row[key] for key in keys] for row in rows]))
     for name in names:
-        print(f"\n{name:<31}{'tokens/box':>11}{'most':>6}{'8 frames':>10}{'ratio':>7}")
-        for row in rows:
-            cells = (f"tokens {name}", f"most tokens {name}", f"tokens of 8 frames {name}", f"ratio {name}")
-            tokens, most, frames, ratio = (row[cell] for cell in cells)
-            print(f"{row['form']:<31}{tokens:>11}{most:>6}{frames:>10}{ratio:>7}")
+        keys = ("form", f"tokens {name}", f"most tokens {name}", f"tokens of 8 frames {name}", f"ratio {name}")
+        heading = [name, "tokens/box", "most", "8 frames", "ratio"]
+        print("\n" + markdown_table(heading, [[row[key] for key in keys] for row in rows]))
 
 
 def measure_accuracy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -162,11 +156,12 @@ def print_accuracy(rows: list[dict[str, Any]], arguments: argparse.Namespace) ->
     """Markdown, one line a form."""
     repeated = rows[0]["first_box_repeated"][0]
     print(f"\nseeds: {arguments.seeds}; {arguments.steps} steps each; first box repeated: SOT IoU {repeated:.3f}")
-    print("| form | tokens a box | units | REC IoU | REC > 0.5 | SOT IoU | SOT > 0.5 |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        cells = [spread(np.array(row[key]), 3) for key in FIGURES[:4]]
-        print(f"| {row['form']} | {row['tokens a box']} | {row['units']} | {' | '.join(cells)} |")
+    lines = [
+        [row["form"], row["tokens a box"], row["units"], *(spread(np.array(row[key]), 3) for key in FIGURES[:4])]
+        for row in rows
+    ]
+    heading = ["form", "tokens a box", "units", "REC IoU", "REC > 0.5", "SOT IoU", "SOT > 0.5"]
+    print(markdown_table(heading, lines))
 
 
 def main() -> int:
@@ -189,11 +184,8 @@ def main() -> int:
         parser.error(str(error))
     if arguments.train:
         accuracy = {"steps": arguments.steps, "seeds": arguments.seeds, "forms": measure_accuracy(arguments)}
-        record |= {"accuracy": accuracy, "hardware": f"{hardware()} ({os.cpu_count()} cores)"}
-    if arguments.output is not None:
-        with atomic_path(arguments.output) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+        record |= {"accuracy": accuracy, "hardware": hardware()}
+    write_record(record, arguments.output)
     return 0
 
 

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from benchmarks.bench import hardware
+from benchmarks.bench import hardware, markdown_table
 from elysium.processing.boxes_elysium import BoxReading, parse_frames
 
 STATUSES = {"ok", "absent", "missing", "malformed", "out_of_range", "inverted", "empty"}
@@ -273,11 +273,12 @@ def fuzz_one(kind: str, rng: random.Random, tally: Tally) -> list[str]:
 
 def print_table(tallies: dict[str, Tally]) -> None:
     columns = ("strings", "frames", "intact", "recovered", "contested", "damaged_box")
-    print(f"{'kind':<12}" + "".join(f"{column:>13}" for column in columns) + f"{'baseline':>11}{'strings/s':>11}")
+    lines = []
     for kind, tally in tallies.items():
         share = f"{tally.baseline_recovered / tally.baseline_intact:.3f}" if tally.baseline_intact else "-"
-        cells = "".join(f"{getattr(tally, column):>13}" for column in columns)
-        print(f"{kind:<12}{cells}{share:>11}{tally.strings / max(tally.seconds, 1e-9):>11.0f}")
+        speed = round(tally.strings / max(tally.seconds, 1e-9))
+        lines.append([kind, *(getattr(tally, column) for column in columns), share, speed])
+    print(markdown_table(["kind", *columns, "baseline", "strings/s"], lines))
     print("\nstrings/s: parsing alone, in processor time of one core")
     print("baseline: share of the intact frames that brackets in order read right")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.bench import markdown_table
 from research.compression.features import NUM_PATCHES, PATCH_PX, SIDE_PX
 
 TASKS = {"rec": "grounding by words (REC)", "sot": "tracking from a box (SOT)"}
@@ -66,16 +67,16 @@ def spread(values: NDArray[np.float64], digits: int) -> str:
 
 
 def table(outcomes: dict[str, Outcome]) -> str:
-    """Markdown, one line a variant."""
-    lines = [f"| variant | tokens a frame | {' | '.join(_COLUMNS)} |", f"|---|{'---|' * (1 + len(_COLUMNS))}"]
+    """Return a table with a line for each variant."""
+    lines: list[list[str]] = []
     for outcome in outcomes.values():
         cells = []
         for key, digits in _COLUMNS.values():
             values = outcome.values.get(key)
             several = values is not None and key.startswith(("rec", "sot", "gate"))
             cells.append("" if values is None else spread(values if several else values.mean(keepdims=True), digits))
-        lines.append(f"| {outcome.name} | {outcome.kept} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([outcome.name, str(outcome.kept), *cells])
+    return markdown_table(["variant", "tokens a frame", *_COLUMNS], lines)
 
 
 def difference(first: Outcome, second: Outcome, figure: str, seeds: Sequence[int]) -> tuple[float, float]:

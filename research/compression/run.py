@@ -162,7 +162,7 @@ def write_results(
     )
     return {
         "benchmark": "compression",
-        "hardware": f"{hardware()} ({os.cpu_count()} cores)",
+        "hardware": hardware(),
         "steps": arguments.steps,
         "base_steps": arguments.base_steps,
         "clips": {"train": TRAINING_CLIPS, "held_out": HELD_OUT_CLIPS},

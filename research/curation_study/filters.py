@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.bench import ROOT, hardware
+from benchmarks.bench import ROOT, hardware, markdown_table
 from elysium.curation.agreement import agreement
 from elysium.curation.box_trackers import load_tracker
 from elysium.curation.curation_settings import CurationSettings, load_settings
@@ -287,16 +287,9 @@ CAPTION_COLUMNS = ("captions", "phrases", "precision", "recall", "refused_rightl
 
 
 def table(first: str, columns: Sequence[str], rows: Mapping[str, Figures]) -> str:
-    """A Markdown table with a line for each of the rows.
-
-    >>> print(table("filter", ["recall"], {"drift": {"recall": 0.5}}))
-    | filter | recall |
-    | --- | --- |
-    | drift | 0.500 |
-    """
-    lines = [[first, *(column.replace("_", " ") for column in columns)], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(cell(row[column]) for column in columns)] for name, row in rows.items()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    """Return a table with a line for each of the rows."""
+    lines = [[name, *(cell(row[column]) for column in columns)] for name, row in rows.items()]
+    return markdown_table([first, *(column.replace("_", " ") for column in columns)], lines)
 
 
 def cell(value: Any) -> str:

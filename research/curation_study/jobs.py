@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.bench import ROOT, hardware
+from benchmarks.bench import ROOT, hardware, markdown_table, write_record
 from elysium.curation.chunk_store import ChunkStore
 from elysium.curation.curation_settings import FORMATS, load_settings
 from elysium.curation.detectors import Query
@@ -38,7 +38,6 @@ from elysium.curation.noun_phrases import PhraseFinder
 from elysium.curation.pipeline import curate
 from elysium.curation.row_files import NAMES
 from elysium.curation.video_records import Detection
-from elysium.processing.atomic_files import atomic_path
 from elysium.processing.video_io import VideoReader
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
@@ -285,12 +284,10 @@ def measure_runs(folder: Path, *, videos: int, kills: int, seed: int) -> Figures
 
 
 def table(rows: Mapping[str, Figures]) -> str:
-    """Markdown, a line for each of its parts."""
-    lines = [f"| {NUM_VIDEOS:,} videos | core hours | GPU hours | terabytes |", "|---|---|---|---|"]
-    for name, row in rows.items():
-        cells = [f"{row[unit]:,}" if unit in row else "" for unit in ("core_hours", "gpu_hours", "terabytes")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """Return a table with a line for each part of the work."""
+    units = ("core_hours", "gpu_hours", "terabytes")
+    lines = [[name, *(f"{row[unit]:,}" if unit in row else "" for unit in units)] for name, row in rows.items()]
+    return markdown_table([f"{NUM_VIDEOS:,} videos", "core hours", "GPU hours", "terabytes"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -317,10 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "hardware": hardware(),
     }
     print(table(whole))
-    if asked.output is not None:
-        with atomic_path(asked.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, asked.output)
 
 
 if __name__ == "__main__":

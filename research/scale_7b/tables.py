@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 import elysium.training
+from benchmarks.bench import markdown_table
 from benchmarks.training_flops import PARTS, PEAK_FLOPS, ModelShape, sequence_tokens, training_flops
 from research.scale_7b.full_size import build_on_meta
 from research.scale_7b.memory import ParameterCounts, activation_bytes, sent_bytes, state_bytes
@@ -208,16 +209,12 @@ def stage_row(name: str, *, peak_flops: float, mfu: float, network: float) -> di
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, Column]) -> str:
-    """Rows as text; the first column stands to the left."""
-    lines = [[heading for heading, _, _ in columns.values()]]
-    for row in rows:
-        lines.append(
-            [format(row[key] / unit, form) if form else str(row[key]) for key, (_, unit, form) in columns.items()]
-        )
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    """Return a table of rows, each figure in its column's unit and format."""
+    cells = (
+        [format(row[key] / unit, form) if form else row[key] for key, (_, unit, form) in columns.items()]
+        for row in rows
     )
+    return markdown_table([heading for heading, _, _ in columns.values()], cells)
 
 
 def report(card: str, mfu: float, network: float) -> dict[str, Any]:

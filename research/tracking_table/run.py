@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from benchmarks.bench import markdown_table
 from elysium.evaluation.captioning import CaptionScorer
 from elysium.evaluation.wordnet_folder import DictionaryError
 from elysium.processing.atomic_files import atomic_path
@@ -174,7 +175,7 @@ def markdown(record: Figures) -> str:
         "# Tracking table",
         about,
         "Mean IoU (95% interval over clips); real: the mean of the headline clips. By words: clips that have any.",
-        rows_of(
+        markdown_table(
             ["tracker", *titles, "real"],
             [
                 [
@@ -187,12 +188,12 @@ def markdown(record: Figures) -> str:
         ),
         "Success AUC, and of the model: share of frames without the object that it marks absent / share of the others "
         "that it marks absent wrongly.",
-        rows_of(
+        markdown_table(
             ["tracker", *titles],
             [[name, *(details(record["groups"][group].get(name)) for group in GROUPS)] for name in names],
         ),
         "Real clips, mean IoU / success AUC. Those for selection choose checkpoints, and are no result.",
-        rows_of(
+        markdown_table(
             ["tracker", *headline, *(f"{clip} (selection)" for clip in selection)],
             [
                 [name, *(shown(row, name, "auc") for row in (*headline.values(), *selection.values()))]
@@ -200,7 +201,9 @@ def markdown(record: Figures) -> str:
             ],
         ),
         "Words, in percent. Questions: beside it, what the usual answer to such a question gets.",
-        rows_of(list(WORD_COLUMNS), [word_cells(GROUPS[name].title, row) for name, row in record["words"].items()]),
+        markdown_table(
+            list(WORD_COLUMNS), [word_cells(GROUPS[name].title, row) for name, row in record["words"].items()]
+        ),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -224,12 +227,6 @@ def word_cells(title: str, row: Figures) -> list[str]:
     figures = [f"{row[key]:.1f}" if key in row else "-" for key in keys]
     right = "-" if row["qa"] is None else f"{row['qa']:.1f} ({row['qa_usual']:.1f})"
     return [title, f"{row['clips']} ({row['names']})", *figures, right, str(row["questions"])]
-
-
-def rows_of(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def interval(figures: Figures | None) -> str:

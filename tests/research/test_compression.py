@@ -177,5 +177,5 @@ def test_a_gap_counts_from_twice_its_spread_over_seeds_on() -> None:
     said = sentence(found["a"], found["b"], range(3))
     assert "a beats b in REC (+0.097 ± 0.006)" in said
     assert "is not told apart from b in SOT (+0.000 ± 0.000)" in said
-    assert "| a | 25 | 0.600 ± 0.100 |" in table(found)
+    assert "| a | 25 | 0.600 ± 0.100 |" in " ".join(table(found).split())
     assert isinstance(found["a"], Outcome) and np.allclose(found["a"].of("rec_iou", [2, 0]), [0.7, 0.5])

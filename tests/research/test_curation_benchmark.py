@@ -173,7 +173,7 @@ def test_a_small_measurement_goes_through_the_pipeline(tmp_path, capsys):
     assert sum(row["pairs"] for row in faults) == record["pairs"]
     assert sum(row["kept"] for row in faults) == record["rows"]["paper"]["rows"]
     lines = (tmp_path / "found.md").read_text("utf-8").splitlines()
-    assert sum(line.startswith("| paper |") for line in lines) == 1
+    assert sum(line.startswith("| paper ") for line in lines) == 1
 
 
 def test_too_few_frames_are_refused(capsys):

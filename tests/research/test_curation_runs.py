@@ -37,7 +37,7 @@ def test_ten_million_videos_cost_what_one_costs_ten_million_times() -> None:
     assert found["rows as jsonl, at the paper's yield"] == {
         "terabytes": round(20_000 * FRAMES * YIELD * 1e7 / 1e12, 1)
     }
-    assert "| noun phrases | 10 |  |  |" in table(found)
+    assert "| noun phrases | 10 | | |" in " ".join(table(found).split())
 
 
 def test_the_real_clips_have_a_caption_each_and_their_boxes_lie_in_the_picture(tmp_path: Path) -> None:
