@@ -12,9 +12,12 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from elysium.processing.data_files import parse_json_object
 
 from .json_log import JsonLog
 
@@ -168,7 +171,8 @@ class JudgeSession:
                 ],
                 extra_headers={"Authorization": Omit()} if client.api_key == _NO_KEY else None,  # type: ignore[dict-item]
             )
-            return completion.choices[0].message.content or ""
+            reply = completion.choices[0].message.content or ""
+            return reply.encode("utf-8", "replace").decode()  # half of a surrogate pair could not be kept
         except OpenAIError as error:
             status = getattr(error, "status_code", None)
             remedy = "check base_url and model"
@@ -226,7 +230,7 @@ def _objects(reply: str) -> list[dict[str, Any]]:
     """Return the objects in a text, keys in lower case, written as JSON or as Python writes them."""
     found = []
     for text in _OBJECT.findall(reply):
-        for read in (json.loads, ast.literal_eval):
+        for read in (partial(parse_json_object, where="the judge's reply"), ast.literal_eval):
             try:
                 fields = read(text)
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -107,6 +107,13 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(tmp_path, monkeypa
         gone.judge(EXCHANGES[:1])
 
 
+def test_a_reply_with_half_a_character_is_kept_and_read(serve, tmp_path):
+    stand_in = serve(GOOD + " \ud800")
+    for _ in range(2):
+        assert session(stand_in, tmp_path).judge(EXCHANGES[:1])[0].score == 4
+    assert len(stand_in.requests) == 1
+
+
 def test_equal_exchanges_are_asked_once(serve, tmp_path):
     stand_in = serve(GOOD)
     assert len(session(stand_in, tmp_path).judge([EXCHANGES[0]] * 3)) == 3
