@@ -56,17 +56,18 @@ def _decode(video: Any, sample_indices_fn: Callable | None) -> tuple[np.ndarray,
 
     def choose(total: int, fps: float) -> Sequence[int]:
         metadata = VideoMetadata(total_num_frames=total, fps=fps, duration=total / fps, video_backend="pyav")
-        return [int(index) for index in sample_indices_fn(metadata=metadata)]
+        return range(total) if sample_indices_fn is None else [int(i) for i in sample_indices_fn(metadata=metadata)]
 
     batch = read_frames(downloaded(video), choice=None if sample_indices_fn is None else choose)
+    total = len(batch.frames) if batch.num_frames is None else batch.num_frames
     for message in batch.warnings:
         warnings.warn(message, stacklevel=2)
     return batch.frames, DecodedVideoMetadata(
-        total_num_frames=batch.num_frames,
+        total_num_frames=total,
         fps=batch.fps,
         width=batch.info.width,
         height=batch.info.height,
-        duration=batch.num_frames / batch.fps,
+        duration=total / batch.fps,
         video_backend="pyav",
         frames_indices=batch.indices.tolist(),
         timestamps_s=batch.timestamps_s.tolist(),
