@@ -14,6 +14,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
+from .messages_elysium import PlainText, plain_conversation
 from .video_processing_elysium import ElysiumVideoProcessor
 
 FRAME_LABELS = ("index", "seconds")
@@ -77,6 +78,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token, self.video_token = "<image>", "<video>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        self._plain = PlainText(tokenizer, (self.image_token, self.video_token))
         super().__init__(image_processor, video_processor, tokenizer, chat_template=chat_template)
 
     # --- loading: transformers' own lookup of a video processor needs torchvision ---
@@ -155,11 +157,17 @@ class ElysiumProcessor(ProcessorMixin):
     def unused_input_names(self) -> list[str]:
         return ["video_num_frames"]
 
-    def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
-        if image_sizes is None:
-            return MultiModalData()
-        count = len(image_sizes)
-        return MultiModalData(num_image_tokens=[self.num_kept_tokens] * count, num_image_patches=[1] * count)
+    def _get_num_multimodal_tokens(
+        self, image_sizes: Any = None, video_sizes: Any = None, **kwargs: Any
+    ) -> MultiModalData:
+        """Return how many tokens images (H, W) and videos (T, H, W) take: K for each image and frame."""
+        counts: dict[str, list[int]] = {}
+        if image_sizes is not None:
+            counts["num_image_tokens"] = [self.num_kept_tokens] * len(image_sizes)
+            counts["num_image_patches"] = [1] * len(image_sizes)
+        if video_sizes is not None:
+            counts["num_video_tokens"] = [int(size[0]) * self.num_kept_tokens for size in video_sizes]
+        return MultiModalData(**counts)
 
     # --- the one place where prompts are built ---
     def build_question(
@@ -177,19 +185,11 @@ class ElysiumProcessor(ProcessorMixin):
         needed = _NEEDS[task]
         if given[needed] is None or (needed != "box" and not str(given[needed]).strip()):
             raise ValueError(f"task {task!r} needs {needed}, got {given[needed]!r}.")
-        if needed != "box":
-            self._check_plain(str(given[needed]))
         values = {needed: given[needed]}
         if box_xyxy_norm is not None:
             values["box"] = format_box(box_xyxy_norm, rounding=self.box_rounding)
         # Plain replacement: a user's text may hold braces of its own.
         return self.task_prompts[task].replace("{" + needed + "}", str(values[needed]).strip())
-
-    def _check_plain(self, text: str) -> None:
-        """A user's words may not hold the tokens that stand for pictures or end an answer."""
-        held = [token for token in self.tokenizer.all_special_tokens if token in text]
-        if held:
-            raise ValueError(f"text must not hold special tokens, got {', '.join(held)} in {text!r}; leave them out.")
 
     def build_messages(
         self,
@@ -314,9 +314,39 @@ class ElysiumProcessor(ProcessorMixin):
             for text in batch
         ]
 
+    # --- messages in, tensors out ---
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `ProcessorMixin.apply_chat_template`, with messages checked first: what nothing would read is refused.
+
+        Special tokens in a message, such as `<image>`, are ordinary text (see `messages_elysium`).
+
+        Raises:
+            ValueError: see `plain_conversation`.
+        """
+        batched = isinstance(conversation, list | tuple) and bool(conversation)
+        batched = batched and isinstance(conversation[0], list | tuple)
+        chats = conversation if batched else [conversation]
+        plain = [plain_conversation(messages, self._plain) for messages in chats]
+        return super().apply_chat_template(plain if batched else plain[0], *args, **kwargs)
+
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
-        """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each picture or video."""
-        return super().__call__(images=images, text=text, videos=videos, **kwargs)
+        """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each image or video.
+
+        Raises:
+            ValueError: placeholders and images or videos in different numbers, or a prompt longer than the context.
+        """
+        inputs = super().__call__(images=images, text=text, videos=videos, **kwargs)
+        self._check_context(inputs.get("input_ids", ()))
+        return inputs
+
+    def _check_context(self, input_ids: Any) -> None:
+        """Refuse a prompt of more tokens than the model has positions, as the tokenizer states them."""
+        longest = max(map(len, input_ids), default=0)
+        if longest > self.tokenizer.model_max_length:
+            raise ValueError(
+                f"a prompt must have at most {self.tokenizer.model_max_length} tokens, the model's context, got "
+                f"{longest}; shorten the text, or give fewer frames"
+            )
 
 
 def _answer_cuts(text: str, start: int) -> Iterator[tuple[int, tuple]]:

@@ -14,6 +14,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
+from .messages_elysium import PlainText, plain_conversation
 from .video_processing_elysium import ElysiumVideoProcessor
 
 FRAME_LABELS = ("index", "seconds")
@@ -77,6 +78,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token, self.video_token = "<image>", "<video>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        self._plain = PlainText(tokenizer, (self.image_token, self.video_token))
         super().__init__(image_processor, video_processor, tokenizer, chat_template=chat_template)
 
     # --- loading: transformers' own lookup of a video processor needs torchvision ---
@@ -177,19 +179,11 @@ class ElysiumProcessor(ProcessorMixin):
         needed = _NEEDS[task]
         if given[needed] is None or (needed != "box" and not str(given[needed]).strip()):
             raise ValueError(f"task {task!r} needs {needed}, got {given[needed]!r}.")
-        if needed != "box":
-            self._check_plain(str(given[needed]))
         values = {needed: given[needed]}
         if box_xyxy_norm is not None:
             values["box"] = format_box(box_xyxy_norm, rounding=self.box_rounding)
         # Plain replacement: a user's text may hold braces of its own.
         return self.task_prompts[task].replace("{" + needed + "}", str(values[needed]).strip())
-
-    def _check_plain(self, text: str) -> None:
-        """A user's words may not hold the tokens that stand for pictures or end an answer."""
-        held = [token for token in self.tokenizer.all_special_tokens if token in text]
-        if held:
-            raise ValueError(f"text must not hold special tokens, got {', '.join(held)} in {text!r}; leave them out.")
 
     def build_messages(
         self,
@@ -313,6 +307,21 @@ class ElysiumProcessor(ProcessorMixin):
             [asdict(reading) for reading in parse_frames(text, num_frames, rounding=self.box_rounding)]
             for text in batch
         ]
+
+    # --- messages in, tensors out ---
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `ProcessorMixin.apply_chat_template`, with messages checked first: what nothing would read is refused.
+
+        Special tokens in a message, such as `<image>`, are ordinary text (see `messages_elysium`).
+
+        Raises:
+            ValueError: see `plain_conversation`.
+        """
+        batched = isinstance(conversation, list | tuple) and bool(conversation)
+        batched = batched and isinstance(conversation[0], list | tuple)
+        chats = conversation if batched else [conversation]
+        plain = [plain_conversation(messages, self._plain) for messages in chats]
+        return super().apply_chat_template(plain if batched else plain[0], *args, **kwargs)
 
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each picture or video."""

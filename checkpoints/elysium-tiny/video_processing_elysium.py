@@ -88,7 +88,7 @@ def _check_sampling(num_frames: Any, fps: Any) -> None:
         raise ValueError(f"fps must be a number above 0, got {fps!r}; leave it out, or give num_frames")
 
 
-class ElysiumVideosKwargs(VideosKwargs, total=False):
+class ElysiumVideoProcessorKwargs(VideosKwargs, total=False):
     """Settings of transformers' video processors, and the number of frames that the checkpoint was trained on."""
 
     max_trained_frames: int | None
@@ -105,7 +105,7 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
     Returns `pixel_values_videos` (sum T, 3, S, S) and `video_num_frames`, T of each video.
     """
 
-    valid_kwargs = ElysiumVideosKwargs
+    valid_kwargs = ElysiumVideoProcessorKwargs
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN

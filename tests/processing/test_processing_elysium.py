@@ -1,5 +1,6 @@
 """The processor: what a prompt looks like, what a user's words may hold, and how answers are read."""
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -11,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_tokenizer
-from transformers import AutoProcessor, BatchFeature
+from transformers import AutoProcessor, BatchFeature, LlamaTokenizer
 from transformers.video_utils import VideoMetadata
 
 from elysium.processing.build_processor import build_processor
+from elysium.processing.messages_elysium import MARK, PlainText
 from elysium.processing.processing_elysium import ElysiumProcessor
 
 SYSTEM = (
@@ -80,7 +82,14 @@ def test_a_conversation_of_several_turns(processor) -> None:
     )
 
 
-@pytest.mark.parametrize("content", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Be brief.",
+        [{"type": "text", "text": "Be brief."}],
+        [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}],
+    ],
+)
 def test_a_system_message_takes_the_place_of_the_sentence(processor, content: Any) -> None:
     messages = [{"role": "system", "content": content}, {"role": "user", "content": "Hello"}]
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -187,19 +196,196 @@ def test_a_users_words_stand_in_the_prompt_as_they_are(processor, text: str) -> 
     assert (ids == processor.video_token_id).sum() == 3 * K
 
 
-@pytest.mark.parametrize("token", ["<image>", "<video>", "<s>", "</s>", "<pad>"])
+TYPED = ["<image>", "<video>", "<s>", "</s>", "<pad>", "<0x0A>", "<unk>"]
+
+
+def typed_prompt(processor: ElysiumProcessor, token: str) -> str:
+    """The words of a prompt that holds the token, and a check that no special token came of it."""
+    content = [{"type": "video", "video": VIDEO}, {"type": "text", "text": f"a {token} sign"}]
+    ids = encode(processor, [{"role": "user", "content": content}])["input_ids"][0]
+    count = {"<s>": 1, "<video>": 3 * K}
+    for special, number in zip(processor.tokenizer.all_special_tokens, processor.tokenizer.all_special_ids, strict=True):
+        assert (ids == number).sum() == count.get(special, 0), special
+    return processor.tokenizer.decode(ids).rsplit("<video>", 1)[1]
+
+
+@pytest.mark.parametrize("token", TYPED)
+def test_a_special_token_in_a_users_words_is_ordinary_text(processor, token: str) -> None:
+    assert typed_prompt(processor, token) == f"\na {token} sign ASSISTANT:"
+
+
+def test_a_special_token_cannot_be_put_together_from_parts_or_with_the_mark(processor) -> None:
+    parts = [{"type": "text", "text": text} for text in ("<im", "age>", f"<{MARK}/s>")]
+    ids = encode(processor, [{"role": "user", "content": parts}])["input_ids"][0]
+    assert processor.tokenizer.decode(ids).endswith("USER: <image></s> ASSISTANT:")
+    assert not {processor.image_token_id, processor.tokenizer.eos_token_id} & set(ids.tolist())
+
+
 @pytest.mark.parametrize("task", ["rsot", "video_qa"])
-def test_special_tokens_in_a_users_words_are_refused(processor, task: str, token: str) -> None:
+def test_special_tokens_may_stand_in_a_tasks_words_and_answers(processor, task: str) -> None:
     words = {"rsot": "text", "video_qa": "question"}[task]
-    with pytest.raises(ValueError, match=f"must not hold special tokens, got {token} in 'the {token} dog'"):
-        processor.build_messages(task, video=VIDEO, **{words: f"the {token} dog"})
+    messages = processor.build_messages(task, video=VIDEO, **{words: "the </s> dog"}, answer="a <video> and </s>")
+    batch = encode(processor, messages, add_generation_prompt=False, return_assistant_tokens_mask=True)
+    ids, mask = batch["input_ids"][0], batch["assistant_masks"][0].bool()
+    assert processor.tokenizer.decode(ids[mask]) == " a <video> and </s></s>"
+    assert (ids == processor.tokenizer.eos_token_id).sum() == 1
+    assert (ids == processor.video_token_id).sum() == 3 * K
 
 
-@pytest.mark.parametrize("token", ["<image>", "<video>"])
-def test_a_placeholder_typed_into_a_message_never_takes_a_pictures_place(processor, token: str) -> None:
-    content = [{"type": "video", "video": VIDEO}, {"type": "text", "text": f"an {token} sign"}]
-    with pytest.raises(ValueError, match=f"{token} tokens in"):
-        encode(processor, [{"role": "user", "content": content}])
+def test_a_rendered_prompt_gives_the_same_tokens(processor) -> None:
+    """As TRL and older code do it: the template first, then the processor."""
+    messages = processor.build_messages("rsot", video=VIDEO, text="the <video> dog </s>")
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert processor(text=text, videos=[VIDEO])["input_ids"] == encode(processor, messages)["input_ids"].tolist()
+
+
+@pytest.mark.parametrize("with_markup", [False, True])
+def test_a_llama_tokenizer_reads_typed_tokens_as_text(with_markup: bool) -> None:
+    """With a vocabulary whose merges could write `</s>`, the marks stay, as bytes; nothing else changes."""
+    pieces = ["im", "ag", "imag", "image", "s>", "</", "▁t", "he", "▁the"]
+    merges = [("i", "m"), ("a", "g"), ("im", "ag"), ("imag", "e"), ("s", ">"), ("<", "/"), ("▁", "t"), ("h", "e")]
+    merges += [("▁t", "he")] + ([("</", "s>")] if with_markup else [])
+    letters = [chr(code) for code in range(33, 127)] + ["▁"]
+    vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *pieces]
+    tokenizer = LlamaTokenizer(vocab={piece: number for number, piece in enumerate(vocabulary)}, merges=merges)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<video>"]})
+    before = tokenizer("the image\n<s>it", add_special_tokens=False)["input_ids"]
+    plain = PlainText(tokenizer)
+    assert tokenizer("the image\n<s>it", add_special_tokens=False)["input_ids"] == before
+    for token in TYPED:
+        ids = tokenizer(plain(f"the {token} the"), add_special_tokens=False)["input_ids"]
+        assert not set(tokenizer.all_special_ids) & set(ids)
+        assert tokenizer.decode(ids).replace(MARK, "") == f"the {token} the"
+        assert with_markup or MARK not in tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (["What is it?", "V"], "<video>\nWhat is it?"),
+        (["V", "What is it?"], "<video>\nWhat is it?"),
+        (["Compare.", "I", "I"], "<image>\n<image>\nCompare."),
+        (["Here it is.", "I", "What is it?"], "<image>\nHere it is.\nWhat is it?"),
+        (["See ", "I", "What is it?"], "<image>\nSee What is it?"),
+        (["Look at this:", "I"], "<image>\nLook at this:"),
+        (["Frame 1: ", "I", "\nTrack it."], "Frame 1: <image>\nTrack it."),
+        (["Frame 1: ", "I", ", Frame 2: ", "I", "\nTrack it."], "Frame 1: <image>, Frame 2: <image>\nTrack it."),
+        (["<0.5s>: ", "I", "Where?"], "<0.5s>: <image>\nWhere?"),
+        (["One.", "I", "Two.", "I", "Which?"], "One.<image>\nTwo.<image>\nWhich?"),
+    ],
+)
+def test_visuals_come_first_unless_they_are_labelled_or_interleaved(processor, content: list, expected: str) -> None:
+    kinds = {"V": {"type": "video", "video": VIDEO}, "I": {"type": "image", "image": IMAGE}}
+    parts = [kinds.get(item, {"type": "text", "text": item}) for item in content]
+    messages = [{"role": "user", "content": parts}]
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert text == f"{SYSTEM}USER: {expected} ASSISTANT:"
+
+
+VALUE = str(Path(__file__).parent.parent / "fixtures" / "media" / "cup.mp4")
+
+
+@pytest.mark.parametrize("value", [VALUE, {"url": VALUE}])
+def test_an_address_part_is_the_video(processor, value: Any) -> None:
+    question = {"type": "text", "text": "q"}
+    options = {"processor_kwargs": {"num_frames": 2}}
+    found = encode(processor, [{"role": "user", "content": [{"type": "video_url", "video_url": value}, question]}], **options)
+    plain = encode(processor, [{"role": "user", "content": [{"type": "video", "video": VALUE}, question]}], **options)
+    assert torch.equal(found["input_ids"], plain["input_ids"])
+    assert torch.equal(found["pixel_values_videos"], plain["pixel_values_videos"])
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([{"type": "clip", "clip": "a.mp4"}], "got 'clip' in message 1"),
+        ([{"type": "audio", "audio": "a.wav"}], "got 'audio' in message 1"),
+        ([{"type": "foo"}], "of type text, image, video, image_url or video_url, got 'foo'"),
+        ([{"type": None, "text": "x"}], "got None in message 1"),
+        (["words"], "a part of a message must be a dictionary with a type .*, got 'words'"),
+        ([{"text": "words"}], "must be a dictionary with a type"),
+        ([{"type": "text"}], "the text of a part must be a string, got None"),
+        ([{"type": "text", "text": 3}], "the text of a part must be a string, got 3"),
+        ([{"type": "video", "video": "a.mp4", "num_frames": 4}], "got num_frames in message 1; settings"),
+        ([{"type": "video", "video": "a.mp4", "url": "b.mp4"}], "must have one source, got video and url"),
+        ([{"type": "image_url", "image_url": {}}], "image_url must be .*, got {}"),
+        (None, "content must be a text or a list of parts, got None in message 1"),
+        (7, "content must be a text or a list of parts, got 7"),
+    ],
+)
+def test_a_part_that_nothing_reads_is_refused_by_name(processor, messages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor.apply_chat_template([{"role": "user", "content": messages}], tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], r"a conversation must be a list of messages, got \[\]"),
+        ([{"role": "tool", "content": "x"}], "roles must be system .* got 'tool' in message 1"),
+        (["hello"], "roles must be system .* got 'hello' in message 1"),
+        ([{"role": "user", "content": "x"}, {"role": "system", "content": "y"}], "must be the first .* as message 2"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "tool_calls is not supported"),
+        ([{"role": "assistant", "content": [{"type": "image", "image": IMAGE}]}], "'assistant' must hold text"),
+        ([{"role": "system", "content": [{"type": "video", "video": VIDEO}]}], "'system' must hold text"),
+    ],
+)
+def test_a_message_that_the_template_has_no_place_for_is_refused_by_name(processor, messages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor.apply_chat_template(messages, tokenize=False)
+
+
+def test_keys_that_are_none_are_left_out_as_datasets_fill_them_in(processor) -> None:
+    filled = [
+        {"type": "image", "image": IMAGE, "text": None, "url": None},
+        {"type": "text", "text": "q", "image": None, "url": None},
+    ]
+    messages = [{"role": "user", "content": filled, "tool_calls": None}]
+    plain = processor.build_messages("video_qa", image=IMAGE, question="q")
+    assert torch.equal(encode(processor, messages)["input_ids"], encode(processor, plain)["input_ids"])
+
+
+def test_a_conversation_is_not_changed(processor) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a </s>"}, {"type": "text", "text": "b"}]}]
+    before = copy.deepcopy(messages)
+    processor.apply_chat_template(messages, tokenize=False)
+    assert messages == before
+
+
+def test_the_template_alone_refuses_what_it_does_not_know(processor) -> None:
+    """As servers use it, which take the template and leave the processor."""
+    for messages, name in (
+        ([{"role": "user", "content": [{"type": "clip"}]}], "clip"),
+        ([{"role": "assistant", "content": [{"type": "image"}]}], "image"),
+        ([{"role": "user", "content": "x"}, {"role": "system", "content": "y"}], "system"),
+    ):
+        with pytest.raises(Exception, match=f"got .*'{name}'"):
+            processor.tokenizer.apply_chat_template(messages, chat_template=processor.chat_template, tokenize=False)
+
+
+def test_tokens_of_images_and_videos_are_counted_without_reading_them(processor) -> None:
+    counts = processor._get_num_multimodal_tokens(image_sizes=[(5, 6)], video_sizes=[(4, 24, 40), (7, 1080, 1920)])
+    assert (counts.num_image_tokens, counts.num_video_tokens) == ([K], [4 * K, 7 * K])
+
+
+@pytest.mark.parametrize(
+    ("text", "visuals", "message"),
+    [
+        ("USER: <video>", {"videos": [VIDEO, VIDEO]}, "one <video> for each video, got 1 and 2"),
+        ("USER: <video><video>", {"videos": [VIDEO]}, "one <video> for each video, got 2 and 1"),
+        ("USER: <video>", {}, "one <video> for each video, got 1 and 0"),
+        ("USER: <image> <image>", {"images": [IMAGE]}, "one <image> for each image, got 2 and 1"),
+    ],
+)
+def test_placeholders_and_visuals_in_different_numbers_are_refused_with_both(processor, text, visuals, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor(text=text, **visuals)
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_counts() -> None:
+    processor = build_processor(tiny_config(), tiny_tokenizer())
+    with pytest.raises(ValueError, match="at most 8192 tokens, the model's context, got 9[0-9]{3}"):
+        encode(processor, processor.build_messages("video_qa", image=IMAGE, question="x " * 9000))
 
 
 def test_answers_become_boxes_frame_by_frame(processor) -> None:
