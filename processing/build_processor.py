@@ -20,6 +20,7 @@ def build_processor(
         pictures: further settings of the image and video processor, such as `image_mean` and `image_std`.
     """
     side = config.vision_config.image_size
+    tokenizer.model_max_length = config.text_config.max_position_embeddings  # longer prompts are refused
     pictures = {"size": {"height": side, "width": side}} | pictures
     return ElysiumProcessor(
         image_processor=ElysiumImageProcessor(**pictures),

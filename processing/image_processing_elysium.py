@@ -2,16 +2,21 @@
 """Image processor: the same resizing and normalising that video frames get, so that a frame sent as an image gives
 the same tokens. It needs no torchvision."""
 
-from io import BytesIO
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, PILImageResampling
 
+from .arrays_elysium import image_array, is_array
 from .media_elysium import load_image
 from .media_info_elysium import downloaded
+
+# What holds one image or video that is still to be read.
+MEDIA = (str, Path, bytes, IOBase, Image.Image)
 
 
 def fetch_images(images: Any) -> Any:
@@ -21,9 +26,23 @@ def fetch_images(images: Any) -> Any:
     """
     if isinstance(images, list | tuple):
         return [fetch_images(image) for image in images]
-    if isinstance(images, str | Path | bytes | BytesIO | Image.Image):
+    if isinstance(images, MEDIA):
         return load_image(downloaded(images))
     return images
+
+
+def array_options(settings: dict[str, Any], do_rescale: bool) -> dict[str, Any]:
+    """Return how arrays are to be read, taking `input_data_format` out of the settings of a call.
+
+    Args:
+        settings: of the call.
+        do_rescale: where the call says nothing of it; floats that are not to be rescaled are meant as they are.
+    """
+    layout, rescaled = settings.pop("input_data_format", None), settings.get("do_rescale")
+    return {
+        "channels_first": None if layout is None else ChannelDimension(layout) == ChannelDimension.FIRST,
+        "scale_floats": bool(do_rescale if rescaled is None else rescaled),
+    }
 
 
 class ElysiumImageProcessor(PilBackend):
@@ -45,6 +64,17 @@ class ElysiumImageProcessor(PilBackend):
     def fetch_images(self, image_url_or_urls: Any) -> Any:
         """Read images through the loader that tracking and training use."""
         return fetch_images(image_url_or_urls)
+
+    def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """As transformers does; arrays of any layout and range are recognised (see `arrays_elysium`)."""
+        options = array_options(kwargs, self.do_rescale)
+
+        def rgb(value: Any) -> Any:
+            if isinstance(value, list | tuple) or (is_array(value) and value.ndim == 4):
+                return [rgb(one) for one in value]
+            return image_array(value, **options) if is_array(value) else value
+
+        return super().preprocess(rgb(self.fetch_images(images)), *args, **kwargs)
 
 
 __all__ = ["ElysiumImageProcessor"]

@@ -9,13 +9,14 @@ from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import ImageProcessingMixin
+from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import MultiModalData
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
 from .messages_elysium import PlainText, plain_conversation
-from .video_processing_elysium import ElysiumVideoProcessor
+from .video_processing_elysium import ElysiumVideoProcessor, flat_videos
 
 FRAME_LABELS = ("index", "seconds")
 # The one phrasing of each task that is asked at inference; it is saved with the processor.
@@ -104,6 +105,27 @@ class ElysiumProcessor(ProcessorMixin):
         return [image_processor, video_processor, tokenizer]
 
     # --- from placeholders to kept tokens ---
+    def validate_inputs(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> None:
+        """Refuse placeholders and visuals in different numbers, with both.
+
+        Raises:
+            ValueError: those, a text that is no string, or nothing at all.
+        """
+        if images is None and text is None and videos is None:
+            raise ValueError("a processor must get text, images or videos, got none of them")
+        if text is None:
+            return
+        texts = [text] if isinstance(text, str) else list(text)
+        if not all(isinstance(each, str) for each in texts):
+            raise ValueError(f"text must be a string or a list of strings, got {text!r}")
+        num_images = 0 if images is None else len(make_flat_list_of_images(images))
+        num_videos = 0 if videos is None else len(flat_videos(videos))
+        counts = (("image", self.image_token, num_images), ("video", self.video_token, num_videos))
+        for kind, token, count in counts:
+            found = sum(each.count(token) for each in texts)
+            if found != count:
+                raise ValueError(f"text must hold one {token} for each {kind}, got {found} and {count}; give as many")
+
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
         processed = self.video_processor(videos, **kwargs)
         counts = [int(count) for count in processed["video_num_frames"]]

@@ -9,13 +9,14 @@ from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import ImageProcessingMixin
+from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import MultiModalData
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
 from .messages_elysium import PlainText, plain_conversation
-from .video_processing_elysium import ElysiumVideoProcessor
+from .video_processing_elysium import ElysiumVideoProcessor, flat_videos
 
 FRAME_LABELS = ("index", "seconds")
 # The one phrasing of each task that is asked at inference; it is saved with the processor.
@@ -104,6 +105,27 @@ class ElysiumProcessor(ProcessorMixin):
         return [image_processor, video_processor, tokenizer]
 
     # --- from placeholders to kept tokens ---
+    def validate_inputs(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> None:
+        """Refuse placeholders and visuals in different numbers, with both.
+
+        Raises:
+            ValueError: those, a text that is no string, or nothing at all.
+        """
+        if images is None and text is None and videos is None:
+            raise ValueError("a processor must get text, images or videos, got none of them")
+        if text is None:
+            return
+        texts = [text] if isinstance(text, str) else list(text)
+        if not all(isinstance(each, str) for each in texts):
+            raise ValueError(f"text must be a string or a list of strings, got {text!r}")
+        num_images = 0 if images is None else len(make_flat_list_of_images(images))
+        num_videos = 0 if videos is None else len(flat_videos(videos))
+        counts = (("image", self.image_token, num_images), ("video", self.video_token, num_videos))
+        for kind, token, count in counts:
+            found = sum(each.count(token) for each in texts)
+            if found != count:
+                raise ValueError(f"text must hold one {token} for each {kind}, got {found} and {count}; give as many")
+
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
         processed = self.video_processor(videos, **kwargs)
         counts = [int(count) for count in processed["video_num_frames"]]
@@ -157,11 +179,17 @@ class ElysiumProcessor(ProcessorMixin):
     def unused_input_names(self) -> list[str]:
         return ["video_num_frames"]
 
-    def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
-        if image_sizes is None:
-            return MultiModalData()
-        count = len(image_sizes)
-        return MultiModalData(num_image_tokens=[self.num_kept_tokens] * count, num_image_patches=[1] * count)
+    def _get_num_multimodal_tokens(
+        self, image_sizes: Any = None, video_sizes: Any = None, **kwargs: Any
+    ) -> MultiModalData:
+        """Return how many tokens images (H, W) and videos (T, H, W) take: K for each image and frame."""
+        counts: dict[str, list[int]] = {}
+        if image_sizes is not None:
+            counts["num_image_tokens"] = [self.num_kept_tokens] * len(image_sizes)
+            counts["num_image_patches"] = [1] * len(image_sizes)
+        if video_sizes is not None:
+            counts["num_video_tokens"] = [int(size[0]) * self.num_kept_tokens for size in video_sizes]
+        return MultiModalData(**counts)
 
     # --- the one place where prompts are built ---
     def build_question(
@@ -324,8 +352,23 @@ class ElysiumProcessor(ProcessorMixin):
         return super().apply_chat_template(plain if batched else plain[0], *args, **kwargs)
 
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
-        """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each picture or video."""
-        return super().__call__(images=images, text=text, videos=videos, **kwargs)
+        """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each image or video.
+
+        Raises:
+            ValueError: placeholders and images or videos in different numbers, or a prompt longer than the context.
+        """
+        inputs = super().__call__(images=images, text=text, videos=videos, **kwargs)
+        self._check_context(inputs.get("input_ids", ()))
+        return inputs
+
+    def _check_context(self, input_ids: Any) -> None:
+        """Refuse a prompt of more tokens than the model has positions, as the tokenizer states them."""
+        longest = max(map(len, input_ids), default=0)
+        if longest > self.tokenizer.model_max_length:
+            raise ValueError(
+                f"a prompt must have at most {self.tokenizer.model_max_length} tokens, the model's context, got "
+                f"{longest}; shorten the text, or give fewer frames"
+            )
 
 
 def _answer_cuts(text: str, start: int) -> Iterator[tuple[int, tuple]]:

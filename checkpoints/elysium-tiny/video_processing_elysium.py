@@ -16,15 +16,11 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
-from transformers.video_utils import (
-    VideoMetadata,
-    is_valid_video,
-    make_batched_metadata,
-    make_batched_videos,
-)
+from transformers.video_utils import VideoMetadata, make_batched_metadata
 
-from .image_processing_elysium import fetch_images
-from .media_elysium import load_image, read_frames
+from .arrays_elysium import is_array, video_array
+from .image_processing_elysium import MEDIA, array_options, fetch_images
+from .media_elysium import read_frames
 from .media_info_elysium import downloaded
 
 
@@ -44,11 +40,37 @@ class DecodedVideoMetadata(VideoMetadata):
         return super().timestamps if self.timestamps_s is None else self.timestamps_s
 
 
-def _frames_to_rgb(videos: Any) -> Any:
-    """Return images of any mode in a list, however nested, as RGB arrays; anything else as it is."""
-    if isinstance(videos, (list, tuple)):
-        return [_frames_to_rgb(item) for item in videos]
-    return load_image(videos) if isinstance(videos, Image.Image) else videos
+def flat_videos(videos: Any, depth: int = 0) -> list[Any]:
+    """Return the videos of an input, however nested: each an address or a file's bytes, an array or a list of frames.
+
+    A list of images is a video; a list of addresses is one only inside two other lists, as chat messages give it.
+
+    Args:
+        videos: one video, or lists of them.
+        depth: number of lists around it.
+
+    Raises:
+        ValueError: a list without frames, or what is no video.
+    """
+    if isinstance(videos, Image.Image):
+        return [[videos]]
+    if isinstance(videos, MEDIA):
+        return [videos]
+    if is_array(videos):
+        return list(videos) if videos.ndim == 5 else [videos]
+    if not isinstance(videos, list | tuple):
+        raise ValueError(
+            f"a video must be a path, a URL, a file's bytes, an array or a list of frames, got {type(videos).__name__}"
+        )
+    if not videos and depth != 1:  # a conversation may have no videos
+        raise ValueError("a video must have at least one frame, got an empty list; check where the frames come from")
+    if videos and all(_is_frame(item) or (depth > 1 and isinstance(item, MEDIA)) for item in videos):
+        return [list(videos)]
+    return [video for item in videos for video in flat_videos(item, depth + 1)]
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, Image.Image) or (is_array(value) and value.ndim in (2, 3))
 
 
 def _decode(video: Any, sample_indices_fn: Callable | None) -> tuple[np.ndarray, VideoMetadata]:
@@ -124,8 +146,12 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """As transformers does; `num_frames` and `fps` are checked, and ask for sampling where they are given.
 
+        Args:
+            videos: see `flat_videos`; arrays of any layout and range are recognised (see `arrays_elysium`).
+            **kwargs: of transformers' video processors.
+
         Raises:
-            ValueError: `num_frames` below 1, `fps` not above 0, or both.
+            ValueError: `num_frames` below 1, `fps` not above 0, or both; or what is no video.
         """
         num_frames, fps = kwargs.get("num_frames"), kwargs.get("fps")
         _check_sampling(num_frames, fps)
@@ -133,7 +159,23 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
             kwargs |= {"num_frames": num_frames, "fps": fps}  # one that is given leaves no room for a default of both
             if kwargs.get("do_sample_frames") is None:
                 kwargs["do_sample_frames"] = True
-        return super().preprocess(videos, **kwargs)
+        options = array_options(kwargs, self.do_rescale)
+        sampled = kwargs.get("do_sample_frames") or (kwargs.get("do_sample_frames") is None and self.do_sample_frames)
+        given = [self._frames(video, bool(sampled), options) for video in flat_videos(videos)]
+        return super().preprocess(given, **kwargs)
+
+    def _frames(self, video: Any, sampled: bool, options: dict[str, Any]) -> Any:
+        """Frames as an array (T, H, W, 3); a file as it is."""
+        if is_array(video):
+            return video_array(video, **options)
+        if not isinstance(video, list):
+            return video
+        if sampled and not all(map(_is_frame, video)):  # in the words of transformers, which callers look for
+            raise ValueError(
+                "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`; "
+                f"got {len(video)} addresses of frames."
+            )
+        return video_array(self.fetch_images(video), **options)
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
@@ -175,25 +217,39 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         do_sample_frames: bool | None = None,
         sample_indices_fn: Callable | None = None,
     ) -> tuple[list[np.ndarray], list[VideoMetadata]]:
-        videos = make_batched_videos(_frames_to_rgb(videos))
-        video_metadata = make_batched_metadata(videos, video_metadata=video_metadata)
-        if is_valid_video(videos[0]):
-            if do_sample_frames and sample_indices_fn is not None:
-                sampled = []
-                for video, metadata in zip(videos, video_metadata, strict=True):
-                    metadata.frames_indices = sample_indices_fn(metadata=metadata)
-                    sampled.append(video[metadata.frames_indices])
-                videos = sampled
-        elif isinstance(videos[0], list):
-            videos = [
-                np.stack([self.process_image(image, do_convert_rgb=True) for image in frames])
-                for frames in self.fetch_images(videos)
-            ]
+        """Read and sample each video by its own kind."""
+        if video_metadata is None:
+            video_metadata = [None] * len(videos)
         else:
-            if do_sample_frames is None:
-                sample_indices_fn = partial(self.sample_frames, num_frames=self.num_frames, fps=self.fps)
-            videos, video_metadata = self.fetch_videos(videos, sample_indices_fn=sample_indices_fn)
-        return videos, video_metadata
+            video_metadata = make_batched_metadata(videos, video_metadata=video_metadata)
+        of_files = sample_indices_fn
+        if do_sample_frames is None:
+            of_files = partial(self.sample_frames, num_frames=self.num_frames, fps=self.fps)
+        found = [
+            self._sample(video, metadata, sample_indices_fn) if is_array(video) else _decode(video, of_files)
+            for video, metadata in zip(videos, video_metadata, strict=True)
+        ]
+        return [frames for frames, _ in found], [metadata for _, metadata in found]
+
+    @staticmethod
+    def _sample(
+        frames: np.ndarray, metadata: VideoMetadata | None, sample_indices_fn: Callable | None
+    ) -> tuple[np.ndarray, VideoMetadata]:
+        """Sample frames that are given as they are; the metadata may be of the video that they come from."""
+        count = len(frames)
+        metadata = metadata or VideoMetadata(total_num_frames=count)
+        indices = list(range(count) if metadata.frames_indices is None else metadata.frames_indices)
+        if len(indices) != count:
+            raise ValueError(
+                f"video_metadata must have an index for each frame, got {len(indices)} frames_indices for {count} frames"
+            )
+        if sample_indices_fn is not None:
+            whole = metadata.fps is None or metadata.total_num_frames in (None, count)
+            rate = metadata.fps if whole else metadata.sampled_fps
+            chosen = sample_indices_fn(metadata=VideoMetadata(total_num_frames=count, fps=rate))
+            frames, indices = frames[chosen], [indices[index] for index in chosen]
+        metadata.frames_indices = indices
+        return frames, metadata
 
     def _prepare_input_videos(
         self, videos: Any, do_convert_rgb: bool | None = None, input_data_format: Any = None, device: Any = None
@@ -236,4 +292,4 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         return BatchFeature(data, tensor_type=return_tensors)
 
 
-__all__ = ["ElysiumVideoProcessor"]
+__all__ = ["ElysiumVideoProcessor", "flat_videos"]

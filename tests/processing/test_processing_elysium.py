@@ -204,14 +204,16 @@ def typed_prompt(processor: ElysiumProcessor, token: str) -> str:
     content = [{"type": "video", "video": VIDEO}, {"type": "text", "text": f"a {token} sign"}]
     ids = encode(processor, [{"role": "user", "content": content}])["input_ids"][0]
     count = {"<s>": 1, "<video>": 3 * K}
-    for special, number in zip(processor.tokenizer.all_special_tokens, processor.tokenizer.all_special_ids, strict=True):
+    for special, number in zip(
+        processor.tokenizer.all_special_tokens, processor.tokenizer.all_special_ids, strict=True
+    ):
         assert (ids == number).sum() == count.get(special, 0), special
-    return processor.tokenizer.decode(ids).rsplit("<video>", 1)[1]
+    return processor.tokenizer.decode(ids).split("<video>\n", 1)[1]
 
 
 @pytest.mark.parametrize("token", TYPED)
 def test_a_special_token_in_a_users_words_is_ordinary_text(processor, token: str) -> None:
-    assert typed_prompt(processor, token) == f"\na {token} sign ASSISTANT:"
+    assert typed_prompt(processor, token) == f"a {token} sign ASSISTANT:"
 
 
 def test_a_special_token_cannot_be_put_together_from_parts_or_with_the_mark(processor) -> None:
@@ -289,7 +291,9 @@ VALUE = str(Path(__file__).parent.parent / "fixtures" / "media" / "cup.mp4")
 def test_an_address_part_is_the_video(processor, value: Any) -> None:
     question = {"type": "text", "text": "q"}
     options = {"processor_kwargs": {"num_frames": 2}}
-    found = encode(processor, [{"role": "user", "content": [{"type": "video_url", "video_url": value}, question]}], **options)
+    found = encode(
+        processor, [{"role": "user", "content": [{"type": "video_url", "video_url": value}, question]}], **options
+    )
     plain = encode(processor, [{"role": "user", "content": [{"type": "video", "video": VALUE}, question]}], **options)
     assert torch.equal(found["input_ids"], plain["input_ids"])
     assert torch.equal(found["pixel_values_videos"], plain["pixel_values_videos"])
@@ -330,7 +334,9 @@ def test_a_part_that_nothing_reads_is_refused_by_name(processor, messages: Any, 
         ([{"role": "system", "content": [{"type": "video", "video": VIDEO}]}], "'system' must hold text"),
     ],
 )
-def test_a_message_that_the_template_has_no_place_for_is_refused_by_name(processor, messages: Any, message: str) -> None:
+def test_a_message_that_the_template_has_no_place_for_is_refused_by_name(
+    processor, messages: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         processor.apply_chat_template(messages, tokenize=False)
 
@@ -377,7 +383,9 @@ def test_tokens_of_images_and_videos_are_counted_without_reading_them(processor)
         ("USER: <image> <image>", {"images": [IMAGE]}, "one <image> for each image, got 2 and 1"),
     ],
 )
-def test_placeholders_and_visuals_in_different_numbers_are_refused_with_both(processor, text, visuals, message) -> None:
+def test_placeholders_and_visuals_in_different_numbers_are_refused_with_both(
+    processor, text, visuals, message
+) -> None:
     with pytest.raises(ValueError, match=message):
         processor(text=text, **visuals)
 

@@ -11,7 +11,7 @@ from transformers_tests.test_video_processing_common import VideoProcessingTestM
 
 from elysium.processing.image_processing_elysium import ElysiumImageProcessor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+from elysium.processing.video_processing_elysium import ElysiumVideoProcessor, ElysiumVideoProcessorKwargs  # noqa: F401  (the tests look here)
 
 SIDE = {"height": 20, "width": 20}
 
