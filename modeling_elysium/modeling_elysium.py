@@ -235,8 +235,17 @@ class ElysiumModel(ElysiumPreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised pictures.
+
+        Raises:
+            ValueError: images of another size than the checkpoint's.
         """
         kwargs.pop("return_dict", None)
+        side, (height, width) = self.config.vision_config.image_size, pixel_values.shape[-2:]
+        if (height, width) != (side, side):
+            raise ValueError(
+                f"images must be {side}x{side} pixels, which this checkpoint was trained on, got {width}x{height}; "
+                "leave size out of the processor's settings"
+            )
         vision = self.vision_tower(pixel_values.to(self.vision_tower.dtype), return_dict=True, **kwargs)
         patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
         patches = self.vision_feature_norm(patches)

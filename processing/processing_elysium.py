@@ -124,7 +124,10 @@ class ElysiumProcessor(ProcessorMixin):
         for kind, token, count in counts:
             found = sum(each.count(token) for each in texts)
             if found != count:
-                raise ValueError(f"text must hold one {token} for each {kind}, got {found} and {count}; give as many")
+                raise ValueError(  # in the words of transformers, which callers look for
+                    f"{token} tokens in the prompts should be the same as the number of {kind}s, got {found} and "
+                    f"{count}; give one {kind} for each"
+                )
 
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
         processed = self.video_processor(videos, **kwargs)

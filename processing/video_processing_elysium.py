@@ -241,7 +241,8 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         indices = list(range(count) if metadata.frames_indices is None else metadata.frames_indices)
         if len(indices) != count:
             raise ValueError(
-                f"video_metadata must have an index for each frame, got {len(indices)} frames_indices for {count} frames"
+                f"video_metadata must have an index for each frame, got {len(indices)} frames_indices and {count} "
+                "frames; leave frames_indices out"
             )
         if sample_indices_fn is not None:
             whole = metadata.fps is None or metadata.total_num_frames in (None, count)

@@ -18,6 +18,7 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 
 CODE = {
+    "arrays_elysium.py",
     "box_drafting_elysium.py",
     "box_grammar_elysium.py",
     "boxes_elysium.py",
@@ -30,6 +31,7 @@ CODE = {
     "media_info_elysium.py",
     "model_card_elysium.py",
     "image_processing_elysium.py",
+    "messages_elysium.py",
     "modeling_elysium.py",
     "packed_cache_elysium.py",
     "processing_elysium.py",
@@ -175,5 +177,5 @@ def test_with_the_package_imported_the_local_classes_win(bundle: Path) -> None:
 def test_the_processor_alone_carries_its_code(tmp_path: Path) -> None:
     tiny_processor().save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.glob("*.py")} == {
-        name for name in CODE if re.search("process|boxes|media|images|gif|containers", name)
+        name for name in CODE if re.search("process|boxes|media|messages|images|arrays|gif|containers", name)
     }

@@ -32,7 +32,7 @@ FLOORS = {
     "package": 3,
 }
 # huggingface_hub is what transformers' own configuration classes import; no transformers is without it.
-HUB_LIBRARIES = {"torch", "numpy", "PIL", "av", "transformers", "huggingface_hub"}
+HUB_LIBRARIES = {"torch", "numpy", "PIL", "av", "transformers", "tokenizers", "huggingface_hub"}
 HUB_FILES_MAY_IMPORT = set(sys.stdlib_module_names) | HUB_LIBRARIES
 
 

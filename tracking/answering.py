@@ -102,6 +102,7 @@ class Answerer:
         if decoding not in DECODINGS:
             raise ValueError(f"decoding must be one of {', '.join(DECODINGS)}, got {decoding!r}")
         self.model, self.processor, self.batch_size = model, processor, batch_size
+        self.context: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
         self.decoding, self.fallback = possible_decoding(model, processor, decoding)
         self._integers = integer_ids(processor.tokenizer)
         self._grammars: dict[int, BoxAnswerGrammar] = {}
@@ -139,6 +140,22 @@ class Answerer:
                 readings = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
                 replies.append((answer, readings, [answer.score(reading.span) for reading in readings]))
         return replies
+
+    def check_window(self, text: str, num_frames: int) -> None:
+        """Refuse a text that leaves no room in the model's context for a window's frames and answer.
+
+        Raises:
+            ValueError: with both counts.
+        """
+        beginning, question = prompt_ids(self.processor, num_frames, self.processor.build_question("rsot", text=text))
+        self._check_context(len(beginning) + len(question) + self.tracking_budget(num_frames))
+
+    def _check_context(self, num_tokens: int) -> None:
+        if self.context is not None and num_tokens > self.context:
+            raise ValueError(
+                f"text, frames and answer must have at most {self.context} tokens, the model's context, got "
+                f"{num_tokens}; shorten the text, or give fewer frames"
+            )
 
     def window_conversation(self, request: WindowRequest) -> Conversation:
         """The conversation that asks for the boxes of one window."""
@@ -185,6 +202,7 @@ class Answerer:
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
         )
+        self._check_context(inputs["input_ids"].shape[1])
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
         grammar = {"logits_processor": LogitsProcessorList([BoxGrammarLogitsProcessor(states)])} if states else {}
         output = self.model.generate(
@@ -209,6 +227,17 @@ class Answerer:
             build_answer(self.processor.tokenizer, ids, values)
             for ids, values in zip(new_ids.tolist(), log_probs.double().cpu().numpy(), strict=True)
         ]
+
+
+def prompt_ids(processor: Any, num_frames: int, question: str) -> tuple[tuple[int, ...], list[int]]:
+    """Return the tokens of a window's prompt to the last frame, which no question changes, and those after it."""
+    content = [{"type": "video"}, {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    text = text.replace(processor.video_token, processor.expand_frames(num_frames), 1)
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    cut = len(ids) - ids[::-1].index(processor.video_token_id)
+    return tuple(ids[:cut]), ids[cut:]
 
 
 class WindowReader:
@@ -242,9 +271,9 @@ class WindowReader:
             states: the start of each answer.
             later: pictures of windows that will be asked for, as it seems.
         """
-        prompts = [self._prompt(len(each), self._words(each)) for each in requests]
+        prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
         keys = [_Key(beginning, each.frames) for each, (beginning, _) in zip(requests, prompts, strict=True)]
-        self._read(keys, [_Key(self._prompt(len(frames), "?")[0], frames) for frames in later])
+        self._read(keys, [_Key(prompt_ids(self.processor, len(frames), "?")[0], frames) for frames in later])
         questions = [
             BoxQuestion(self._prefixes[key], question, state, state.first_box)
             for key, (_, question), state in zip(keys, prompts, states, strict=True)
@@ -256,16 +285,6 @@ class WindowReader:
 
     def _words(self, request: WindowRequest) -> str:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)
-
-    def _prompt(self, num_frames: int, question: str) -> tuple[tuple[int, ...], list[int]]:
-        """The prompt's tokens up to the last picture, which do not depend on the question, and the others."""
-        content = [{"type": "video"}, {"type": "text", "text": question}]
-        messages = [{"role": "user", "content": content}]
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        text = text.replace(self.processor.video_token, self.processor.expand_frames(num_frames), 1)
-        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        cut = len(ids) - ids[::-1].index(self.processor.video_token_id)
-        return tuple(ids[:cut]), ids[cut:]
 
     def _read(self, keys: "Sequence[_Key]", later: "Sequence[_Key]") -> None:
         """Reads windows that were not read; where there are any, those that come later with them."""

@@ -5,6 +5,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sized
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from elysium.processing.arrays_elysium import image_array, is_array, video_array
 from elysium.processing.media_elysium import load_image
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_indices
 
-VideoLike = str | Path | VideoClip | NDArray[np.uint8] | Image.Image | Iterable[NDArray[np.uint8] | Image.Image]
-ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
+Media = str | Path | bytes | IOBase
+VideoLike = Media | VideoClip | NDArray[Any] | Image.Image | Iterable[NDArray[Any] | Image.Image]
+ImageLike = Media | NDArray[Any] | Image.Image
 
 
 # Frames that are decoded while the model is at work.
@@ -146,20 +149,21 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
     """The frames of a video.
 
     Args:
-        video: path of a video, picture, GIF or folder of pictures; a `VideoClip`; one picture; or pictures in order,
-            uint8 RGB `(H, W, 3)` or PIL.
+        video: path of a video, image, GIF or folder of images; a file's bytes; a `VideoClip`; one image; or images in
+            order, PIL or arrays as `arrays_elysium` takes them (floats that come one by one must be 0..1).
         fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
 
     Raises:
         ValueError: ``fps`` is missing, or given where the video has its own, or there are no frames.
         VideoError: the file cannot be read.
     """
-    if isinstance(video, str | Path):
-        if fps is not None and not Path(video).is_dir():
+    if isinstance(video, Media):
+        if fps is not None and not (isinstance(video, str | Path) and Path(video).is_dir()):
             raise ValueError(f"fps must be left out for a file, which has its own, got {fps}; leave it out")
         reader = VideoReader(video) if fps is None else VideoReader(video, folder_fps=fps)
         info = reader.info
-        return FrameStream(iter(reader), name=str(video), fps=info.fps, num_frames=info.num_frames, reader=reader)
+        name = str(video) if isinstance(video, str | Path) else str(info.path)
+        return FrameStream(iter(reader), name=name, fps=info.fps, num_frames=info.num_frames, reader=reader)
     if isinstance(video, VideoClip):
         if fps is not None:
             raise ValueError(f"fps must be left out for a VideoClip, which has its own, got {fps}; leave it out")
@@ -185,7 +189,7 @@ def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
     Returns:
         `np.ndarray` of shape `(T, H, W, 3)`, uint8 RGB.
     """
-    if isinstance(video, str | Path):
+    if isinstance(video, Media):
         return read_video(video, num_frames=num_frames).frames
     found = video.frames if isinstance(video, VideoClip) else _pictures(video)
     pictures = found if isinstance(found, np.ndarray) else list(found)
@@ -201,32 +205,37 @@ def load_picture(image: ImageLike) -> NDArray[np.uint8]:
         ValueError: a file with more than one frame, or what is no picture.
         VideoError: the file cannot be read.
     """
-    if not isinstance(image, str | Path | bytes):
-        return as_picture(image)
-    return load_image(image)
+    if isinstance(image, Media):
+        return load_image(image)
+    return image_array(image) if is_array(image) else as_picture(image)
 
 
 def _pictures(video: Any) -> Iterable[Any]:
-    """One picture as a list of it; several as they are."""
-    return [video] if is_picture(video) else video
+    """One image as a list of it; several as they are, an array of them as uint8 RGB."""
+    if is_picture(video):
+        return [video]
+    return video_array(video) if is_array(video) else video
 
 
 def is_picture(value: Any) -> bool:
-    """Whether a value is one picture rather than several."""
-    return isinstance(value, Image.Image) or (isinstance(value, np.ndarray) and value.ndim == 3)
+    """Return whether a value is one image rather than several; grey frames `(T, H, W)` are several."""
+    if not is_array(value):
+        return isinstance(value, Image.Image)
+    return value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in (1, 3, 4))
 
 
 def as_picture(value: Any) -> NDArray[np.uint8]:
-    """A PIL picture or an array as uint8 RGB `(H, W, 3)`.
+    """Return one frame of several, a PIL image or an array, as uint8 RGB `(H, W, 3)`.
 
     Raises:
-        ValueError: another shape or dtype.
+        ValueError: another type, shape or range; floats above 1, whose range one frame cannot tell.
     """
     if isinstance(value, Image.Image):
         return load_image(value)
-    if isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3 and value.dtype == np.uint8:
-        return value
-    got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise ValueError(
-        f"a picture must be uint8 RGB of shape (H, W, 3) or a PIL image, got {got}; convert it to RGB bytes"
-    )
+    if not is_array(value):
+        raise ValueError(f"a frame must be an array (H, W, 3) or a PIL image, got {type(value).__name__}; convert it")
+    if "float" in str(value.dtype) and value.max() > 1:
+        raise ValueError(
+            f"float frames that come one by one must be 0..1, got {float(value.max()):g}; convert them to uint8"
+        )
+    return image_array(value)

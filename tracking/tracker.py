@@ -92,7 +92,7 @@ class Tracker:
 
     Raises:
         TypeError: the model has no `generate`, as what `AutoModel` gives.
-        ValueError: model and processor differ in the tokens that they keep of a frame.
+        ValueError: model and processor differ in the tokens that they keep of a frame, or in the image size.
     """
 
     def __init__(
@@ -113,6 +113,12 @@ class Tracker:
             raise ValueError(
                 "model and processor must keep as many tokens of a frame, got num_kept_tokens "
                 f"{model.config.num_kept_tokens} and {processor.num_kept_tokens}; load both from one checkpoint"
+            )
+        side, size = model.config.vision_config.image_size, processor.video_processor.size
+        if (size["height"], size["width"]) != (side, side):
+            raise ValueError(
+                f"model and processor must have one image size, got {side}x{side} and "
+                f"{size['width']}x{size['height']}; load both from one checkpoint"
             )
         self.model, self.processor = model, processor
         self.name = name or model.config.name_or_path or type(model).__name__
@@ -388,6 +394,9 @@ class Tracker:
         """Opens a video and checks the prompts against its size."""
         stream = open_stream(video, fps=fps)
         try:
+            longest = min(rule.window_frames, stream.num_frames or rule.window_frames)
+            for text in {prompt.text for prompt in prompts}:
+                self._answerer.check_window(text or "it", longest)
             sessions = [
                 TrackingSession(
                     prompt,

@@ -53,8 +53,8 @@ def video_array(value: Any, *, channels_first: bool | None = None, scale_floats:
     if frames.ndim == 3 and channels_first is None and frames.shape[-1] not in _CHANNELS:
         if len(frames) in _CHANNELS:
             raise ValueError(
-                f"a video must be an array (T, H, W, 3), got {frames.shape}, which may be {len(frames)} grey frames or "
-                "one image with channels first; give all four dimensions"
+                f"a video must be an array (T, H, W, 3), got {frames.shape}, which may be {len(frames)} grey frames "
+                "or one image with channels first; give all four dimensions"
             )
         frames = frames[..., None]
     elif frames.ndim in (2, 3):
@@ -100,7 +100,8 @@ def _channels_last(array: NDArray[Any], channels_first: bool | None) -> NDArray[
     if channels_first is not False and array.shape[-3] in _CHANNELS:
         return np.moveaxis(array, -3, -1)
     raise ValueError(
-        f"an image must be an array (H, W, C) or (C, H, W) with 1, 3 or 4 channels C, got {array.shape}; convert it to RGB"
+        f"an image must be an array (H, W, C) or (C, H, W) with 1, 3 or 4 channels C, got {array.shape}; "
+        "convert it to RGB"
     )
 
 

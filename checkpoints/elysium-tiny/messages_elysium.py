@@ -1,8 +1,8 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Chat messages as the chat template takes them: each part known by name, nothing dropped, no special token in a text.
+"""Chat messages as the chat template takes them: each part known by name, nothing dropped, special tokens as text.
 
-A special token that somebody types, such as `<image>` or `</s>`, is ordinary text: a mark is put into it, so that it is
-no longer the token, and the tokenizer drops the mark before it splits the text into pieces (`hide_marks`).
+A special token that somebody types, such as `<image>` or `</s>`, is ordinary text: a mark is put into it, so that it
+is no longer the token, and the tokenizer drops the mark before it splits the text into pieces (`hide_marks`).
 """
 
 import json

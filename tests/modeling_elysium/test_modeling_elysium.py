@@ -247,3 +247,9 @@ def test_a_model_that_torch_has_wrapped_is_saved_with_its_own_code(tmp_path) -> 
     assert (
         ElysiumForConditionalGeneration.from_pretrained(tmp_path).config.auto_map["AutoModel"].startswith("modeling")
     )
+
+
+def test_images_of_another_size_than_the_checkpoints_are_refused_with_both() -> None:
+    for height, width in ((64, 64), (32, 48)):
+        with pytest.raises(ValueError, match=f"images must be 32x32 pixels, .* got {width}x{height}; leave size out"):
+            tiny_model().get_video_features(torch.randn(2, 3, height, width))

@@ -377,10 +377,22 @@ def test_tokens_of_images_and_videos_are_counted_without_reading_them(processor)
 @pytest.mark.parametrize(
     ("text", "visuals", "message"),
     [
-        ("USER: <video>", {"videos": [VIDEO, VIDEO]}, "one <video> for each video, got 1 and 2"),
-        ("USER: <video><video>", {"videos": [VIDEO]}, "one <video> for each video, got 2 and 1"),
-        ("USER: <video>", {}, "one <video> for each video, got 1 and 0"),
-        ("USER: <image> <image>", {"images": [IMAGE]}, "one <image> for each image, got 2 and 1"),
+        (
+            "USER: <video>",
+            {"videos": [VIDEO, VIDEO]},
+            "<video> tokens in the prompts should be the same as the number of videos, got 1 and 2",
+        ),
+        (
+            "USER: <video><video>",
+            {"videos": [VIDEO]},
+            "<video> tokens in the prompts should be the same as the number of videos, got 2 and 1",
+        ),
+        ("USER: <video>", {}, "<video> tokens in the prompts should be the same as the number of videos, got 1 and 0"),
+        (
+            "USER: <image> <image>",
+            {"images": [IMAGE]},
+            "<image> tokens in the prompts should be the same as the number of images, got 2 and 1",
+        ),
     ],
 )
 def test_placeholders_and_visuals_in_different_numbers_are_refused_with_both(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks.decoding_models import MovingScene, ReplayAnswerer
 from elysium.processing.video_io import Frame, VideoWriter
-from elysium.tracking.answering import Answerer, WindowReader
+from elysium.tracking.answering import Answerer, WindowReader, prompt_ids
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import DecodingThread, open_stream
@@ -163,7 +163,7 @@ def test_prompts_of_fast_decoding_are_those_of_the_reference():
         [answerer.window_conversation(request)], add_generation_prompt=True, tokenize=True, return_dict=True
     )
     reader = WindowReader(tiny_model(), processor)
-    beginning, question = reader._prompt(8, reader._words(request))
+    beginning, question = prompt_ids(processor, 8, reader._words(request))
     assert [*beginning, *question] == whole["input_ids"][0]
 
 

@@ -381,10 +381,18 @@ def test_a_question_is_asked_about_sixteen_frames_at_most(num_frames, seen):
     assert seeing_tracker().ask(frames, "how many frames?") == str(seen)
 
 
+def test_a_processor_of_another_image_size_is_refused():
+    processor = build_processor()
+    processor.video_processor.size = {"height": 64, "width": 64}
+    with pytest.raises(ValueError, match="must have one image size, got 32x32 and 64x64; load both"):
+        Tracker(tiny_model(), processor)
+
+
 def test_a_question_and_a_window_have_the_frames_that_the_checkpoint_was_trained_on():
     frames, _ = squares(10, STARTS)
-    tracker = seeing_tracker()
-    tracker.processor.state_trained_frames(4)
+    processor = build_processor()
+    processor.state_trained_frames(4)
+    tracker = Tracker(SeeingModel(tiny_model(), processor), processor)
     assert tracker.ask(frames, "how many frames?") == "4"
     with pytest.warns(UserWarning, match="window_frames should be at most 4, .* got 6"):
         tracker.iter_track(frames, "red", fps=10, window_frames=6)
@@ -417,7 +425,14 @@ def test_plural_forms_answer_in_order():
         ({"text": "red", "window_frames": 1}, "window_frames must be 2 or more, got 1"),
         ({"text": "red", "fps": None}, "fps must be a number above 0 for bare frames, got None"),
         ({"text": "red", "video": []}, "at least one frame, got none"),
-        ({"text": "red", "video": [np.zeros((4, 4), np.uint8)]}, "uint8 RGB of shape"),
+        ({"text": "red", "video": [np.zeros((5, 6, 2), np.uint8)]}, r"\(H, W, C\) or \(C, H, W\)"),
+        (
+            {"text": "red", "video": [np.full((4, 4, 3), 2.5)]},
+            "float frames that come one by one must be 0..1, got 2.5",
+        ),
+        ({"text": "red", "video": np.full((2, 4, 4, 3), -1.0)}, "got float64 from -1 to -1"),
+        ({"text": "red", "video": [3]}, "a frame must be an array .*, got int"),
+        ({"text": "x " * 9000}, "at most 8192 tokens, the model's context, got [0-9]{4,}; shorten the text"),
         ({"text": "red", "video": "missing.mp4", "fps": None}, "existing file or folder, got missing.mp4"),
         ({"text": "red", "video": "missing.mp4"}, "fps must be left out for a file"),
         ({"box_xyxy_px": (1, 2, 3, 4), "reground": True}, "reground must have words"),
