@@ -38,8 +38,10 @@ def test_the_count_of_tokens_is_known_from_sizes_alone(processor, inputs) -> Non
     assert sum(counts["num_image_tokens"]) == int((inputs["mm_token_type_ids"] == 1).sum())
 
 
-def test_videos_are_not_promised(processor) -> None:
-    assert processor._get_num_multimodal_tokens(video_sizes=[(4, 24, 40)])["num_video_tokens"] is None
+def test_a_videos_tokens_are_counted_from_its_frames() -> None:
+    processor = tiny_processor()
+    counts = processor._get_num_multimodal_tokens(video_sizes=[(4, 24, 40), (7, 1080, 1920)])
+    assert counts["num_video_tokens"] == [4 * processor.num_kept_tokens, 7 * processor.num_kept_tokens]
 
 
 def test_token_types_mark_the_placeholders(processor, inputs) -> None:
