@@ -169,4 +169,5 @@ def _write_pictures(folder: Path, clip: LabelledClip, fps: float) -> None:
     frame_folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / "videos" / f"{clip.name}.mp4", clip.frames, fps)
     for t, frame in enumerate(clip.frames):
-        Image.fromarray(frame).save(frame_folder / f"{t:04d}.jpg", quality=JPEG_QUALITY)
+        with atomic_path(frame_folder / f"{t:04d}.jpg") as temporary:
+            Image.fromarray(frame).save(temporary, quality=JPEG_QUALITY)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
 from PIL import Image as Pictures
 
+from elysium.processing.atomic_files import atomic_path
 from elysium.processing.processing_elysium import DEFAULT_TASK_PROMPTS
 
 from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, synthetic_clips, task_examples, write_video
@@ -138,13 +139,17 @@ class TrlWriter:
             videos=", ".join(VIDEO_TASKS),
             place="in the rows" if embed else "files beside the rows, named by absolute paths",
         )
-        (self.folder / "README.md").write_text(card, encoding="utf-8")
+        with atomic_path(self.folder / "README.md") as temporary:
+            temporary.write_text(card, encoding="utf-8")
 
     def write(self, split: str, clips: Iterable[LabelledClip]) -> int:
         """Writes the conversations about some clips as a split and says how many there are."""
         count = 0
         waiting: list[Example] = []
-        with pq.ParquetWriter(self.folder / "data" / f"{split}.parquet", FEATURES.arrow_schema) as writer:
+        with (
+            atomic_path(self.folder / "data" / f"{split}.parquet") as temporary,
+            pq.ParquetWriter(temporary, FEATURES.arrow_schema) as writer,
+        ):
             for number, clip in enumerate(clips, start=1):
                 waiting += self._examples(clip)
                 if number % _CLIPS_PER_GROUP == 0:
