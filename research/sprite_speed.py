@@ -7,7 +7,6 @@ time is given beside that of the clock, because other work on the machine slows 
 """
 
 import argparse
-import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,8 +14,7 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.bench import hardware
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import hardware, write_record
 from elysium.training.synthetic import SceneConfig, render_clip
 from elysium.training.synthetic.sprite_bank import SpriteBank
 from elysium.training.synthetic.sprite_world import SpriteWorld
@@ -57,14 +55,11 @@ def main() -> None:
         "side": options.side,
         "hardware": f"{hardware()}, {options.processes} processes of one thread",
     }
-    if options.output is not None:
-        with atomic_path(options.output) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(
         f"{made} clips of {options.frames} frames at {options.side} px: {figures['clips_per_min']} a minute by the "
         f"clock, {figures['clips_per_min_of_processor_time']} a minute and core by processor time"
     )
-    print(json.dumps(figures))
+    write_record(figures, options.output)
 
 
 if __name__ == "__main__":

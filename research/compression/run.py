@@ -19,7 +19,6 @@ Results: a table (.md), figures (.json) and two pictures (.png) beside `--output
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import time
@@ -32,8 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench import hardware
-from elysium.processing.atomic_files import atomic_path
+from benchmarks.bench import hardware, write_record
 from research.compression.features import NUM_PATCHES, build_features, example_frames, load_features
 from research.compression.report import (
     Outcome,
@@ -206,9 +204,7 @@ def main() -> None:
         known = variants(arguments.kept, NUM_PATCHES).values()
         costs = list(pool.map(partial(measure_costs, place=place), known))
     record = write_results(records, costs, arguments, place) | {"base": {k: start[k] for k in ("rec_iou", "sot_iou")}}
-    with atomic_path(arguments.output) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.bench import ROOT, hardware, markdown_table
+from benchmarks.bench import ROOT, hardware, markdown_table, write_record
 from elysium.curation.agreement import agreement
 from elysium.curation.box_trackers import load_tracker
 from elysium.curation.curation_settings import CurationSettings, load_settings
@@ -372,11 +372,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     tables = markdown(record)
     print(tables)
     if arguments.output is not None:
-        with atomic_path(arguments.output) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         with atomic_path(arguments.output.with_suffix(".md")) as temporary:
             temporary.write_text(tables + "\n", "utf-8")
-    print(json.dumps(record))
+    write_record(record, arguments.output)
 
 
 if __name__ == "__main__":
