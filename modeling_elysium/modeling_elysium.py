@@ -184,6 +184,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
                 "AutoConfig": "configuration_elysium.ElysiumConfig",
                 "AutoModel": f"{file}.ElysiumModel",
                 "AutoModelForImageTextToText": whole,
+                "AutoModelForMultimodalLM": whole,
                 "AutoModelForCausalLM": whole,
             }
 

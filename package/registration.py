@@ -29,6 +29,7 @@ def register_auto_classes() -> None:
         AutoModel,
         AutoModelForCausalLM,
         AutoModelForImageTextToText,
+        AutoModelForMultimodalLM,
         AutoProcessor,
     )
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -49,6 +50,7 @@ def register_auto_classes() -> None:
     AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
     AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
     AutoModelForImageTextToText.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
+    AutoModelForMultimodalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoModelForCausalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
     backends = ("pil", "torchvision")  # one class does without torchvision, and with it

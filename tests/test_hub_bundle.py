@@ -54,7 +54,8 @@ sys.meta_path.insert(0, Blocker())
 folder, again = sys.argv[1:]
 import numpy as np
 from transformers import (
-    AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+    AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText,
+    AutoModelForMultimodalLM, AutoProcessor
 )
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # a placeholder without torchvision else
 
@@ -63,9 +64,9 @@ for auto in (AutoConfig, AutoImageProcessor, AutoVideoProcessor):
     assert name == auto.__name__.replace("Auto", "Elysium"), name
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
-for auto in (AutoModelForCausalLM, AutoModel):
+for auto in (AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModel):
     name = type(auto.from_pretrained(folder, trust_remote_code=True)).__name__
-    assert name == {AutoModelForCausalLM: "ElysiumForConditionalGeneration", AutoModel: "ElysiumModel"}[auto], name
+    assert name == ("ElysiumModel" if auto is AutoModel else "ElysiumForConditionalGeneration"), name
 
 def answer(model, processor):
     frames = np.random.default_rng(0).integers(0, 256, (3, 24, 40, 3), dtype=np.uint8)
@@ -106,6 +107,7 @@ def test_a_saved_checkpoint_holds_the_code_and_names_it(bundle: Path) -> None:
         "AutoConfig": "configuration_elysium.ElysiumConfig",
         "AutoModel": "modeling_elysium.ElysiumModel",
         "AutoModelForImageTextToText": whole,
+        "AutoModelForMultimodalLM": whole,
         "AutoModelForCausalLM": whole,
     }
     assert config["architectures"] == ["ElysiumForConditionalGeneration"]

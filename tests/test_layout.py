@@ -51,6 +51,15 @@ def code_files() -> list[str]:
     return [name for name in files if not re.match(r"checkpoints/.+/", name)]
 
 
+def copy_tree(tree: Path) -> Path:
+    """Copies what an install needs of the repository into a folder, and returns it."""
+    for name in repository_files():
+        if name.split("/")[0] in FLOORS or "/" not in name:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+    return tree
+
+
 @cache
 def pyproject() -> dict:
     """The content of pyproject.toml."""
@@ -215,11 +224,7 @@ def test_no_file_names_a_place_on_one_machine() -> None:
 
 
 def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    for name in repository_files():
-        if name.split("/")[0] in FLOORS or "/" not in name:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, tree / name)
+    tree = copy_tree(tmp_path / "tree")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(tmp_path), str(tree)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)

@@ -42,6 +42,7 @@ def test_every_auto_class_gives_the_class_that_its_name_promises() -> None:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
         MODEL_MAPPING,
     )
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -50,6 +51,7 @@ def test_every_auto_class_gives_the_class_that_its_name_promises() -> None:
     config = elysium.ElysiumConfig
     assert MODEL_MAPPING[config] is elysium.ElysiumModel
     assert MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[config] is elysium.ElysiumForConditionalGeneration
+    assert MODEL_FOR_MULTIMODAL_LM_MAPPING[config] is elysium.ElysiumForConditionalGeneration
     assert MODEL_FOR_CAUSAL_LM_MAPPING[config] is elysium.ElysiumForConditionalGeneration
     assert PROCESSOR_MAPPING[config] is elysium.ElysiumProcessor
     assert set(VIDEO_PROCESSOR_MAPPING[config].values()) == {elysium.ElysiumVideoProcessor}
