@@ -1,6 +1,7 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """The model card that stands in a saved folder until somebody writes a better one."""
 
+import os
 from string import Template
 from typing import Any
 
@@ -55,6 +56,22 @@ Wang et al., "Elysium: Exploring Object-level Perception in Videos via MLLM", EC
 """)
 
 
+def derived_from(name_or_path: str | os.PathLike, trained_on: str) -> str:
+    """Return the `trained_on` sentence of weights that came from another checkpoint and may have been trained since.
+
+    Args:
+        name_or_path: Hub id or folder of that checkpoint; of a folder the last name alone is written.
+        trained_on: its own sentence, kept where it is such a sentence already.
+
+    >>> derived_from("owner/model", "trained on cats"), derived_from("runs/b", "derived from owner/model")
+    ('derived from owner/model', 'derived from owner/model')
+    """
+    if trained_on.startswith("derived from "):
+        return trained_on
+    path = os.path.abspath(name_or_path)
+    return f"derived from {os.path.basename(path) if os.path.isdir(path) else name_or_path}"
+
+
 def model_card(config: Any) -> str:
     """README.md of a checkpoint, with the Hub's metadata at its head.
 
@@ -73,4 +90,4 @@ def model_card(config: Any) -> str:
     )
 
 
-__all__ = ["model_card"]
+__all__ = ["derived_from", "model_card"]

@@ -25,7 +25,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, torch_compi
 
 from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
-from .model_card_elysium import model_card
+from .model_card_elysium import derived_from, model_card
 from .packed_cache_elysium import CACHE_NAME
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .tiny_vit_elysium import ElysiumTinyViT
@@ -133,12 +133,25 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _supports_attention_backend = True
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`, under our names of weights also where a release was loaded.
+    def __init__(self, config: ElysiumConfig, *args: Any, **kwargs: Any):
+        super().__init__(config, *args, **kwargs)
+        # A sentence that was loaded with weights is about those weights alone.
+        self._loaded_trained_on = config.trained_on if config.name_or_path else ""
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, trained_on: str | None = None, **kwargs: Any
+    ) -> None:
+        """Save as `PreTrainedModel.save_pretrained` does, under our names of weights also where a release was loaded.
 
         Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
         A folder without a card gets one.
+
+        Args:
+            trained_on: sentence on the training data of these weights. By default that of the configuration; where it
+                is still the one that was loaded, `derived from NAME` replaces it, because any trainer may have changed
+                the weights since.
         """
+        self.config.trained_on = self._current_trained_on() if trained_on is None else trained_on
         wrapped = type(self)
         if wrapped.__module__.startswith("torch."):
             # FSDP2 puts a class of its own in front, and its code would be saved in place of ours.
@@ -169,6 +182,11 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         self.config.save_pretrained(folder)
         self.generation_config.save_pretrained(folder)
         self._write_card(folder)
+
+    def _current_trained_on(self) -> str:
+        sentence = self.config.trained_on
+        is_stale = bool(sentence) and sentence == self._loaded_trained_on
+        return derived_from(self.config.name_or_path, sentence) if is_stale else sentence
 
     def _write_card(self, folder: str | os.PathLike) -> None:
         path = os.path.join(folder, "README.md")

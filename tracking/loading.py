@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
+from elysium.modeling_elysium.model_card_elysium import derived_from
 from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
@@ -92,7 +93,16 @@ def _load_adapter(
     base = json.loads((folder / ADAPTER).read_text("utf-8")).get("base_model_name_or_path")
     if not base:
         raise CheckpointError(f"an adapter must name its base model, got none in {folder / ADAPTER}; write it there")
-    model, processor = load_checkpoint(base, device=device, dtype=dtype)
+    try:
+        model, processor = load_checkpoint(base, device=device, dtype=dtype)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"an adapter must find its base model, got {base} in {folder / ADAPTER} ({error}); write the base's "
+            "absolute path or Hub id there, as base_model_name_or_path"
+        ) from error
+    model.config.trained_on = (
+        f"{derived_from(base, model.config.trained_on)}, with the adapter {folder.resolve().name}"
+    )
     try:
         merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except _LOADING_ERRORS as error:

@@ -18,8 +18,9 @@ from transformers import TrainerCallback
 from trl import TrlParser
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium.model_card_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.tracking.loading import load_checkpoint
+from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
 from elysium.training.datasets.catalogue import open_source
 from elysium.training.datasets.frame_sources import DatasetError
 
@@ -43,6 +44,7 @@ def train(
     """One run, from its arguments to a checkpoint, its curves and its card in `output_dir`."""
     # Model
     model, processor = load_model(model_args, training_args)
+    model.config.trained_on = model_args.trained_on or fine_tuned_on(model, data_args)
 
     # Dataset
     mixture = training_mixture(data_args, training_args)
@@ -92,9 +94,17 @@ def load_model(
             f"selector_loss needs a model that selects tokens, got the compressor {model.config.compressor!r}; "
             "set it to 0"
         )
-    if model_args.trained_on is not None:
-        model.config.trained_on = model_args.trained_on
+    # peft writes this name into an adapter as that of its base, which must be found from any folder.
+    base = resolve_checkpoint(model_args.model)
+    model.name_or_path = str(Path(base).resolve() if Path(base).is_dir() else base)
     return model.train(), processor
+
+
+def fine_tuned_on(model: ElysiumForConditionalGeneration, data_args: DataArguments) -> str:
+    """Return the `trained_on` sentence of the run's checkpoint: where it started, and the names of its data."""
+    data = [Path(spec["path"]).name if "path" in spec else spec["source"] for spec in data_args.sources]
+    names = ", ".join(dict.fromkeys(data or data_args.stream))
+    return f"{derived_from(model.name_or_path, model.config.trained_on)}, fine-tuned on {names}"
 
 
 def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) -> Mixture:

@@ -43,7 +43,8 @@ class ModelArguments:
         lora_alpha: its scale.
         lora_dropout: its dropout.
         lora_target_modules: modules that get one; a name, several, or one regular expression.
-        trained_on: a sentence about the training data, shown by commands beside results; kept as it is by default.
+        trained_on: sentence on the training data, saved with the checkpoint and shown by commands and the Space;
+            `derived from MODEL, fine-tuned on DATA` by default.
     """
 
     model: str = "elysium-tiny"

@@ -79,7 +79,8 @@ class ElysiumConfig(PreTrainedConfig):
             compressors whose tokens have a place (`t_selector`, `none`).
         box_rounding (`str`): `floor` or `round`, how box text was written in training (read by the processor).
         allow_absent (`bool`): whether the model was taught the answer `none`.
-        trained_on (`str`): a sentence on the training data, shown by the commands and the Space.
+        trained_on (`str`): a sentence on the training data of the weights, shown by the commands and the Space;
+            `save_pretrained` replaces one that was loaded by `derived from NAME`.
     """
 
     model_type = "elysium"

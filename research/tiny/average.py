@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
-from .checkpoint import save_checkpoint
+from .checkpoint import TRAINED_ON, save_checkpoint
 
 # A save holds the training heads too; the model's own weights stand under this name.
 _PREFIX = "model."
@@ -71,7 +71,7 @@ def main(
     model.load_state_dict(weights)
     processor = ElysiumProcessor.from_pretrained(start)
     processor.absent_log_odds, processor.tracking_zoom = absent_log_odds, tracking_zoom
-    save_checkpoint(model, processor, output, half=True)
+    save_checkpoint(model, processor, output, half=True, trained_on=TRAINED_ON)
     mean = f"mean of {', '.join(save.name for save in saves)}"
     print(f"Checkpoint: {output} ({mean if halfway is None else f'halfway between {halfway} and the {mean}'})")
 

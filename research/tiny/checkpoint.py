@@ -186,15 +186,15 @@ def save_checkpoint(
     folder: str | os.PathLike,
     *,
     half: bool = False,
+    trained_on: str | None = None,
 ) -> None:
     """Writes weights (safetensors), configuration, processor and tokenizer.
 
     Args:
         half: stores the weights in half precision, in half the space; the configuration goes on to say float32, and
             as that they load.
+        trained_on: sentence on the training data of these weights, see `ElysiumPreTrainedModel.save_pretrained`.
     """
-    if half:
-        model.save_pretrained(folder, state_dict={name: value.half() for name, value in model.state_dict().items()})
-    else:
-        model.save_pretrained(folder)
+    halves = {name: value.half() for name, value in model.state_dict().items()} if half else None
+    model.save_pretrained(folder, trained_on=trained_on, **({"state_dict": halves} if half else {}))
     processor.save_pretrained(folder)

@@ -24,7 +24,7 @@ from elysium.processing.data_files import read_yaml
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.synthetic import SceneConfig, World
 from elysium.training.whole_checkpoints import WholeCheckpoints, last_whole_checkpoint, replaced_folder
-from research.tiny.checkpoint import TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
+from research.tiny.checkpoint import TRAINED_ON, TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
 from research.tiny.crops import LookConfig
 from research.tiny.data import BatchPlan, TinyBatches
 from research.tiny.losses import TinyTrainingModel, load_heads, save_heads
@@ -167,7 +167,7 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     if trainer.is_world_process_zero():
         model.set_attn_implementation("sdpa")
         with replaced_folder(output / "final") as final:
-            save_checkpoint(model, processor, final, half=True)
+            save_checkpoint(model, processor, final, half=True, trained_on=TRAINED_ON)
         save_heads(network, output / HEADS_FILE)
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_config, tiny_model, tiny_processor
 from tiny_prompts import ask, pictures, ragged
 
-from elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
+from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration, ElysiumModel
 
 PLAIN = {"kept_position_embedding": False}
 COMPRESSORS = {
@@ -253,3 +253,20 @@ def test_images_of_another_size_than_the_checkpoints_are_refused_with_both() -> 
     for height, width in ((64, 64), (32, 48)):
         with pytest.raises(ValueError, match=f"images must be 32x32 pixels, .* got {width}x{height}; leave size out"):
             tiny_model().get_video_features(torch.randn(2, 3, height, width))
+
+
+def test_a_sentence_on_training_data_is_not_handed_on_to_weights_that_may_have_changed(tmp_path) -> None:
+    whole = ElysiumForConditionalGeneration(tiny_config(trained_on="trained on cats"))
+    whole.save_pretrained(tmp_path / "cats")
+    loaded = ElysiumForConditionalGeneration.from_pretrained(tmp_path / "cats")
+    assert loaded.config.trained_on == "trained on cats"  # of the weights that were saved with it
+    loaded.save_pretrained(tmp_path / "again")
+    again = ElysiumForConditionalGeneration.from_pretrained(tmp_path / "again")
+    assert again.config.trained_on == "derived from cats"
+    again.save_pretrained(tmp_path / "third")
+    assert ElysiumConfig.from_pretrained(tmp_path / "third").trained_on == "derived from cats"
+    again.config.trained_on = "trained on dogs"
+    again.save_pretrained(tmp_path / "dogs")
+    assert ElysiumConfig.from_pretrained(tmp_path / "dogs").trained_on == "trained on dogs"
+    loaded.save_pretrained(tmp_path / "named", trained_on="trained on cats")
+    assert ElysiumConfig.from_pretrained(tmp_path / "named").trained_on == "trained on cats"

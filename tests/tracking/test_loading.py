@@ -110,7 +110,11 @@ def test_an_adapter_is_merged_into_the_base_model_that_it_names(saved, tmp_path)
     ("config", "options", "message"),
     [
         ({}, {}, "must name its base model, got none"),
-        ({"base_model_name_or_path": "no/such/base"}, {}, "model must be an existing folder"),
+        (
+            {"base_model_name_or_path": "no/such/base"},
+            {},
+            "must find its base model, got no/such/base in .*absolute path or Hub id there",
+        ),
         ({"base_model_name_or_path": "elysium-tiny"}, {}, "must fit its base model.* for elysium-tiny"),
         ({}, {"quantization_config": object()}, "merged before its model is quantized"),
     ],

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from tiny import save_tiny_checkpoint
 from trl import TrlParser
 
+from elysium.tracking.loading import CheckpointError
 from elysium.tracking.tracker import Tracker
 from elysium.training import sft
 from elysium.training.datasets.catalogue import SOURCES
@@ -128,12 +130,48 @@ def test_held_out_boxes_curves_and_card_come_with_a_run(checkpoint, tmp_path):
     assert (tmp_path / "run" / "training.png").stat().st_size > 1000
 
 
-def test_an_adapter_is_saved_with_the_parts_that_learn_in_full(checkpoint, tmp_path):
-    config = tmp_path / "adapter.yaml"
+def train_adapter(folder: Path, **changes) -> Path:
+    """Trains an adapter by its recipe with values changed, and returns its folder."""
     values = yaml.safe_load((RECIPES / "lora.yaml").read_text()) | SMALL
-    values |= {"model": str(checkpoint), "data": [SYNTHETIC], "max_steps": 2, "output_dir": str(tmp_path / "adapter")}
+    values |= {"data": [SYNTHETIC], "max_steps": 2, "output_dir": str(folder)} | changes
+    config = folder.parent / f"{folder.name}.yaml"
     config.write_text(yaml.safe_dump(values))
     sft.main(["--config", str(config)])
+    return folder
+
+
+def test_a_fine_tuned_checkpoint_names_its_start_and_its_data(checkpoint, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(checkpoint, start)
+    config = json.loads((start / "config.json").read_text())
+    assert "synthetic scenes" in config["trained_on"]
+    common = {"tasks": {"sot": 1}, "max_steps": 1, "min_frames": 2}
+    run(None, tmp_path / "one", model=str(start), data=[SYNTHETIC], **common)
+    tracks = {"source": "elysium-track", "path": str(build_elysium_track(tmp_path / "tracks") / "rows.jsonl")}
+    run(None, tmp_path / "two", model=str(tmp_path / "one"), data=[tracks], **common)
+    sentence = "derived from start, fine-tuned on synthetic, fine-tuned on rows.jsonl"
+    assert Tracker.from_pretrained(tmp_path / "two").trained_on == sentence
+    assert f"This checkpoint was {sentence}." in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_an_adapter_names_its_base_absolutely_and_loads_from_any_folder(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(checkpoint, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    train_adapter(tmp_path / "first", model="base")
+    written = json.loads(Path("first/adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == str(tmp_path / "base")
+    train_adapter(tmp_path / "second", model="first")  # an adapter on an adapter: its base is not the first one's
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    sentence = "derived from base, with the adapter first, with the adapter second"
+    assert Tracker.from_pretrained(tmp_path / "second").trained_on == sentence
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match="must find its base model, got .*base in .*base_model_name_or_path"):
+        Tracker.from_pretrained(tmp_path / "second")
+
+
+def test_an_adapter_is_saved_with_the_parts_that_learn_in_full(checkpoint, tmp_path):
+    train_adapter(tmp_path / "adapter", model=str(checkpoint))
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert any("lora_B" in name and tensor.abs().sum() > 0 for name, tensor in saved.items())
     assert any("multi_modal_projector" in name for name in saved)

@@ -84,6 +84,7 @@ def test_a_whole_model_trained_on_pictures_and_videos_is_a_checkpoint_that_track
     model, processor = load_checkpoint(tmp_path / "out")
     assert changed(model) >= {"vision_tower", "selector", "multi_modal_projector", "language_model"}
     assert follows(model, processor)
+    assert model.config.trained_on == "derived from elysium-tiny"  # what it learned from since, nobody said
     assert (tmp_path / "out/modeling_elysium.py").is_file()  # and carries its code on
 
 
