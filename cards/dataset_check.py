@@ -6,12 +6,18 @@ from typing import Any
 
 from elysium.processing.data_files import DatasetError, parquet_batches, read_json_lines
 
+from .folder_files import list_files
+
 DATA = (".parquet", ".jsonl", ".csv", ".tsv", ".tar")
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The files that hold rows, or packed examples, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in DATA and path.is_file())
+    """The files that hold rows, or packed examples, in the order of their names.
+
+    Raises:
+        PublishError: a place or a size that `list_files` refuses.
+    """
+    return [path for path in list_files(folder) if path.suffix.lower() in DATA and path.is_file()]
 
 
 def dataset_problems(folder: Path) -> list[str]:

@@ -1,11 +1,10 @@
 """Checks a folder, a checkpoint, a data set or a Space, lists what would go to the Hub, and uploads it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import DatasetCard, HfApi, ModelCard, RepoCard, SpaceCard, metadata_load
+from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, ModelCard, RepoCard, SpaceCard, metadata_load
 from huggingface_hub.errors import HFValidationError
 
 # Of the HTTP library that the client uses, which differs between its versions.
@@ -13,6 +12,7 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # is
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from .dataset_check import DATA, data_files, dataset_problems
+from .folder_files import PublishError, check_place, list_files
 from .space_folder import space_problems
 from .unsafe_files import find_pickle, find_secret, is_leftover
 
@@ -31,10 +31,6 @@ CARD_WRITERS = {
     "space": "python -m elysium.cards.render_space_card",
 }
 PLACEHOLDER = "FOLDER_OR_HUB_ID"
-
-
-class PublishError(ValueError):
-    """A folder cannot be published as it is; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,9 @@ def kind_of(folder: Path) -> Kind:
     """What a folder holds, by its files.
 
     Raises:
-        PublishError: neither a checkpoint, nor a Space, nor a data set.
+        PublishError: neither a checkpoint, nor a Space, nor a data set; or a place or size that `list_files` refuses.
     """
+    check_place(folder)
     if (folder / "config.json").is_file():
         return "model"
     card = folder / "README.md"
@@ -77,6 +74,12 @@ def kind_of(folder: Path) -> Kind:
         head = None
     if (folder / "app.py").is_file() or (head or {}).get("sdk"):
         return "space"
+    is_source = any((folder / name).is_file() for name in ("pyproject.toml", "setup.py"))
+    if is_source:
+        raise PublishError(
+            f"what is published must be a checkpoint, a data set or a Space alone, got {folder}, the source code of a "
+            "package; give the folder inside it that is meant, or say --type"
+        )
     if folder.is_dir() and data_files(folder):
         return "dataset"
     raise PublishError(
@@ -104,7 +107,7 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
     problems = folder_problems(folder, kind)
     going: dict[str, int] = {}
     staying: dict[str, str] = {}
-    for path in _walk(folder, kind, staying):
+    for path in list_files(folder, staying, top_only=kind == "model"):
         name = path.relative_to(folder).as_posix()
         reason = _reason_to_stay(path)
         if reason is None and (pickled := find_pickle(path)):
@@ -136,10 +139,11 @@ def folder_problems(folder: Path, kind: Kind) -> list[str]:
     """What a folder of this kind lacks, and what is wrong with its card, each in a few words.
 
     Raises:
-        PublishError: it is no folder of this kind at all.
+        PublishError: it is no folder of this kind at all, or a place or a size that `list_files` refuses.
     """
     if not folder.is_dir():
         raise PublishError(f"what is published must be a folder, got {folder}; check the path")
+    list_files(folder, top_only=kind == "model")
     if kind == "model":
         if not (folder / "config.json").is_file():
             raise PublishError(
@@ -157,11 +161,12 @@ def folder_problems(folder: Path, kind: Kind) -> list[str]:
 def publish(plan: PublishPlan, *, private: bool | None = None) -> str:
     """Uploads the files of a plan and returns the address of the repository.
 
-    Where it stopped before, it goes on: what the Hub has is not sent again.
+    Exactly the files of the plan are sent. Where it stopped before, it goes on: what the Hub has is not sent again.
 
     Raises:
-        PublishError: the Hub refuses it, or cannot be reached.
+        PublishError: a file is not as it was when the plan was made, or the Hub refuses it, or cannot be reached.
     """
+    _check_unchanged(plan)
     api = HfApi()
     try:
         address = api.create_repo(
@@ -169,11 +174,12 @@ def publish(plan: PublishPlan, *, private: bool | None = None) -> str:
         )
         if plan.models:
             api.add_space_variable(plan.repo_id, "ELYSIUM_MODELS", ",".join(plan.models))
-        api.upload_folder(
+        api.create_commit(
             repo_id=plan.repo_id,
             repo_type=plan.kind,
-            folder_path=plan.folder,
-            ignore_patterns=[pattern for name in plan.left_out for pattern in (_literal(name), f"{_literal(name)}/*")],
+            operations=[
+                CommitOperationAdd(path_in_repo=name, path_or_fileobj=plan.folder / name) for name in plan.files
+            ],
             commit_message=f"Upload {TITLES[plan.kind]} with elysium publish",
         )
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
@@ -196,20 +202,6 @@ def _card_problems(folder: Path, kind: Kind) -> list[str]:
     return [] if card.text.strip() else [f"a README.md without a text ({CARD_WRITERS[kind]} writes one)"]
 
 
-def _walk(folder: Path, kind: Kind, staying: dict[str, str]) -> list[Path]:
-    """The files in the order of their names; of a checkpoint those at its top. Folders that stay are noted."""
-    files: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        for name in sorted(folders):
-            path = Path(place) / name
-            hidden = name.startswith(".") or name == "__pycache__"
-            if hidden or kind == "model":
-                folders.remove(name)
-                staying[path.relative_to(folder).as_posix()] = "hidden" if hidden else "a folder"
-        files += [Path(place) / name for name in names]
-    return sorted(files)
-
-
 def _reason_to_stay(path: Path) -> str | None:
     """Why a file is no matter of publishing at all."""
     if path.name.startswith("."):
@@ -218,9 +210,16 @@ def _reason_to_stay(path: Path) -> str | None:
         return "pickled, by a trainer: it can run code when it is loaded"
     if path.is_symlink() and not path.exists():
         return "a link that leads nowhere"
-    return None
+    return None if path.is_file() else "a pipe, a socket or a device"
 
 
-def _literal(name: str) -> str:
-    """A file name as a pattern that matches that name alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def _check_unchanged(plan: PublishPlan) -> None:
+    """Raise `PublishError` where a file that was checked is gone, or has another size now."""
+    for name, size in plan.files.items():
+        path = plan.folder / name
+        now = path.stat().st_size if path.is_file() else None
+        if now != size:
+            raise PublishError(
+                f"files must stay as they were checked, got {path} with {size:,} bytes then and "
+                f"{'no such file' if now is None else f'{now:,}'} now; publish again when nothing writes there"
+            )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from .dataset_check import DATA, data_files, first_row
+from .folder_files import list_files
 from .measured_results import CardError, fill_template, write_card
 from .publish import PLACEHOLDER
 
@@ -62,7 +63,7 @@ def count_dataset(folder: Path) -> DatasetFacts:
         columns = next((list(row) for row in map(first_row, files) if isinstance(row, dict)), [])
     except (OSError, ValueError) as error:
         raise CardError(f"the files of a data set must be whole, got {error} in {folder}; write it again") from error
-    others = [path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"]
+    others = [path for path in list_files(folder) if path.is_file() and path.name != "README.md"]
     media = Counter(_MEDIA[path.suffix.lower()] for path in others if path.suffix.lower() in _MEDIA)
     names = [path.stem for path in files]
     split = next((name for name in ("train", "validation", "test") if any(name in stem for stem in names)), "train")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
+from elysium.evaluation.opencv_trackers import without_contrib
 from elysium.training.datasets.frame_sources import row_frames
 
 MAX_BITS, MIN_JACCARD = 11, 0.8
@@ -69,7 +70,13 @@ def fingerprints(rows: Iterable[Mapping[str, Any]], root: str | Path | None) -> 
 
 
 def picture_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The perceptual hash of an RGB picture `(H, W, 3)`: 64 bits `(64,)`."""
+    """Return the perceptual hash of an RGB picture `(H, W, 3)`: 64 bits `(64,)`.
+
+    Raises:
+        RuntimeError: OpenCV lacks its contributed modules.
+    """
+    if not hasattr(cv2, "img_hash"):
+        raise RuntimeError(without_contrib("the perceptual hash"))
     return np.unpackbits(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)).ravel())
 
 

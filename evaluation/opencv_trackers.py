@@ -1,6 +1,7 @@
 """OpenCV's trackers, which need no weights, as peers."""
 
 from collections.abc import Iterable, Sequence
+from importlib.metadata import packages_distributions
 from typing import Any
 
 import cv2
@@ -26,15 +27,25 @@ def make_opencv_tracker(name: str) -> Any:
         name: a key of `OPENCV_TRACKERS`.
 
     Raises:
-        RuntimeError: OpenCV was built without its contributed modules.
+        RuntimeError: OpenCV lacks its contributed modules, as where `opencv-python` was installed over them.
     """
     spelling = OPENCV_TRACKERS[name]
     for home in (cv2, getattr(cv2, "legacy", None)):
         make = getattr(home, f"Tracker{spelling}_create", None)
         if make is not None:
             return make()
-    raise RuntimeError(
-        f"{spelling} needs OpenCV's contributed modules, got OpenCV {cv2.__version__} without them; "
+    raise RuntimeError(without_contrib(f"the tracker {spelling}"))
+
+
+def without_contrib(what: str) -> str:
+    """Return what to say where OpenCV lacks its contributed modules, with the packages that may have removed them.
+
+    All OpenCV packages write into the same folder `cv2`: whichever is installed last removes what it does not have.
+    """
+    installed = sorted(set(packages_distributions().get("cv2", [])))
+    return (
+        f"{what} needs OpenCV's contributed modules, got OpenCV {cv2.__version__} without them, of "
+        f"{' and '.join(installed) or 'an unknown package'}; pip uninstall -y {' '.join(installed)} and then "
         "pip install opencv-contrib-python-headless"
     )
 

@@ -183,7 +183,7 @@ class _Sequences:
 
 def _peers(options: EvaluateOptions) -> "list[Peer]":
     """What is to be run."""
-    from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
+    from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, make_opencv_tracker
     from elysium.evaluation.peers import FIRST_BOX, ElysiumPeer, FirstBox, OpenCVPeer
 
     models = options.models or ([] if options.trackers or options.results else [DEFAULT_MODEL])
@@ -202,6 +202,8 @@ def _peers(options: EvaluateOptions) -> "list[Peer]":
         if name != FIRST_BOX and name not in OPENCV_TRACKERS:
             known = ", ".join([FIRST_BOX, *OPENCV_TRACKERS])
             raise typer.BadParameter(f"a tracker must be one of {known}, got {name!r}", param_hint="--tracker")
+        if name in OPENCV_TRACKERS:
+            make_opencv_tracker(name)  # where OpenCV lacks it, before the work
         peers.append(FirstBox(name) if name == FIRST_BOX else OpenCVPeer(name))
     return peers
 

@@ -1,6 +1,7 @@
 """`elysium publish`: what would go, what is missing, what must not go, and what a stand-in of the Hub is sent."""
 
 import json
+import os
 import pickle
 import shutil
 import tarfile
@@ -15,6 +16,7 @@ from huggingface_hub import ModelCard, constants, snapshot_download
 from tiny import save_tiny_checkpoint, tiny_config
 
 from elysium import cli
+from elysium.cards import folder_files
 from elysium.cards import publish as publishing
 from elysium.cards.publish import PublishError, kind_of, plan_publish, publish
 from elysium.cards.unsafe_files import find_secret
@@ -221,6 +223,65 @@ def test_code_and_documents_of_the_project_hold_no_secrets() -> None:
     root = Path(publishing.__file__).resolve().parent.parent
     texts = [path for folder in ("cards", "docs", "tests", "training") for path in (root / folder).rglob("*.*")]
     assert len(texts) > 100 and not [path for path in texts if path.is_file() and find_secret(path)]
+
+
+@pytest.mark.parametrize("kind", [None, "model", "dataset", "space"])
+@pytest.mark.parametrize("place", ["/", "/usr", "/proc/self", "/tmp", "~", "~/.."])
+def test_a_folder_of_the_system_is_refused_before_it_is_walked(place, kind, monkeypatch) -> None:
+    monkeypatch.setattr("os.walk", lambda *_: pytest.fail("it was walked"))
+    monkeypatch.setattr("pathlib.Path.rglob", lambda *_: pytest.fail("it was walked"))
+    assert "must be one folder with nothing else in it, got /" in refusal(Path(place).expanduser(), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "what"),
+    [("MAX_FILES", 2, "2 files"), ("MAX_BYTES", 40, "40 bytes"), ("MAX_DEPTH", 1, "1 levels")],
+)
+@pytest.mark.parametrize("kind", [None, "dataset"])
+def test_a_folder_beyond_a_bound_is_refused(name, most, what, kind, dataset, monkeypatch) -> None:
+    assert plan_publish(dataset, REPO).files
+    monkeypatch.setattr(folder_files, name, most)
+    assert f"must hold at most {what}" in refusal(dataset, kind=kind)
+
+
+def test_checkpoints_of_a_run_beside_a_model_do_not_count(checkpoint, monkeypatch) -> None:
+    (checkpoint / "checkpoint-10" / "a" / "b").mkdir(parents=True)
+    monkeypatch.setattr(folder_files, "MAX_DEPTH", 0)
+    assert plan_publish(checkpoint, REPO).left_out == {"checkpoint-10": "a folder"}
+
+
+def test_the_source_of_a_package_is_not_taken_for_a_data_set(dataset, capsys) -> None:
+    (dataset / "pyproject.toml").touch()
+    assert cli.run(["publish", str(dataset), REPO, "--dry-run"]) == 1
+    assert "the source code of a package; give the folder inside it" in capsys.readouterr().err
+    assert plan_publish(dataset, REPO, kind="dataset").left_out["pyproject.toml"] == "no part of a data set"
+
+
+def test_environments_and_what_is_no_file_stay(dataset) -> None:
+    for folder in ("env", "node_modules", ".venv"):
+        (dataset / folder).mkdir()
+        (dataset / folder / "rows.jsonl").write_text("{")
+    (dataset / "env" / "pyvenv.cfg").touch()
+    os.mkfifo(dataset / "pipe.json")
+    assert plan_publish(dataset, REPO).left_out == {
+        ".venv": "hidden",
+        "env": "a virtual environment",
+        "node_modules": "packages of JavaScript",
+        "pipe.json": "a pipe, a socket or a device",
+    }
+
+
+def test_what_changed_since_it_was_checked_is_not_sent(dataset, hub) -> None:
+    plan = plan_publish(dataset, REPO)
+    (dataset / "later.jsonl").write_text("{}")
+    publish(plan)  # what came later was not checked, and stays
+    assert sorted(hub.repositories["dataset", REPO].files) == sorted(plan.files)
+    (dataset / "rows.jsonl").write_text("{}")
+    with pytest.raises(PublishError, match="must stay as they were checked, got .*rows.jsonl with .* and 2 now"):
+        publish(plan)
+    (dataset / "rows.jsonl").unlink()
+    with pytest.raises(PublishError, match="and no such file now"):
+        publish(plan)
 
 
 def test_all_files_of_the_plan_are_sent_and_no_others(checkpoint, hub) -> None:

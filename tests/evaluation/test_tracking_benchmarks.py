@@ -29,6 +29,8 @@ from tiny import tiny_model, tiny_processor
 
 import elysium.cli as cli
 import elysium.evaluate_command as evaluate_command
+import elysium.evaluation.opencv_trackers as opencv_trackers
+from elysium.curation.near_duplicates import picture_hash
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
 from elysium.processing.overlap import paired_iou
 from elysium.tracking.tracker import Tracker
@@ -248,6 +250,21 @@ def test_a_killed_run_goes_on_two_processes_agree_with_one_and_nothing_is_tracke
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert without_speed(report_of(tmp_path / "two")) == whole
+
+
+def test_an_opencv_without_contributed_modules_is_said_with_what_removed_them(tmp_path, monkeypatch, capsys):
+    both = ["opencv-contrib-python-headless", "opencv-python"]
+    monkeypatch.setattr(opencv_trackers, "packages_distributions", lambda: {"cv2": both})
+    monkeypatch.setattr(opencv_trackers.cv2, "TrackerCSRT_create", None)
+    monkeypatch.setattr(opencv_trackers.cv2, "legacy", None)
+    data = build_lasot(tmp_path / "data")
+    assert evaluate("lasot", "--data", data, "--output", tmp_path / "out", "--tracker", "csrt") == 1
+    error = capsys.readouterr().err
+    assert "the tracker CSRT needs OpenCV's contributed modules" in error
+    assert f"of {' and '.join(both)}; pip uninstall -y {' '.join(both)} and then pip install opencv-contrib" in error
+    monkeypatch.delattr(opencv_trackers.cv2, "img_hash")
+    with pytest.raises(RuntimeError, match="the perceptual hash needs OpenCV's contributed modules"):
+        picture_hash(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", OPENCV_TRACKERS)
