@@ -63,7 +63,7 @@ def list_files(folder: Path, staying: dict[str, str] | None = None, *, top_only:
             if value > most:
                 raise PublishError(
                     f"a published folder must hold at most {most:,} {what}, got more in {folder}, at {place}; give "
-                    "the folder of one checkpoint, data set or Space alone, or pack many small files into tar or Parquet"
+                    "the folder of one checkpoint, data set or Space alone, or pack small files into tar or Parquet"
                 )
     return sorted(files)
 
