@@ -19,8 +19,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Two stamps: the demo needs the base install only, the tests everything.
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
-# An editable install links each file: a folder that gained or lost one is installed again.
-SOURCES := pyproject.toml constraints.txt $(patsubst %/__init__.py,%,$(wildcard */__init__.py */*/__init__.py))
+# An editable install links each file: a folder of the package that gained or lost one is installed again.
+FOLDERS := $(filter-out benchmarks research tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
+SOURCES := pyproject.toml constraints.txt $(FOLDERS) \
+	$(filter-out %/__pycache__,$(patsubst %/.,%,$(wildcard $(FOLDERS:%=%/*/.))))
 
 # What `make demo` tracks.
 DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4

@@ -137,6 +137,16 @@ def test_the_same_seed_gives_the_same_rows_in_the_same_mixed_order(folder: Path,
     assert sum(one != other for one, other in zip(tasks, tasks[1:], strict=False)) > len(tasks) / 2
 
 
+def test_a_folder_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+    seen = []
+    for seed in (3, 4, 3):
+        write_trl_dataset(tmp_path / "rows", count=2, seed=seed, shape=SHAPE, embed=True)
+        for name in ("mixed", "videos"):  # not streamed: a copy of the rows is kept
+            loaded = load_dataset(str(tmp_path / "rows"), name=name, cache_dir=str(tmp_path / "cache"))
+            seen.append([row["messages"] for row in loaded["train"]])
+    assert seen[0] != seen[2] and seen[1] != seen[3] and seen[:2] == seen[4:]
+
+
 def test_embedded_videos_give_the_batch_of_the_file_in_them_and_need_no_other(tmp_path: Path, monkeypatch) -> None:
     write_trl_dataset(tmp_path / "first", count=2, seed=3, shape=SHAPE, embed=True)
     (tmp_path / "first").rename(tmp_path / "moved")

@@ -8,6 +8,7 @@ that holds exactly the frames that the answer lists, or as a `data:` URL with th
 """
 
 import base64
+import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -48,11 +49,14 @@ configs:
 - config_name: mixed
   default: true
   data_dir: data
+  description: rows {rows}
 - config_name: images
   data_dir: data
+  description: rows {rows}
   filters: [[task, in, [{images}]]]
 - config_name: videos
   data_dir: data
+  description: rows {rows}
   filters: [[task, in, [{videos}]]]
 ---
 
@@ -134,13 +138,6 @@ class TrlWriter:
         self.fps, self.tasks, self.embed = fps, frozenset(tasks), embed
         self._rng = np.random.default_rng((seed, 21))
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
-        card = _CARD.format(
-            images=", ".join(IMAGE_TASKS),
-            videos=", ".join(VIDEO_TASKS),
-            place="in the rows" if embed else "files beside the rows, named by absolute paths",
-        )
-        with atomic_path(self.folder / "README.md") as temporary:
-            temporary.write_text(card, encoding="utf-8")
 
     def write(self, split: str, clips: Iterable[LabelledClip]) -> int:
         """Writes the conversations about some clips as a split and says how many there are."""
@@ -156,7 +153,27 @@ class TrlWriter:
                     count += self._write_group(writer, waiting)
                     waiting = []
             count += self._write_group(writer, waiting)
+        self._write_card()
         return count
+
+    def _write_card(self) -> None:
+        """Write README.md, which names the rows by their hash.
+
+        `datasets` keeps a copy of a folder's rows, and takes it again as long as the folder's name and the head of its
+        README are the same: without the hash, a folder that was written anew would be trained on as it was before.
+        """
+        rows = hashlib.sha256()
+        for path in sorted((self.folder / "data").glob("*.parquet")):
+            with path.open("rb") as file:
+                rows.update(hashlib.file_digest(file, "sha256").digest())
+        card = _CARD.format(
+            rows=rows.hexdigest()[:16],
+            images=", ".join(IMAGE_TASKS),
+            videos=", ".join(VIDEO_TASKS),
+            place="in the rows" if self.embed else "files beside the rows, named by absolute paths",
+        )
+        with atomic_path(self.folder / "README.md") as temporary:
+            temporary.write_text(card, encoding="utf-8")
 
     def _write_group(self, writer: pq.ParquetWriter, examples: list[Example]) -> int:
         shuffled = [examples[index] for index in self._rng.permutation(len(examples))]
