@@ -11,6 +11,7 @@ command, it goes on from its last checkpoint as if nothing had been: same batche
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
