@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, make_opencv_tracker, opencv_boxes
+from elysium.processing.boxes_elysium import Box
 
 from .curation_settings import CurationError
 from .detectors import is_function_name, made_by_function
-from .video_records import Box, Trajectory
+from .video_records import Trajectory
 
 
 class BoxTracker(Protocol):

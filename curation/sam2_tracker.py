@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import Sam2VideoInferenceSession, Sam2VideoModel
 
-from .video_records import Box, Trajectory
+from elysium.processing.boxes_elysium import Box
+
+from .video_records import Trajectory
 
 # ImageNet's, as SAM 2's processor configurations have them.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

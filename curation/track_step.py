@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from elysium.processing.boxes_elysium import Box
+
 from .agreement import forward_backward, trackers_agree
 from .box_trackers import BoxTracker, load_tracker
 from .curation_step import CurationStep
 from .detect_step import best
-from .video_records import Box, Candidate, Trajectory, VideoRecord
+from .video_records import Candidate, Trajectory, VideoRecord
 
 STEP = "track"
 TrackerName = str | Callable[[], BoxTracker]

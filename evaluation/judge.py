@@ -169,7 +169,7 @@ class JudgeSession:
                     {"role": "system", "content": INSTRUCTIONS},
                     {"role": "user", "content": exchange.message()},
                 ],
-                extra_headers={"Authorization": Omit()} if client.api_key == _NO_KEY else None,  # type: ignore[dict-item]
+                extra_headers={"Authorization": Omit()} if client.api_key == _NO_KEY else None,
             )
             reply = completion.choices[0].message.content or ""
             return reply.encode("utf-8", "replace").decode()  # half of a surrogate pair could not be kept

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from elysium.processing.boxes_elysium import Box
 from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import VideoReader
 
-from .demo_limits import Box, Limits, RefusedError, naming
+from .demo_limits import Limits, RefusedError, naming
 from .demo_models import ModelShelf, on_gpu
 
 

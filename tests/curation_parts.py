@@ -30,7 +30,8 @@ from transformers import (
 )
 
 from elysium.curation.detectors import Query
-from elysium.curation.video_records import Box, Detection, Trajectory
+from elysium.curation.video_records import Detection, Trajectory
+from elysium.processing.boxes_elysium import Box
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
 SHAPE = ClipShape(num_frames=8, width=96, height=72)

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from elysium.processing.boxes_elysium import px_to_norm
+from elysium.processing.boxes_elysium import Box, px_to_norm
 from elysium.processing.structures import TrackingResult, check_box_xyxy_px
 
 from .answering import Answer, Answerer, Conversation, Decoding
 from .batches import in_batches, keep_finished
 from .loading import load_checkpoint
 from .run import TrackingRun, finish_together
-from .session import Box, ObjectPrompt, Reason, TrackingSession, check_text, judge
+from .session import ObjectPrompt, Reason, TrackingSession, check_text, judge
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
 from .windows import WindowRule
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from elysium.curation.box_trackers import BoxTracker
 from elysium.curation.detectors import Query
-from elysium.curation.video_records import Box, Detection, Trajectory
+from elysium.curation.video_records import Detection, Trajectory
+from elysium.processing.boxes_elysium import Box
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, description, render_clip
 from elysium.training.synthetic.dataset import ClipShape, write_video
 from elysium.training.synthetic.expressions import with_article
