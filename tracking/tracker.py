@@ -305,7 +305,8 @@ class Tracker:
 
         def answer(batch: list[tuple[Conversation, str, int, int]]) -> list[Grounding]:
             answers = self._answerer.answer((asked for asked, *_ in batch), max_new_tokens=_GROUND_TOKENS)
-            return [self._grounding(*about, answer) for (_, *about), answer in zip(batch, answers, strict=True)]
+            about = zip(batch, answers, strict=True)
+            return [self._grounding(text, width, height, said) for (_, text, width, height), said in about]
 
         return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 

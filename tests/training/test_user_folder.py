@@ -399,3 +399,11 @@ def test_marks_between_thousands_are_refused(mark, numbers, message, tmp_path):
     (tmp_path / "boxes.csv").write_text(f"{header}\n{mark.join(['cup.mp4', '0', *numbers.split()])}\n")
     with pytest.raises(DatasetError, match=message):
         only_row(tmp_path)
+
+
+def test_boxes_in_shares_of_the_image_are_refused_with_the_size_to_multiply_by(tmp_path):
+    build_user_folder(tmp_path)
+    lines = ["video,frame_idx,x1,y1,x2,y2,object,text", "cup.mp4,0,0.1,0.1,0.5,0.5,1,the cup", "cup.mp4,1,,,,,1,"]
+    (tmp_path / "shares.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DatasetError, match=r"must be in pixels, got 0\.1,0\.1,0\.5,0\.5 .* multiply .* 96 and 72"):
+        folder_rows(str(tmp_path / "shares.csv"))[0]

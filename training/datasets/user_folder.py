@@ -145,6 +145,12 @@ class FolderRows:
                 f"in {found.file}; track the video again"
             )
         corners = np.array(found.corners_px, dtype=np.float64).reshape(-1, 4)
+        if np.isfinite(corners).any() and not (corners > 1).any() and (info.width, info.height) != (1, 1):
+            shown = ",".join(f"{value:g}" for value in corners[np.isfinite(corners).all(axis=1)][0])
+            raise DatasetError(
+                f"boxes must be in pixels, got {shown} and none with a number above 1 in {found.file}; multiply shares "
+                f"of the image by its width and height, {info.width} and {info.height}"
+            )
         norm = np.clip(corners / [info.width, info.height, info.width, info.height], 0, 1)
         outside = np.flatnonzero((norm[:, :2] >= norm[:, 2:]).any(axis=1))
         if len(outside):
