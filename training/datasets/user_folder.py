@@ -148,7 +148,7 @@ class FolderRows:
         if np.isfinite(corners).any() and not (corners > 1).any() and (info.width, info.height) != (1, 1):
             shown = ",".join(f"{value:g}" for value in corners[np.isfinite(corners).all(axis=1)][0])
             raise DatasetError(
-                f"boxes must be in pixels, got {shown} and none with a number above 1 in {found.file}; multiply shares "
+                f"boxes must be in pixels, got {shown} and no number above 1 in {found.file}; multiply shares "
                 f"of the image by its width and height, {info.width} and {info.height}"
             )
         norm = np.clip(corners / [info.width, info.height, info.width, info.height], 0, 1)
