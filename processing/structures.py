@@ -397,7 +397,7 @@ def load_tracking_result(path: str | Path) -> TrackingResult:
         tracks = [Track.from_dict(track, width=width, height=height) for track in record["tracks"]]
         fields = {name: record[name] for name in ("video", "fps", "model", "complete")}
         return TrackingResult(width=width, height=height, tracks=tracks, **fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"a tracking result must be JSON as TrackingResult.save writes it, got {source} "
             f"({type(error).__name__}: {error}); save it again with the suffix .json"

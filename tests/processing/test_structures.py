@@ -195,7 +195,20 @@ def test_saving_makes_missing_folders_and_refuses_a_file_in_the_way(tmp_path):
         make_result().save(tmp_path / "file" / "out.csv")
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"width": 1, "height": 1, "tracks": [{}]}'])
+FAR_FRAME = '{"frame_idx": 1e308, "time_s": 0, "box_xyxy_px": [0, 0, 1, 1], "score": 1}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"width": 1, "height": 1, "tracks": [{}]}',
+        f'{{"width": 1, "height": 1, "tracks": [{{"id": 1, "frames": [{FAR_FRAME}]}}]}}',
+    ],
+    ids=["nothing", "no fields", "a list", "a track without frames", "a frame beyond 64 bits"],
+)
 def test_loading_refuses_what_is_no_result(tmp_path, content):
     (tmp_path / "in.json").write_text(content)
     with pytest.raises(ValueError, match=r"TrackingResult\.save"):
