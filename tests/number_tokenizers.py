@@ -3,13 +3,12 @@
 from functools import cache
 
 import torch
-from tiny import TINY_MODEL, tiny_tokenizer
+from tiny import tiny_config, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.decoding_models import trained_tokenizer
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
-from research.tiny.checkpoint import build_config
 
 # What is cut off a text before pieces are merged: whole numbers, single digits, pairs of digits from the left; or
 # nothing, so that a bracket joins the number behind it.
@@ -31,7 +30,7 @@ def number_tokenizer(way: str) -> PreTrainedTokenizerFast:
 
 def number_config(way: str, **changes) -> ElysiumConfig:
     """Configuration of the tiny model for a tokenizer; `changes` are fields of it."""
-    return ElysiumConfig(**(build_config(TINY_MODEL, number_tokenizer(way)).to_dict() | changes))
+    return tiny_config(number_tokenizer(way), **changes)
 
 
 @cache
