@@ -41,9 +41,8 @@ class ElysiumProcessor(ProcessorMixin):
         num_kept_tokens (`int`): K, placeholders per frame; the model's config has the same field and leads.
         box_rounding (`str`): `floor` or `round`, how boxes are written as integers (see `boxes_elysium`).
         allow_absent (`bool`): whether the model was taught the answer `none`.
-        absent_log_odds (`float`): added to the logit of `none` when an object is followed from its box, under the
-            grammar: above 0 it is said to be out of sight more readily. To be found on clips that are held out.
-        tracking_zoom (`float`): the `zoom` of `Tracker.track` where it is not given; 0 looks at every window once.
+        tracking (`dict[str, Any]`): the checkpoint's defaults for tracking, fields of `TrackingOptions` by name, such
+            as `{"zoom": 2.0, "absent_log_odds": 0.75}`. What a user sets explicitly wins.
         frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
             the video's metadata).
         task_prompts (`dict[str, str]`): the phrasing of each task's question at inference.
@@ -61,10 +60,11 @@ class ElysiumProcessor(ProcessorMixin):
         num_kept_tokens: int = 108,
         box_rounding: str = "floor",
         allow_absent: bool = True,
-        absent_log_odds: float = 0.0,
-        tracking_zoom: float = 0.0,
+        tracking: dict[str, Any] | None = None,
         frame_label: str = "index",
         task_prompts: dict[str, str] | None = None,
+        absent_log_odds: float | None = None,  # these two are `tracking` in older checkpoints
+        tracking_zoom: float | None = None,
         **kwargs: Any,
     ):
         if frame_label not in FRAME_LABELS:
@@ -72,8 +72,8 @@ class ElysiumProcessor(ProcessorMixin):
         self.num_kept_tokens = num_kept_tokens
         self.box_rounding = box_rounding
         self.allow_absent = allow_absent
-        self.absent_log_odds = absent_log_odds
-        self.tracking_zoom = tracking_zoom
+        older = {"zoom": tracking_zoom, "absent_log_odds": absent_log_odds}
+        self.tracking = {name: value for name, value in older.items() if value is not None} | dict(tracking or {})
         self.frame_label = frame_label
         self.task_prompts = dict(DEFAULT_TASK_PROMPTS) | dict(task_prompts or {})
         self.image_token, self.video_token = "<image>", "<video>"
@@ -266,7 +266,7 @@ class ElysiumProcessor(ProcessorMixin):
             `numbers`: the tokens of 0, 1, 2, ... to 99 (`box_rounding="floor"`) or 100; `comma`: the tokens between
             the numbers of a box; `joints`: T + 1 mappings from (what a frame holds, what the next one holds) to the
             tokens between them, where `start`, `box`, `none` and `end` are held; `min_extent`: the least x2 - x1 and
-            y2 - y1 that reads as a box; `absent_log_odds`: as of the processor.
+            y2 - y1 that reads as a box; `absent_log_odds`: as in `tracking`, 0 by default.
 
         Raises:
             ValueError: ``num_frames`` below 1, or a tokenizer that joins numbers with their neighbours, writes them
@@ -285,7 +285,7 @@ class ElysiumProcessor(ProcessorMixin):
                 for frame in range(num_frames + 1)
             ],
             "min_extent": 0 if self.box_rounding == "floor" else 1,
-            "absent_log_odds": self.absent_log_odds,
+            "absent_log_odds": self.tracking.get("absent_log_odds", 0.0),
         }
 
     def _canonical_answers(self, num_frames: int) -> Iterator[list[list[int] | None]]:

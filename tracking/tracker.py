@@ -194,7 +194,7 @@ class Tracker:
                 object in a square three times as wide, then in a square around each box of the first answer, this many
                 times the object's side, such as 2, beside the frame whose box was given; once more around the boxes of
                 the second answer where it disagrees. An object that fills the picture is looked at once. 0 looks once
-                at every window; None is what the checkpoint asks for (`tracking_zoom` of its processor).
+                at every window; None is what the checkpoint asks for (`tracking` of its processor).
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 
@@ -387,7 +387,8 @@ class Tracker:
                 f"{window_frames}; boxes may be wrong: lower it",
                 stacklevel=4,
             )
-        return WindowRule(window_frames, reask_after, reground, self.processor.tracking_zoom if zoom is None else zoom)
+        zoom = self.processor.tracking.get("zoom", 0) if zoom is None else zoom
+        return WindowRule(window_frames, reask_after, reground, zoom)
 
     def _open_run(
         self, video: VideoLike, prompts: list[ObjectPrompt], rule: WindowRule, fps: float | None

@@ -311,7 +311,7 @@ def main(argv: list[str] | None = None) -> int:
         "benchmark": "eval_v1",
         "partial": plan.partial,
         "model": str(arguments.model),
-        "zoom": tracker.processor.tracking_zoom,
+        "zoom": tracker.processor.tracking.get("zoom", 0),
         "trained_on": tracker.trained_on,
         "hardware": device_name(tracker),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -70,7 +70,7 @@ def main(
         weights = {name: (value + other[name]) / 2 for name, value in weights.items()}
     model.load_state_dict(weights)
     processor = ElysiumProcessor.from_pretrained(start)
-    processor.absent_log_odds, processor.tracking_zoom = absent_log_odds, tracking_zoom
+    processor.tracking = {"zoom": tracking_zoom, "absent_log_odds": absent_log_odds}
     save_checkpoint(model, processor, output, half=True, trained_on=TRAINED_ON)
     mean = f"mean of {', '.join(save.name for save in saves)}"
     print(f"Checkpoint: {output} ({mean if halfway is None else f'halfway between {halfway} and the {mean}'})")

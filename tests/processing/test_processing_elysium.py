@@ -1,6 +1,7 @@
 """The processor: what a prompt looks like, what a user's words may hold, and how answers are read."""
 
 import copy
+import json
 import subprocess
 import sys
 import warnings
@@ -424,10 +425,22 @@ def test_a_batch_of_single_boxes_is_read_with_the_processors_rounding() -> None:
     assert second[0]["status"] != "ok"
 
 
+def test_a_checkpoint_with_the_older_names_of_its_tracking_defaults_is_read(tmp_path) -> None:
+    tiny_processor().save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    saved = json.loads(path.read_text("utf-8"))
+    assert saved.pop("tracking") == {}
+    path.write_text(json.dumps(saved | {"tracking_zoom": 2.0, "absent_log_odds": 0.75}), "utf-8")
+    loaded = ElysiumProcessor.from_pretrained(tmp_path)
+    assert loaded.tracking == {"zoom": 2.0, "absent_log_odds": 0.75}
+    assert loaded.answer_template(1)["absent_log_odds"] == 0.75
+    assert {"tracking_zoom", "absent_log_odds"}.isdisjoint(loaded.to_dict())
+
+
 def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
     processor = tiny_processor(box_rounding="round", allow_absent=False, num_kept_tokens=7)
     processor.frame_label = "seconds"
-    processor.absent_log_odds, processor.tracking_zoom = 1.5, 2.0
+    processor.tracking = {"zoom": 2.0, "absent_log_odds": 1.5}
     processor.task_prompts["rec"] = "Find {text}."
     processor.save_pretrained(tmp_path)
     for loaded in (ElysiumProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
@@ -436,8 +449,7 @@ def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
             "num_kept_tokens",
             "box_rounding",
             "allow_absent",
-            "absent_log_odds",
-            "tracking_zoom",
+            "tracking",
             "frame_label",
             "task_prompts",
             "chat_template",

@@ -87,7 +87,7 @@ def test_tracking_keeps_what_is_finished_where_time_or_frames_run_out(shelf, cli
 
 def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
     tracker = shelf.tracker()
-    monkeypatch.setattr(tracker.processor, "tracking_zoom", 0)  # nothing is read ahead for second looks
+    monkeypatch.setitem(tracker.processor.tracking, "zoom", 0)  # nothing is read ahead for second looks
     ahead = []
     answer = tracker._answerer.answer_windows
 

@@ -443,7 +443,7 @@ def test_several_objects_are_zoomed_each_on_its_own_and_answered_together(prompt
 def test_without_a_factor_it_is_the_checkpoints_and_nought_looks_once():
     frames, box = slow_squares(22)[0], (2, 4, 18, 20)
     asking = copy.copy(tiny_processor())
-    asking.tracking_zoom = 2
+    asking.tracking = {"zoom": 2}
     asked = Tracker(SeeingModel(tiny_model(), asking), asking)
     once, twice = (seeing_tracker().track(frames, box_xyxy_px=box, fps=10, zoom=zoom).tracks[0] for zoom in (0, 2))
     assert not np.array_equal(once.boxes_xyxy_px, twice.boxes_xyxy_px)
