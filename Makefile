@@ -1,5 +1,6 @@
 # make demo     track an object in a sample video, by words and by a box, with the shipped checkpoint
-# make test     run the tests and the style check
+# make test     the style check and the tests, but for those marked `slow`
+# make test-all the style check and all tests, the slow ones last
 # make test-bundle        a video chat with the checkpoint where only torch, transformers, pillow and av are installed
 # make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
@@ -32,7 +33,7 @@ DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/box.mp4
 DEMO_BOX ?= 247,25,558,249
 DEMO_OUT ?= outputs/demo
 
-.PHONY: demo test test-bundle test-transformers style quality tiny clean
+.PHONY: demo test test-slow test-all test-bundle test-transformers style quality tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -58,10 +59,20 @@ demo: $(BASE)
 	@echo "By words: $(DEMO_OUT)/words.mp4 (boxes in words.json, a contact sheet in words.png)"
 	@echo "By a box: $(DEMO_OUT)/box.mp4 (boxes in box.json, a contact sheet in box.png)"
 
+# Two processes of one thread; the one that is done first takes tests from the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(PYTEST) -m "not slow"
+
+# Runs that are killed, whole trainings and studies, the page in a browser, fresh environments.
+test-slow: $(DEV)
+	$(PYTEST) -m slow
+
+test-all:
+	$(MAKE) test
+	$(MAKE) test-slow
 
 # transformers' own shared tests, from the source distribution of the installed version, on our classes.
 test-transformers: $(DEV)

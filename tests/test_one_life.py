@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
 
+import pytest
 from gradio_client import Client, handle_file
 from hub_stand_in import HubStandIn
 from huggingface_hub import ModelCard, snapshot_download
@@ -61,6 +62,7 @@ def serving(space: Path, environment: dict[str, str]) -> Iterator[str]:
         app.wait(timeout=60)
 
 
+@pytest.mark.slow
 def test_from_made_up_clips_to_a_page_that_tracks(tmp_path, monkeypatch) -> None:
     with HubStandIn().running() as hub:
         hub.stand_in_here(monkeypatch)
