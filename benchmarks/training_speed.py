@@ -28,8 +28,8 @@ from benchmarks.bench import write_record
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.loading import load_checkpoint
+from elysium.training.catalogue import open_source
 from elysium.training.collator import ElysiumCollator
-from elysium.training.datasets.catalogue import open_source
 from elysium.training.mixture import Mixture, mix
 from elysium.training.sampling import DrawPlan
 from elysium.training.sft_arguments import ElysiumSFTConfig

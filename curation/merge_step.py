@@ -12,7 +12,7 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from elysium.training.datasets.elysium_track import rows_of
+from elysium.readers.elysium_track import rows_of
 
 from .chunk_store import EXCLUSIONS, REPORT, ChunkStore
 from .curated_card import dataset_card

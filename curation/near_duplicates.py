@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
 from elysium.evaluation.opencv_trackers import without_contrib
-from elysium.training.datasets.frame_sources import row_frames
+from elysium.readers.frame_sources import row_frames
 
 MAX_BITS, MIN_JACCARD = 11, 0.8
 _HASH_BITS = 64

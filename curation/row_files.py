@@ -2,7 +2,7 @@
 frames as a video.
 
 A row is ``source, id, vid, metadata, frames, object_class, box, object_description, frame_size``; see
-`training/datasets/elysium_track.py`, which reads it.
+`readers/elysium_track.py`, which reads it.
 """
 
 import io

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from elysium.processing.atomic_files import atomic_path
-from elysium.training.datasets.check import look_at
-from elysium.training.datasets.check_sheet import draw_strips, make_strip
-from elysium.training.datasets.rows import row_of_record
+from elysium.readers.check import look_at
+from elysium.readers.check_sheet import draw_strips, make_strip
+from elysium.readers.rows import row_of_record
 
 
 def row_sheet(rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | Path, *, of: int) -> None:

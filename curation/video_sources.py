@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from elysium.processing.data_files import DatasetError, parquet_batches, parse_json_object, read_csv, read_json_lines
-from elysium.training.datasets.elysium_track import streamed_rows
-from elysium.training.datasets.media_files import VIDEO_SUFFIXES
+from elysium.readers.elysium_track import streamed_rows
+from elysium.readers.media_files import VIDEO_SUFFIXES
 
 from .curation_settings import CurationError
 from .video_records import CaptionedVideo

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from elysium.training.datasets.elysium_track import read_elysium_track
-from elysium.training.datasets.got10k import read_got10k
-from elysium.training.datasets.lasot import read_lasot
-from elysium.training.datasets.nfs import read_nfs
-from elysium.training.datasets.otb import read_otb
-from elysium.training.datasets.records import TrackingSequence
-from elysium.training.datasets.tnl2k import read_tnl2k
-from elysium.training.datasets.trackingnet import read_trackingnet
-from elysium.training.datasets.uav123 import read_uav123
+from elysium.readers.elysium_track import read_elysium_track
+from elysium.readers.got10k import read_got10k
+from elysium.readers.lasot import read_lasot
+from elysium.readers.nfs import read_nfs
+from elysium.readers.otb import read_otb
+from elysium.readers.records import TrackingSequence
+from elysium.readers.tnl2k import read_tnl2k
+from elysium.readers.trackingnet import read_trackingnet
+from elysium.readers.uav123 import read_uav123
 
 from .protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol
 from .result_files import Layout

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.readers.records import TrackingSequence
 from elysium.tracking.windows import WindowRule
-from elysium.training.datasets.records import TrackingSequence
 
 from .benchmark_list import Task
 

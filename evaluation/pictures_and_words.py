@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from elysium.readers.refcoco_parquet import is_parquet_source
 from elysium.tracking.tracker import Tracker
-from elysium.training.datasets.refcoco_parquet import is_parquet_source
 
 from .answers import AnswerFolder, Item, Progress, answer_items
 from .captioning import CaptionScorer, score_captions
@@ -52,7 +52,7 @@ def evaluate_questions(
 
     Args:
         benchmark: one of `QUESTION_BENCHMARKS`.
-        data: where the data set is, as its reader in `training/datasets` takes it.
+        data: where the data set is, as its reader in `readers` takes it.
         split: of the data set, for RefCOCO several with commas; by default the benchmark's `default_split`.
         model: folder, shipped name or Hub id.
         folder: for this model's answers to this benchmark alone.

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from elysium.processing.boxes_elysium import Box
 from elysium.processing.video_io import uniform_indices
+from elysium.readers.elysium_track import read_elysium_track
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.records import TrackingSequence
+from elysium.readers.refcoco import read_refcoco, read_referred_objects
+from elysium.readers.video_qa import read_video_questions
 from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
-from elysium.training.datasets.elysium_track import read_elysium_track
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.records import TrackingSequence
-from elysium.training.datasets.refcoco import read_refcoco, read_referred_objects
-from elysium.training.datasets.video_qa import read_video_questions
 
 from . import captioning, grounding, qa
 from .answers import Answer, Item

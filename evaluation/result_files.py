@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.atomic_files import atomic_path
-from elysium.training.datasets.annotation_files import read_boxes
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.readers.annotation_files import read_boxes
+from elysium.readers.frame_sources import DatasetError
 
 Layout = Literal["flat", "got10k"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.data_files import DatasetError, parse_json_object, read_bytes
-from elysium.training.datasets.records import TrackingSequence
+from elysium.readers.records import TrackingSequence
 
 from .benchmark_list import Benchmark
 from .failures import Failures

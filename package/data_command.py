@@ -40,7 +40,7 @@ def run_data_check(
         OutputError: ``output`` cannot be written.
     """
     require("pyarrow", extra="train")
-    from elysium.training.datasets.catalogue import SOURCES, open_source
+    from elysium.training.catalogue import SOURCES, open_source
 
     known = [name for name in SOURCES if name != RENDERED]
     if source not in known:
@@ -50,7 +50,7 @@ def run_data_check(
     spec = {"source": source, "path": str(folder)} | parse_pairs(options, "--option")
     if output is not None:
         check_folder(output.absolute())
-    from elysium.training.datasets.check import SHEET, check_rows
+    from elysium.readers.check import SHEET, check_rows
 
     rows = open_source(spec)
     with frame_progress("Checking rows", len(rows)) as progress:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
     from elysium.evaluation.peers import Peer
     from elysium.evaluation.score_benchmark import Contender
-    from elysium.training.datasets.records import TrackingSequence
+    from elysium.readers.records import TrackingSequence
 
 DEFAULT_MODEL = "elysium-tiny"
 PROTOCOLS = ("standard", "public-script")

@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 
 from benchmarks.bench import write_record
 from elysium.training import sft
-from elysium.training.datasets.synthetic_rows import SyntheticRows
+from elysium.training.synthetic.synthetic_rows import SyntheticRows
 
 KILLS, SAVE_STEPS = 3, 10
 

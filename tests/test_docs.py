@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 
 from elysium import cli
 from elysium.evaluation.report import TASKS
-from elysium.training.datasets.elysium_track import sequence_of_row
+from elysium.readers.elysium_track import sequence_of_row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])

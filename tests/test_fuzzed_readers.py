@@ -29,13 +29,13 @@ from elysium.evaluation.json_log import JsonLog, LogError
 from elysium.evaluation.result_files import ResultError, ResultFolder, write_result
 from elysium.processing.data_files import DatasetError
 from elysium.processing.structures import load_tracking_result
-from elysium.training.datasets.catalogue import open_source
-from elysium.training.datasets.elysium_track import read_elysium_track
-from elysium.training.datasets.nfs import read_nfs
-from elysium.training.datasets.otb import read_otb
-from elysium.training.datasets.refcoco import read_refcoco
-from elysium.training.datasets.uav123 import read_uav123
-from elysium.training.datasets.video_qa import read_video_questions
+from elysium.readers.elysium_track import read_elysium_track
+from elysium.readers.nfs import read_nfs
+from elysium.readers.otb import read_otb
+from elysium.readers.refcoco import read_refcoco
+from elysium.readers.uav123 import read_uav123
+from elysium.readers.video_qa import read_video_questions
+from elysium.training.catalogue import open_source
 
 SECONDS = float(os.environ.get("ELYSIUM_FUZZ_SECONDS", "0"))
 EXAMPLES = 300 if SECONDS else 25

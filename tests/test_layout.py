@@ -23,13 +23,14 @@ FLOORS = {
     "processing": 0,
     "tracking": 1,
     "visualization": 1,
-    "cards": 2,
-    "curation": 2,
-    "evaluation": 2,
-    "serving": 2,
-    "spaces_demo": 2,
-    "training": 2,
-    "package": 3,
+    "readers": 2,
+    "cards": 3,
+    "curation": 3,
+    "evaluation": 3,
+    "serving": 3,
+    "spaces_demo": 3,
+    "training": 3,
+    "package": 4,
 }
 # huggingface_hub is what transformers' own configuration classes import; no transformers is without it.
 HUB_LIBRARIES = {"torch", "numpy", "PIL", "av", "transformers", "tokenizers", "huggingface_hub"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.video_io import VideoError
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.readers.frame_sources import DatasetError
 
 from .mixture import COPY, INDEX, Mixture
 from .sampling import TASKS, DrawPlan, Example, draw_example

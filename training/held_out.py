@@ -8,8 +8,8 @@ import torch
 
 from elysium.processing.overlap import paired_iou
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.answering import Answerer
-from elysium.training.datasets.frame_sources import DatasetError
 
 from .mixture import Mixture
 from .sampling import DrawPlan, Example, draw_example

@@ -13,10 +13,10 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from torch.utils.data import IterableDataset as TorchIterable
 from torch.utils.data import get_worker_info
 
-from elysium.training.datasets.elysium_track import streamed_rows
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.rows import Row, RowSource, row_of_record
-from elysium.training.datasets.zipped_frames import zipped_on_hub
+from elysium.readers.elysium_track import streamed_rows
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.rows import Row, RowSource, row_of_record
+from elysium.readers.zipped_frames import zipped_on_hub
 
 SOURCE, INDEX, COPY = "source", "index", "copy"
 

@@ -16,8 +16,8 @@ from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
 from elysium.processing.video_io import uniform_indices
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.rows import Row
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.rows import Row
 
 TASKS = ("rec", "reg", "sot", "rsot", "video_reg", "video_qa")
 _IMAGE_TASKS = ("rec", "reg")

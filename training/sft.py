@@ -21,9 +21,9 @@ from trl import TrlParser
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.model_card_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
-from elysium.training.datasets.catalogue import open_source
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.training.catalogue import open_source
 
 from .collator import ElysiumCollator
 from .held_out import HeldOutBoxes

@@ -71,7 +71,7 @@ class DataArguments:
 
     Args:
         data: sources, each `{"source": NAME, "path": …, "weight": …}` with the options of the catalogue
-            (`training/datasets/catalogue.py`); weights in all of them or in none.
+            (`training/catalogue.py`); weights in all of them or in none.
         stream: Hub ids to stream from instead; needs max_steps.
         stream_weights: how often each is drawn from; equal by default.
         stream_split: split of each.

@@ -14,7 +14,7 @@ from trl import SFTTrainer
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.data_files import read_json
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.readers.frame_sources import DatasetError
 
 from .collator import IGNORE, Dropped, ElysiumCollator
 from .held_out import HeldOutBoxes

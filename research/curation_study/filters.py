@@ -39,7 +39,7 @@ from elysium.curation.pipeline import curate
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
-from elysium.training.datasets.rows import elysium_track_rows
+from elysium.readers.rows import elysium_track_rows
 from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
 from elysium.training.synthetic.sprite_bank import SpriteBank

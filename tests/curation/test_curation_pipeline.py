@@ -24,7 +24,7 @@ from elysium.curation.pipeline import curate
 from elysium.curation.row_files import read_rows
 from elysium.curation.video_records import Trajectory
 from elysium.processing.overlap import paired_iou
-from elysium.training.datasets.catalogue import open_source
+from elysium.training.catalogue import open_source
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TESTS = str(Path(__file__).parent.parent)
@@ -113,7 +113,7 @@ def test_the_report_has_pictures_to_look_at_and_a_card(with_csrt: tuple[Path, di
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
 def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: World, tmp_path: Path) -> None:
     from elysium.curation.chunk_store import ChunkStore
-    from elysium.training.datasets.rows import row_of_record
+    from elysium.readers.rows import row_of_record
 
     assert curate(world.folder, tmp_path / "jsonl", world.settings(format="jsonl"))
     assert curate(world.folder, tmp_path / form, world.settings(format=form))
@@ -133,7 +133,7 @@ def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: Wo
 def test_parquet_is_what_datasets_streams(world: World, tmp_path: Path) -> None:
     from datasets import Image, Sequence, load_dataset
 
-    from elysium.training.datasets.rows import row_of_record
+    from elysium.readers.rows import row_of_record
 
     assert curate(world.folder, tmp_path / "out", world.settings(format="parquet"))
     files = sorted(str(path) for path in (tmp_path / "out" / "chunks").glob("*/rows.parquet"))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from elysium.curation.row_sheet import row_sheet
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.readers.frame_sources import DatasetError
 from elysium.visualization.annotate import object_color
 
 

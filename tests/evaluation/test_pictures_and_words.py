@@ -29,9 +29,9 @@ from elysium.evaluation.pictures_and_words import QUESTION_BENCHMARKS, evaluate_
 from elysium.evaluation.question_tasks import first_box
 from elysium.evaluation.report import write_report
 from elysium.evaluation.result_files import ResultError
+from elysium.readers.elysium_track import read_elysium_track
+from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.tracker import Tracker
-from elysium.training.datasets.elysium_track import read_elysium_track
-from elysium.training.datasets.frame_sources import DatasetError
 
 WORDNET = Path(__file__).parent.parent / "fixtures" / "wordnet_mini"
 BUILDERS = {

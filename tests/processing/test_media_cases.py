@@ -20,8 +20,8 @@ from elysium.processing.media_elysium import VideoReader, load_image, probe_vide
 from elysium.processing.media_info_elysium import VideoError, media_file
 from elysium.processing.video_io import read_video
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+from elysium.readers.frame_sources import PictureFrames, VideoFrames
 from elysium.tracking.streams import load_picture, open_stream
-from elysium.training.datasets.frame_sources import PictureFrames, VideoFrames
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = FIXTURES / "cases"

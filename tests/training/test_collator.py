@@ -5,12 +5,12 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_processor
 
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.rows import ListRows, Row
 from elysium.training.collator import IGNORE, ElysiumCollator, TooLong, box_coverage
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.rows import ListRows, Row
-from elysium.training.datasets.synthetic_rows import ArrayFrames
 from elysium.training.mixture import mix
 from elysium.training.sampling import TASKS, DrawPlan
+from elysium.training.synthetic.synthetic_rows import ArrayFrames
 
 KEPT, GRID = 5, 4
 

@@ -9,8 +9,8 @@ from datasets import Dataset
 from miniatures import elysium_rows
 from torch.utils.data import DataLoader
 
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.rows import ListRows
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.rows import ListRows
 from elysium.training.mixture import StreamShare, mix, stream
 
 

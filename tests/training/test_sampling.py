@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tiny import tiny_processor
 
 from elysium.processing.boxes_elysium import parse_box, parse_frames
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.rows import Row
-from elysium.training.datasets.synthetic_rows import ArrayFrames
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.rows import Row
 from elysium.training.sampling import TASKS, DrawPlan, draw_example, draw_frames, draw_rng, possible_tasks
+from elysium.training.synthetic.synthetic_rows import ArrayFrames
 
 
 def numbered_row(visible, *, text="the red square", description="a red square", turns=(), key="0"):

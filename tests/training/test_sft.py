@@ -18,7 +18,7 @@ from trl import TrlParser
 from elysium.tracking.loading import CheckpointError
 from elysium.tracking.tracker import Tracker
 from elysium.training import sft
-from elysium.training.datasets.catalogue import SOURCES
+from elysium.training.catalogue import SOURCES
 from elysium.training.sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from elysium.training.sft_trainer import DROPPED_FILE, part_name, selector_loss
 

@@ -8,8 +8,8 @@ import pytest
 from tiny import tiny_processor
 
 from elysium import cli
-from elysium.training.datasets.catalogue import open_source
-from elysium.training.datasets.frame_sources import DatasetError
+from elysium.readers.frame_sources import DatasetError
+from elysium.training.catalogue import open_source
 from elysium.training.synthetic import SceneConfig, World, referring_expressions, render_clip
 from elysium.training.synthetic.fetch_sprites import caption_name, plain_name
 from elysium.training.synthetic.sprite_bank import (

@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-import elysium.training.datasets.synthetic_rows as synthetic_rows
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.synthetic_rows import SyntheticRows
+import elysium.training.synthetic.synthetic_rows as synthetic_rows
+from elysium.readers.frame_sources import DatasetError
 from elysium.training.synthetic import World
+from elysium.training.synthetic.synthetic_rows import SyntheticRows
 
 SYNTHETIC = {"count": 4, "seed": 3, "frames": 3, "width": 64, "height": 48}
 

@@ -18,9 +18,9 @@ from row_miniatures import (
 
 from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoInfo, read_video
-from elysium.training.datasets import user_folder
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.user_folder import folder_rows
+from elysium.readers import user_folder
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.user_folder import folder_rows
 
 SIZES = [WIDTH, HEIGHT, WIDTH, HEIGHT]
 

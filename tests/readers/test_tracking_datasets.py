@@ -23,17 +23,17 @@ from miniatures import (
 from PIL import Image
 
 from elysium.processing.video_io import VideoWriter
-from elysium.training.datasets.annotation_files import read_boxes, read_flags
-from elysium.training.datasets.elysium_track import read_elysium_track, sequence_of_row
-from elysium.training.datasets.frame_sources import DatasetError, PictureFrames, VideoFrames
-from elysium.training.datasets.got10k import read_got10k
-from elysium.training.datasets.lasot import read_lasot
-from elysium.training.datasets.lasot_split import TEST_SEQUENCES
-from elysium.training.datasets.nfs import read_nfs
-from elysium.training.datasets.otb import read_otb
-from elysium.training.datasets.tnl2k import read_tnl2k
-from elysium.training.datasets.trackingnet import read_trackingnet
-from elysium.training.datasets.uav123 import PARTS, read_uav123
+from elysium.readers.annotation_files import read_boxes, read_flags
+from elysium.readers.elysium_track import read_elysium_track, sequence_of_row
+from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
+from elysium.readers.got10k import read_got10k
+from elysium.readers.lasot import read_lasot
+from elysium.readers.lasot_split import TEST_SEQUENCES
+from elysium.readers.nfs import read_nfs
+from elysium.readers.otb import read_otb
+from elysium.readers.tnl2k import read_tnl2k
+from elysium.readers.trackingnet import read_trackingnet
+from elysium.readers.uav123 import PARTS, read_uav123
 
 RED = pictures_and_boxes()[1]
 

@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .frame_sources import DatasetError
-from .got10k import find_got10k
-from .lasot import find_lasot
-from .llava import llava_instruct_rows, llava_pretrain_rows
-from .refcoco_rows import refcoco_rows
-from .rows import ListRows, RowSource, elysium_track_rows, tracking_rows
-from .tnl2k import find_tnl2k
-from .trackingnet import find_trackingnet
-from .user_folder import folder_rows
-from .videochat import videochat_rows
-from .visual_genome import visual_genome_rows
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.got10k import find_got10k
+from elysium.readers.lasot import find_lasot
+from elysium.readers.llava import llava_instruct_rows, llava_pretrain_rows
+from elysium.readers.refcoco_rows import refcoco_rows
+from elysium.readers.rows import ListRows, RowSource, elysium_track_rows, tracking_rows
+from elysium.readers.tnl2k import find_tnl2k
+from elysium.readers.trackingnet import find_trackingnet
+from elysium.readers.user_folder import folder_rows
+from elysium.readers.videochat import videochat_rows
+from elysium.readers.visual_genome import visual_genome_rows
 
 SOURCE = "source"
 
@@ -87,7 +87,7 @@ def open_synthetic(
     part: str = "train",
 ) -> RowSource:
     """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticRows`."""
-    from .synthetic_rows import SyntheticRows  # it draws with OpenCV, which others can do without
+    from .synthetic.synthetic_rows import SyntheticRows  # it draws with OpenCV, which others can do without
 
     return SyntheticRows(
         count=count,

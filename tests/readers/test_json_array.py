@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import elysium.training.datasets.json_array as json_array
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.json_array import open_json_array, scan_json_array
+import elysium.readers.json_array as json_array
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.json_array import open_json_array, scan_json_array
 
 TEXTS = (
     "[]",

@@ -24,15 +24,15 @@ from row_miniatures import (
 )
 
 import elysium.cli as cli
-from elysium.training.datasets.check import check_rows, look_at, reason_of
-from elysium.training.datasets.check_sheet import STRIP_WIDTH_PX, draw_strips, make_strip
-from elysium.training.datasets.frame_sources import DatasetError, PictureFrames, VideoFrames
-from elysium.training.datasets.llava import llava_instruct_rows
-from elysium.training.datasets.rows import ListRows, Row
-from elysium.training.datasets.synthetic_rows import ArrayFrames
-from elysium.training.datasets.user_folder import folder_rows
-from elysium.training.datasets.videochat import videochat_rows
-from elysium.training.datasets.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
+from elysium.readers.check import check_rows, look_at, reason_of
+from elysium.readers.check_sheet import STRIP_WIDTH_PX, draw_strips, make_strip
+from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
+from elysium.readers.llava import llava_instruct_rows
+from elysium.readers.rows import ListRows, Row
+from elysium.readers.user_folder import folder_rows
+from elysium.readers.videochat import videochat_rows
+from elysium.readers.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
+from elysium.training.synthetic.synthetic_rows import ArrayFrames
 
 
 def pictures_row(files, *, visible=True, **fields):

@@ -26,13 +26,13 @@ from row_miniatures import (
     write_picture,
 )
 
-import elysium.training.datasets.synthetic_rows as synthetic_rows
-from elysium.training.datasets.catalogue import SOURCES, open_source
-from elysium.training.datasets.frame_sources import DatasetError, PictureFrames, SomeFrames
-from elysium.training.datasets.llava import llava_instruct_rows, llava_pretrain_rows
-from elysium.training.datasets.refcoco_rows import refcoco_rows
-from elysium.training.datasets.videochat import videochat_rows
-from elysium.training.datasets.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
+import elysium.training.synthetic.synthetic_rows as synthetic_rows
+from elysium.readers.frame_sources import DatasetError, PictureFrames, SomeFrames
+from elysium.readers.llava import llava_instruct_rows, llava_pretrain_rows
+from elysium.readers.refcoco_rows import refcoco_rows
+from elysium.readers.videochat import videochat_rows
+from elysium.readers.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
+from elysium.training.catalogue import SOURCES, open_source
 from elysium.training.synthetic import World
 
 SIZES = [WIDTH, HEIGHT, WIDTH, HEIGHT]

@@ -13,10 +13,10 @@ import pytest
 from hub_stand_in import HubStandIn
 from miniatures import build_elysium_track
 
-from elysium.training.datasets import zipped_frames
-from elysium.training.datasets.catalogue import open_source
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.zipped_frames import ZippedFolder
+from elysium.readers import zipped_frames
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.zipped_frames import ZippedFolder
+from elysium.training.catalogue import open_source
 
 
 def build_zipped(root: Path, *, top: bool) -> tuple[list, list[str]]:

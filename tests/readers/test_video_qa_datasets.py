@@ -14,8 +14,8 @@ from question_miniatures import (
 )
 
 from elysium.processing.video_io import read_video
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.video_qa import read_video_questions
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.video_qa import read_video_questions
 
 BUILDERS = {
     "msvd-qa": build_msvd_qa,

@@ -27,9 +27,9 @@ from question_miniatures import (
     write_pictures,
 )
 
-from elysium.training.datasets.frame_sources import DatasetError
-from elysium.training.datasets.plain_pickle import load_plain_pickle
-from elysium.training.datasets.refcoco import read_refcoco, read_referred_objects
+from elysium.readers.frame_sources import DatasetError
+from elysium.readers.plain_pickle import load_plain_pickle
+from elysium.readers.refcoco import read_refcoco, read_referred_objects
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_data_set_of_the_hub_is_streamed_undecoded_by_its_id(tmp_path, monkeyp
 
 def test_reading_loads_no_trainer():
     code = (
-        "import sys, elysium.training.datasets.refcoco, elysium.training.datasets.video_qa;"
+        "import sys, elysium.readers.refcoco, elysium.readers.video_qa;"
         "print([name for name in ('trl', 'peft', 'transformers', 'datasets') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

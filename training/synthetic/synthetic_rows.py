@@ -8,22 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.training.synthetic import (
-    RenderedClip,
-    Scene,
-    SceneConfig,
-    World,
-    description,
-    referring_expressions,
-    render_clip,
-    simple_questions,
-)
-from elysium.training.synthetic.dataset import ClipShape
-from elysium.training.synthetic.sprite_bank import PARTS, Part, SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteWorld
+from elysium.readers.frame_sources import DatasetError, Picture
+from elysium.readers.rows import Row
 
-from .frame_sources import DatasetError, Picture
-from .rows import Row
+from .dataset import ClipShape
+from .expressions import description, referring_expressions, simple_questions
+from .render import RenderedClip, render_clip
+from .scene import Scene, SceneConfig, World
+from .sprite_bank import PARTS, Part, SpriteBank
+from .sprite_world import SpriteWorld
 
 NAME = "synthetic"
 ABOUT = ("objects", "questions")

@@ -1,0 +1,1 @@
+"""Read each dataset in its official layout: the same readers serve training, evaluation and curation."""
