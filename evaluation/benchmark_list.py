@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from elysium.readers.elysium_track import read_elysium_track
-from elysium.readers.got10k import read_got10k
-from elysium.readers.lasot import read_lasot
-from elysium.readers.nfs import read_nfs
-from elysium.readers.otb import read_otb
 from elysium.readers.records import TrackingSequence
-from elysium.readers.tnl2k import read_tnl2k
-from elysium.readers.trackingnet import read_trackingnet
-from elysium.readers.uav123 import read_uav123
+from elysium.readers.tracking_benchmarks import LAYOUTS, read_tracking
 
 from .protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol
 from .result_files import Layout
@@ -55,21 +50,22 @@ class Benchmark:
         return asked or (self.splits[0] if self.splits else "all")
 
 
-def _whole(read: Callable[[str | Path], Iterator[TrackingSequence]]) -> Callable[..., Iterator[TrackingSequence]]:
-    """A reader of a data set that has no splits."""
-    return lambda root, split: read(root)
+def _official(name: str, reader: str, protocol: Protocol, **facts: Any) -> Benchmark:
+    """Return a benchmark whose sequences a layout of `tracking_benchmarks` describes."""
+    splits = tuple(LAYOUTS[reader].files)
+    read = partial(read_tracking, reader)
+    return Benchmark(name=name, read=read, protocol=protocol, splits=splits if len(splits) > 1 else (), **facts)
 
 
-_LASOT_SPLITS = ("all", "test", "train")
 _ALL = (
-    Benchmark(name="lasot", read=read_lasot, protocol=LASOT, splits=_LASOT_SPLITS),
-    Benchmark(name="lasot-language", read=read_lasot, protocol=LASOT_WORDS, task="rsot", splits=_LASOT_SPLITS),
-    Benchmark(name="got10k", read=read_got10k, protocol=GOT10K, splits=("val", "train", "test"), layout="got10k"),
-    Benchmark(name="otb", read=_whole(read_otb), protocol=OTB),
-    Benchmark(name="uav123", read=read_uav123, protocol=UAV123, splits=("UAV123", "UAV20L")),
-    Benchmark(name="nfs", read=read_nfs, protocol=OTB, splits=("30", "240")),
-    Benchmark(name="trackingnet", read=read_trackingnet, protocol=TRACKINGNET, splits=("test", "train")),
-    Benchmark(name="tnl2k", read=_whole(read_tnl2k), protocol=LASOT_WORDS, task="rsot"),
+    _official("lasot", "lasot", LASOT),
+    _official("lasot-language", "lasot", LASOT_WORDS, task="rsot"),
+    _official("got10k", "got10k", GOT10K, layout="got10k"),
+    _official("otb", "otb", OTB),
+    _official("uav123", "uav123", UAV123),
+    _official("nfs", "nfs", OTB),
+    _official("trackingnet", "trackingnet", TRACKINGNET),
+    _official("tnl2k", "tnl2k", LASOT_WORDS, task="rsot"),
     Benchmark(name="elysium-track-sot", read=read_elysium_track, protocol=LASOT, splits=None),
     Benchmark(name="elysium-track-rsot", read=read_elysium_track, protocol=LASOT_WORDS, task="rsot", splits=None),
 )

@@ -30,10 +30,8 @@ from elysium.evaluation.result_files import ResultError, ResultFolder, write_res
 from elysium.processing.data_files import DatasetError
 from elysium.processing.structures import load_tracking_result
 from elysium.readers.elysium_track import read_elysium_track
-from elysium.readers.nfs import read_nfs
-from elysium.readers.otb import read_otb
 from elysium.readers.refcoco import read_refcoco
-from elysium.readers.uav123 import read_uav123
+from elysium.readers.tracking_benchmarks import read_tracking
 from elysium.readers.video_qa import read_video_questions
 from elysium.training.catalogue import open_source
 
@@ -157,9 +155,9 @@ READERS = {
     "got10k": Reader(partial(miniatures.build_got10k, split="train"), "train/**/*.*t*", partial(read_rows, "got10k")),
     "trackingnet": Reader(miniatures.build_trackingnet, "*/anno/*.txt", partial(read_rows, "trackingnet")),
     "tnl2k": Reader(miniatures.build_tnl2k, "*/*.txt", partial(read_rows, "tnl2k")),
-    "otb": Reader(miniatures.build_otb, "*/*.txt", exhaust(read_otb)),
-    "uav123": Reader(miniatures.build_uav123, "anno/*/*.txt", exhaust(read_uav123)),
-    "nfs": Reader(miniatures.build_nfs, "*/*/*.txt", exhaust(read_nfs)),
+    "otb": Reader(miniatures.build_otb, "*/*.txt", lambda root: list(read_tracking("otb", root))),
+    "uav123": Reader(miniatures.build_uav123, "anno/*/*.txt", lambda root: list(read_tracking("uav123", root))),
+    "nfs": Reader(miniatures.build_nfs, "*/*/*.txt", lambda root: list(read_tracking("nfs", root))),
     "user folder, CSV": Reader(rows.build_user_folder, "boxes.csv", partial(read_rows, "folder")),
     "user folder, JSONL": Reader(jsonl_folder, "boxes.jsonl", partial(read_rows, "folder")),
     "user folder, tracks": Reader(build_tracks, "boxes.json", partial(read_rows, "folder")),

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.got10k import find_got10k
-from elysium.readers.lasot import find_lasot
 from elysium.readers.llava import llava_instruct_rows, llava_pretrain_rows
 from elysium.readers.refcoco_rows import refcoco_rows
 from elysium.readers.rows import ListRows, RowSource, elysium_track_rows, tracking_rows
-from elysium.readers.tnl2k import find_tnl2k
-from elysium.readers.trackingnet import find_trackingnet
+from elysium.readers.tracking_benchmarks import find_tracking
 from elysium.readers.user_folder import folder_rows
 from elysium.readers.videochat import videochat_rows
 from elysium.readers.visual_genome import visual_genome_rows
@@ -40,24 +37,24 @@ def open_elysium_track(path: str) -> ListRows:
 
 def open_lasot(path: str, *, split: str = "train") -> ListRows:
     """LaSOT. ``path``: the folder of the classes; ``split``: train, test or all."""
-    return tracking_rows("lasot", find_lasot(path, split))
+    return tracking_rows("lasot", find_tracking("lasot", path, split))
 
 
 def open_got10k(path: str, *, split: str = "train") -> ListRows:
     """GOT-10k. ``path``: the folder of the splits; ``split``: train or val (of test the truth is withheld)."""
     if split == "test":
         raise DatasetError("the split to train with must be train or val, got test; its truth is withheld")
-    return tracking_rows("got10k", find_got10k(path, split))
+    return tracking_rows("got10k", find_tracking("got10k", path, split))
 
 
 def open_trackingnet(path: str) -> ListRows:
     """TrackingNet's training set. ``path``: the folder of TRAIN_0 to TRAIN_11, of which some may be missing."""
-    return tracking_rows("trackingnet", find_trackingnet(path, "train"))
+    return tracking_rows("trackingnet", find_tracking("trackingnet", path, "train"))
 
 
 def open_tnl2k(path: str) -> ListRows:
     """TNL2K. ``path``: the folder of the sequences."""
-    return tracking_rows("tnl2k", find_tnl2k(path))
+    return tracking_rows("tnl2k", find_tracking("tnl2k", path))
 
 
 def open_refcoco(path: str, *, split: str = "train") -> ListRows:

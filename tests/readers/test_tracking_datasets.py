@@ -26,14 +26,7 @@ from elysium.processing.video_io import VideoWriter
 from elysium.readers.annotation_files import read_boxes, read_flags
 from elysium.readers.elysium_track import read_elysium_track, sequence_of_row
 from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
-from elysium.readers.got10k import read_got10k
-from elysium.readers.lasot import read_lasot
-from elysium.readers.lasot_split import TEST_SEQUENCES
-from elysium.readers.nfs import read_nfs
-from elysium.readers.otb import read_otb
-from elysium.readers.tnl2k import read_tnl2k
-from elysium.readers.trackingnet import read_trackingnet
-from elysium.readers.uav123 import PARTS, read_uav123
+from elysium.readers.tracking_benchmarks import LASOT_TEST, LAYOUTS, UAV_PARTS, read_tracking
 
 RED = pictures_and_boxes()[1]
 
@@ -43,7 +36,7 @@ def by_name(sequences):
 
 
 def test_lasot_gives_boxes_words_classes_and_where_the_object_is_out_of_view(tmp_path):
-    found = by_name(read_lasot(build_lasot(tmp_path)))
+    found = by_name(read_tracking("lasot", build_lasot(tmp_path)))
     assert list(found) == ["airplane-1", "airplane-2", "cup-7"]
     assert found["airplane-1"].boxes_xywh_px == pytest.approx(RED)
     assert found["airplane-2"].visible.tolist() == [True, True, True, False, False, *[True] * 5]
@@ -55,7 +48,7 @@ def test_lasot_gives_boxes_words_classes_and_where_the_object_is_out_of_view(tmp
 def test_lasot_needs_neither_pictures_nor_flags_nor_folders_of_classes_to_be_scored(tmp_path):
     (tmp_path / "car-9").mkdir()
     (tmp_path / "car-9" / "groundtruth.txt").write_text("1\t2\t3\t4\n1 2 3 5\n")
-    (sequence,) = read_lasot(tmp_path)
+    (sequence,) = read_tracking("lasot", tmp_path)
     assert sequence.boxes_xywh_px.tolist() == [[1, 2, 3, 4], [1, 2, 3, 5]]
     assert sequence.visible.all()
     with pytest.raises(DatasetError, match="frames of a sequence must be in .*img.*extract"):
@@ -63,35 +56,35 @@ def test_lasot_needs_neither_pictures_nor_flags_nor_folders_of_classes_to_be_sco
 
 
 def test_lasot_s_splits_are_the_official_280_or_those_that_the_folder_names(tmp_path):
-    assert len(TEST_SEQUENCES) == 280
-    assert len({name.rpartition("-")[0] for name in TEST_SEQUENCES}) == 70
+    assert len(LASOT_TEST) == 280
+    assert len({name.rpartition("-")[0] for name in LASOT_TEST}) == 70
     build_lasot(tmp_path)
-    assert list(by_name(read_lasot(tmp_path, "test"))) == ["airplane-1", "cup-7"]
-    assert list(by_name(read_lasot(tmp_path, "train"))) == ["airplane-2"]
+    assert list(by_name(read_tracking("lasot", tmp_path, "test"))) == ["airplane-1", "cup-7"]
+    assert list(by_name(read_tracking("lasot", tmp_path, "train"))) == ["airplane-2"]
     (tmp_path / "testing_set.txt").write_text("airplane-2\n")
-    assert list(by_name(read_lasot(tmp_path, "test"))) == ["airplane-2"]
+    assert list(by_name(read_tracking("lasot", tmp_path, "test"))) == ["airplane-2"]
     with pytest.raises(DatasetError, match="must be one of all, test, train, got 'val'"):
-        list(read_lasot(tmp_path, "val"))
+        list(read_tracking("lasot", tmp_path, "val"))
 
 
 def test_got10k_gives_class_size_and_visibility_by_cover_and_keeps_the_list_s_order(tmp_path):
     build_got10k(tmp_path, names=("GOT-10k_Val_000002", "GOT-10k_Val_000001"))
-    first, second = read_got10k(tmp_path, "val")
+    first, second = read_tracking("got10k", tmp_path, "val")
     assert (first.name, first.object_class, first.size) == ("GOT-10k_Val_000002", "car", (WIDTH, HEIGHT))
     assert second.visible.tolist() == [*[True] * 5, False, *[True] * 4]
     (tmp_path / "val" / second.name / "cover.label").unlink()
-    assert not list(read_got10k(tmp_path, "val"))[1].visible[5]  # absence.label says so too
+    assert not list(read_tracking("got10k", tmp_path, "val"))[1].visible[5]  # absence.label says so too
 
 
 def test_got10k_s_test_split_has_the_first_box_alone(tmp_path):
     build_got10k(tmp_path, "test", names=("GOT-10k_Test_000001",))
-    (sequence,) = read_got10k(tmp_path, "test")
+    (sequence,) = read_tracking("got10k", tmp_path, "test")
     assert sequence.truth_is_withheld and len(sequence.frames) == LENGTH
     sequence.check_length()
 
 
 def test_otb_reads_every_separator_two_objects_and_parts_of_the_frames(tmp_path):
-    found = by_name(read_otb(build_otb(tmp_path)))
+    found = by_name(read_tracking("otb", build_otb(tmp_path)))
     assert sorted(found) == ["Boy", "Coke", "David", "Human4", "Jogging-1", "Jogging-2"]
     for name in ("Boy", "Coke", "David", "Human4", "Jogging-1"):
         assert found[name].boxes_xywh_px == pytest.approx(RED)
@@ -100,28 +93,28 @@ def test_otb_reads_every_separator_two_objects_and_parts_of_the_frames(tmp_path)
 
 
 def test_uav123_gives_parts_of_sequences_and_nan_where_there_is_no_box(tmp_path):
-    assert len(PARTS) == 51
-    whole, part = read_uav123(build_uav123(tmp_path))
+    assert len(UAV_PARTS) == 51
+    whole, part = read_tracking("uav123", build_uav123(tmp_path))
     assert whole.visible.tolist() == [True, True, False, *[True] * 7]
     assert (part.name, part.frames.files[0].name, len(part.frames)) == ("bird1_3", "001573.jpg", LENGTH)
 
 
 def test_nfs_takes_every_eighth_line_for_30_fps_and_drops_one_too_many(tmp_path):
-    for sequence in read_nfs(build_nfs(tmp_path)):
+    for sequence in read_tracking("nfs", build_nfs(tmp_path)):
         sequence.check_length()
         assert sequence.boxes_xywh_px == pytest.approx(RED)
 
 
 def test_trackingnet_reads_both_splits_with_frames_in_order_of_their_numbers(tmp_path):
     build_trackingnet(tmp_path)
-    (test,) = read_trackingnet(tmp_path)
-    (train,) = read_trackingnet(tmp_path, "train")
+    (test,) = read_tracking("trackingnet", tmp_path)
+    (train,) = read_tracking("trackingnet", tmp_path, "train")
     assert test.truth_is_withheld and not train.truth_is_withheld
     assert [path.stem for path in train.frames.files] == [str(number) for number in range(LENGTH)]
 
 
 def test_tnl2k_gives_words_and_counts_a_box_without_area_as_absent(tmp_path):
-    (sequence,) = read_tnl2k(build_tnl2k(tmp_path))
+    (sequence,) = read_tracking("tnl2k", build_tnl2k(tmp_path))
     assert sequence.text == "the blue square"
     assert np.flatnonzero(~sequence.visible).tolist() == [6]
 
@@ -201,23 +194,14 @@ def test_a_broken_line_of_rows_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("read", "root"),
-    [
-        (read_lasot, "nothing"),
-        (read_got10k, "nothing"),
-        (read_otb, "nothing"),
-        (read_uav123, "nothing"),
-        (read_nfs, "nothing"),
-        (read_trackingnet, "nothing"),
-        (read_tnl2k, "nothing"),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
+    "name",
+    LAYOUTS,
 )
-def test_a_folder_without_the_layout_is_refused_with_the_layout(read, root, tmp_path):
+def test_a_folder_without_the_layout_is_refused_with_the_layout(name, tmp_path):
     with pytest.raises(DatasetError, match="existing folder"):
-        list(read(tmp_path / root))
+        list(read_tracking(name, tmp_path / "nothing"))
     with pytest.raises(DatasetError, match="laid out as DIR/"):
-        list(read(tmp_path))
+        list(read_tracking(name, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -249,10 +233,10 @@ def test_lengths_of_flags_boxes_and_frames_must_agree(tmp_path):
     place = tmp_path / "airplane" / "airplane-1"
     (place / "img" / "00000003.jpg").unlink()
     with pytest.raises(DatasetError, match="got 10 boxes and 9 frames for airplane-1"):
-        next(read_lasot(tmp_path)).check_length()
+        next(read_tracking("lasot", tmp_path)).check_length()
     (place / "out_of_view.txt").write_text("0,0")
     with pytest.raises(DatasetError, match="a flag for each of 10 frames, got 2"):
-        next(read_lasot(tmp_path))
+        next(read_tracking("lasot", tmp_path))
 
 
 def test_pictures_that_do_not_open_or_differ_in_size_are_refused_by_name(tmp_path):
