@@ -93,6 +93,12 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
     return value
 
 
+def is_plain_json(data: bytes) -> bool:
+    """Return whether any JSON decoder reads a text as `parse_json` does: ASCII, shallow, without odd numbers."""
+    shallow = data.count(b"[") + data.count(b"{") <= MAX_DEPTH
+    return shallow and data.isascii() and not (_SUSPECT.search(data) or b"NaN" in data or b"Infinity" in data)
+
+
 def parse_json_object(text: str | bytes, where: str) -> dict[str, Any]:
     """Return the object of a JSON text.
 

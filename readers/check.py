@@ -15,8 +15,7 @@ from elysium.processing.atomic_files import atomic_path
 
 from .check_sheet import Strip, draw_strips, make_strip
 from .frame_sources import DatasetError, PictureFrames
-from .json_array import CountedRows
-from .rows import Row, RowSource
+from .rows import ListRows, Row, RowSource
 
 SHEET, SUMMARY = "overlays.png", "summary.json"
 # Upper ends of classes: the side of a square of the box's area, as a share of that of the picture's.
@@ -66,7 +65,7 @@ def check_rows(
                 strips.append(make_strip(row, places, pictures, color=len(strips) + 1))
         if progress is not None:
             progress(index + 1, count)
-    skipped = dict(source.skipped) if isinstance(source, CountedRows) else {}
+    skipped = dict(source.skipped) if isinstance(source, ListRows) else {}
     summary = {"source": source.name, "rows": len(source), "skipped": skipped} | tally.to_dict()
     if output is not None:
         _write(output, summary, strips)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .frame_sources import DatasetError, PictureFrames
-from .json_array import CountedRows, open_json_array
+from .indexed_json import index_json_array
 from .media_files import fields_of, first_file
-from .rows import Row, Turn
+from .rows import ListRows, Row, Turn
 
 PRETRAIN_FILES = ("blip_laion_cc_sbu_558k.json",)
 INSTRUCT_FILES = ("llava_v1_5_mix665k.json", "llava_instruct_150k.json")
@@ -24,7 +24,7 @@ NO_PICTURE = "an entry has no picture"
 _PLACEHOLDER = "<image>"
 
 
-def llava_pretrain_rows(path: str, *, images: str | None = None) -> CountedRows:
+def llava_pretrain_rows(path: str, *, images: str | None = None) -> ListRows:
     """LLaVA-558K: a row for each picture with its caption as one turn.
 
     Args:
@@ -38,7 +38,7 @@ def llava_pretrain_rows(path: str, *, images: str | None = None) -> CountedRows:
     return _llava_rows("llava-pretrain", path, PRETRAIN_FILES, images)
 
 
-def llava_instruct_rows(path: str, *, images: str | None = None) -> CountedRows:
+def llava_instruct_rows(path: str, *, images: str | None = None) -> ListRows:
     """LLaVA-Instruct: a row for each conversation about a picture.
 
     Args:
@@ -51,13 +51,13 @@ def llava_instruct_rows(path: str, *, images: str | None = None) -> CountedRows:
     return _llava_rows("llava-instruct", path, INSTRUCT_FILES, images)
 
 
-def _llava_rows(name: str, path: str, files: tuple[str, ...], images: str | None) -> CountedRows:
+def _llava_rows(name: str, path: str, files: tuple[str, ...], images: str | None) -> ListRows:
     file = first_file(Path(path), files, ("",)) if os.path.isdir(Path(path)) else Path(path)
     folder = Path(images) if images else file.parent / "images"
     if not images and not os.path.isdir(folder):
         folder = file.parent
-    entries, skipped = open_json_array(file, _skip_reason)
-    return CountedRows(name, entries, partial(_row, name=name, file=file, images=folder), skipped)
+    entries, skipped = index_json_array(file, _skip_reason)
+    return ListRows(name, entries, partial(_row, name=name, file=file, images=folder), skipped)
 
 
 def _skip_reason(entry: Any) -> str | None:

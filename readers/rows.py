@@ -1,6 +1,6 @@
 """`Row`, what every reader gives to training, and where rows come from: lists, JSONL files, tracking sequences."""
 
-from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.processing.data_files import DatasetError, in_place, parse_json_object, unreadable
+from elysium.processing.data_files import DatasetError, in_place
 
 from .elysium_track import row_text, sequence_of_row
 from .frame_sources import Frames, row_frames
+from .indexed_json import index_json_lines
 from .records import ReadSequence, TrackingSequence
 from .zipped_frames import ZippedFolder
 
@@ -93,53 +94,20 @@ class ListRows:
         name: of the source.
         entries: small records, such as what a JSON file holds.
         make: turns an entry into a `Row`.
+        skipped: number of entries that were left out when the file was opened, by reason.
     """
 
-    def __init__(self, name: str, entries: Sequence[Any], make: Callable[[Any], Row]) -> None:
+    def __init__(
+        self, name: str, entries: Sequence[Any], make: Callable[[Any], Row], skipped: Counter[str] | None = None
+    ) -> None:
         self.name, self._entries, self._make = name, entries, make
+        self.skipped = skipped or Counter()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Row:
         return self._make(self._entries[index])
-
-
-class JsonLines:
-    """The objects of a JSONL file by index, each with its place for messages; only where the lines begin is held.
-
-    Raises:
-        DatasetError: the file cannot be read, or (on access) a line is no JSON object.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        places, start = array("q"), 0  # first byte, the byte after the last, and number of each line
-        try:
-            with path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        places.extend((start, start + len(line), number))
-                    start += len(line)
-        except (OSError, ValueError) as error:
-            raise unreadable(path, error) from error
-        self._places = np.array(places, dtype=np.int64).reshape(-1, 3)
-        if not len(self._places):
-            raise DatasetError(f"a JSONL file must hold at least one row, got none in {path}; get it again")
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> tuple[str, dict[str, Any]]:
-        start, stop, number = (int(place) for place in self._places[index])
-        try:
-            with self.path.open("rb") as file:
-                file.seek(start)
-                line = file.read(stop - start)
-        except OSError as error:
-            raise unreadable(self.path, error) from error
-        where = f"line {number} of {self.path}"
-        return where, parse_json_object(line, where)
 
 
 def tracking_row(sequence: TrackingSequence, source: str, *, description: str | None = None) -> Row:
@@ -174,13 +142,13 @@ def _read_tracking_row(read: ReadSequence, source: str) -> Row:
 
 def elysium_track_rows(name: str, path: Path) -> ListRows:
     """The rows of an ElysiumTrack-1M JSONL file, also of one that `elysium synth` wrote."""
-    return ListRows(name, JsonLines(path), partial(_row_of_line, source=name, root=path.parent))
+    return ListRows(name, index_json_lines(path), partial(_row_of_line, source=name, path=path))
 
 
-def _row_of_line(placed: tuple[str, dict[str, Any]], source: str, root: Path) -> Row:
-    where, record = placed
-    with in_place(where):
-        return row_of_record(record, source, root)
+def _row_of_line(numbered: tuple[int, dict[str, Any]], source: str, path: Path) -> Row:
+    number, record = numbered
+    with in_place(f"line {number} of {path}"):
+        return row_of_record(record, source, path.parent)
 
 
 def row_of_record(record: dict[str, Any], source: str, root: Path | ZippedFolder | None = None) -> Row:

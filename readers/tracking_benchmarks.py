@@ -165,7 +165,8 @@ def _flags(path: Path, length: int) -> NDArray[np.float64]:
     flags = read_flags(path)
     if len(flags) != length:
         raise DatasetError(
-            f"{path.name} must have a flag for each of {length} frames, got {len(flags)} in {path.parent}; get it again"
+            f"{path.name} must have a flag for each of {length} frames, got {len(flags)} in {path.parent}; "
+            "get it again"
         )
     return flags
 

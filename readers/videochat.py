@@ -13,16 +13,16 @@ from typing import Any
 
 from .annotation_files import check_some
 from .frame_sources import DatasetError, VideoFrames
-from .json_array import CountedRows, open_json_array
+from .indexed_json import index_json_array
 from .media_files import VIDEO_SUFFIXES, fields_of
-from .rows import Row, Turn
+from .rows import ListRows, Row, Turn
 
 NAME = "videochat"
 SUFFIXES = (".mp4", ".webm", ".mkv")
 NO_VIDEO = "an entry has no video"
 
 
-def videochat_rows(path: str, *, videos: str | None = None) -> CountedRows:
+def videochat_rows(path: str, *, videos: str | None = None) -> ListRows:
     """A row for each video with its questions as one conversation; entries without a video are skipped.
 
     Args:
@@ -44,8 +44,8 @@ def videochat_rows(path: str, *, videos: str | None = None) -> CountedRows:
     folder = Path(videos) if videos else file.parent / "videos"
     if not videos and not os.path.isdir(folder):
         folder = file.parent
-    entries, skipped = open_json_array(file, _skip_reason)
-    return CountedRows(NAME, entries, partial(_row, file=file, videos=folder), skipped)
+    entries, skipped = index_json_array(file, _skip_reason)
+    return ListRows(NAME, entries, partial(_row, file=file, videos=folder), skipped)
 
 
 def _skip_reason(entry: Any) -> str | None:

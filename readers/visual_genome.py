@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from elysium.processing.data_files import DatasetError, is_number
 
 from .frame_sources import PictureFrames
-from .json_array import CountedRows, JsonElements, scan_json_array
+from .indexed_json import JsonEntries, scan_json_array
 from .media_files import fields_of, first_file
-from .rows import Row
+from .rows import ListRows, Row
 
 NAME = "visual-genome"
 PICTURE_FOLDERS = ("VG_100K", "VG_100K_2")
@@ -31,7 +31,7 @@ NO_AREA, NO_WORDS = "a region has no area in the picture", "a region has no word
 Size = tuple[int, int]
 
 
-def visual_genome_rows(path: str, *, images: str | None = None) -> CountedRows:
+def visual_genome_rows(path: str, *, images: str | None = None) -> ListRows:
     """A row for each region: its box, and its phrase both to find it by and to describe it with.
 
     Args:
@@ -46,7 +46,7 @@ def visual_genome_rows(path: str, *, images: str | None = None) -> CountedRows:
     sizes = _read_sizes(first_file(root, ("image_data.json",), ("",)))
     regions = _Regions(first_file(root, ("region_descriptions.json",), ("",)), sizes)
     folder = Path(images) if images else root
-    return CountedRows(NAME, regions, partial(_row, folder=folder, sizes=sizes), regions.skipped)
+    return ListRows(NAME, regions, partial(_row, folder=folder, sizes=sizes), regions.skipped)
 
 
 def _read_sizes(path: Path) -> dict[int, Size]:
@@ -76,7 +76,7 @@ class _Regions(Sequence[tuple[dict[str, Any], str]]):
                 counts.append(counts[-1] + len(kept))
         if not places:
             raise DatasetError(f"an annotation must hold regions to learn from, got none in {path}; get it again")
-        self._entries = JsonElements(path, np.array(places, dtype=np.int64).reshape(-1, 3))
+        self._entries = JsonEntries(path, places)
         self._ends: NDArray[np.int64] = np.array(counts, dtype=np.int64)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""JSON files of hundreds of megabytes whose outermost value is a list: read by index, never held in memory whole."""
+"""Read entries of large JSON lists and JSONL files by index; only their places in the file are held in memory."""
 
 import json
 from array import array
@@ -8,44 +8,28 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from elysium.processing.data_files import DatasetError, parse_json, unreadable
-
-from .rows import ListRows, Row
+from elysium.processing.data_files import DatasetError, is_plain_json, parse_json, parse_json_object, unreadable
 
 _CHUNK_BYTES = 1 << 22
-_LONGEST_BYTES = 1 << 26  # of one element: what is longer is a file that broke off inside a string
+_LONGEST_BYTES = 1 << 26  # of one element; a longer one is a file that was cut inside a string
 _BLANKS = " \t\r\n"
 _FOLLOWING = tuple(_BLANKS + ",]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class CountedRows(ListRows):
-    """Rows of entries, of which some were left out when the file was opened.
-
-    Attributes:
-        skipped: how many entries are no rows, by reason.
-    """
-
-    def __init__(
-        self, name: str, entries: Sequence[Any], make: Callable[[Any], Row], skipped: Counter[str] | None = None
-    ) -> None:
-        super().__init__(name, entries, make)
-        self.skipped = skipped or Counter()
-
-
-class JsonElements(Sequence[tuple[int, Any]]):
-    """Elements of a JSON list by index, each with its number in the file; only places are held, 24 bytes for each.
+class JsonEntries(Sequence[tuple[int, Any]]):
+    """Entries of a JSON file by index, each with its number in the file; 24 bytes of memory for each.
 
     Args:
         path: of the file.
-        places (`np.ndarray` of shape `(n, 3)`): for each element its first byte, the byte after it, and its number
-            in the file's list, from 0; int64.
+        places: for each entry its first byte, the byte after it, and its number, one after the other.
+        lines: the entries are objects on lines that were not parsed yet; else an error means that the file changed.
     """
 
-    def __init__(self, path: Path, places: NDArray[np.int64]) -> None:
-        self.path, self._places = path, places
+    def __init__(self, path: Path, places: array, *, lines: bool = False) -> None:
+        self.path, self._lines = path, lines
+        self._places = np.array(places, dtype=np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -55,34 +39,46 @@ class JsonElements(Sequence[tuple[int, Any]]):
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                return number, parse_json(file.read(stop - start), f"entry {number} of {self.path}")
-        except (OSError, ValueError) as error:
+                data = file.read(stop - start)
+            if self._lines:
+                return number, parse_json_object(data, f"line {number} of {self.path}")
+            return number, parse_json(data, f"entry {number} of {self.path}")
+        except (OSError, DatasetError) as error:
+            if self._lines:
+                raise error if isinstance(error, DatasetError) else unreadable(self.path, error) from error
             raise DatasetError(
                 f"an annotation must stay as it was when it was opened, got other bytes {start} to {stop} in "
                 f"{self.path} ({error}); start again"
             ) from error
 
 
-def scan_json_array(path: Path) -> Iterator[tuple[int, int, Any]]:
-    """Every element of the list in order: its first byte, the byte after it, and its value.
+def index_json_lines(path: Path) -> JsonEntries:
+    """Return the lines of a JSONL file that are not blank, numbered from 1; each is parsed when it is read.
 
     Raises:
-        DatasetError: the file cannot be read, or is no JSON list.
+        DatasetError: the file cannot be read or has no lines.
     """
+    places, start = array("q"), 0
     try:
         with path.open("rb") as file:
-            yield from _ArrayScanner(file, path).elements()
-    except OSError as error:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    places.extend((start, start + len(line), number))
+                start += len(line)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
+    if not places:
+        raise DatasetError(f"a JSONL file must hold at least one row, got none in {path}; get it again")
+    return JsonEntries(path, places, lines=True)
 
 
-def open_json_array(
+def index_json_array(
     path: Path, skip_reason: Callable[[Any], str | None] = lambda value: None
-) -> tuple[JsonElements, Counter[str]]:
-    """The elements of a list, without those for which ``skip_reason`` gives a reason, and how many those are.
+) -> tuple[JsonEntries, Counter[str]]:
+    """Return the elements of a JSON list that ``skip_reason`` gives no reason to skip, and how many were skipped.
 
     Raises:
-        DatasetError: the file cannot be read, is no JSON list, or nothing of it is left.
+        DatasetError: the file cannot be read, is not a JSON list, or nothing of it is left.
     """
     places, skipped = array("q"), Counter[str]()
     for number, (start, stop, value) in enumerate(scan_json_array(path)):
@@ -93,11 +89,24 @@ def open_json_array(
             skipped[reason] += 1
     if not places:
         raise DatasetError(f"an annotation must hold entries to learn from, got none in {path}; get it again")
-    return JsonElements(path, np.array(places, dtype=np.int64).reshape(-1, 3)), skipped
+    return JsonEntries(path, places), skipped
+
+
+def scan_json_array(path: Path) -> Iterator[tuple[int, int, Any]]:
+    """Yield the first byte, the byte after the last, and the value of every element of a JSON list.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not a JSON list.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _ArrayScanner(file, path).elements()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 class _ArrayScanner:
-    """Reads a file piece by piece; a character of `text` is a byte of the file, so that places are bytes."""
+    """Read a file in pieces, decoded as Latin-1: a character of `text` is a byte of the file, so places are bytes."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path = file, path
@@ -107,6 +116,7 @@ class _ArrayScanner:
         self._decoder = json.JSONDecoder()
 
     def elements(self) -> Iterator[tuple[int, int, Any]]:
+        """Yield as `scan_json_array` does."""
         if self._file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK:
             self._begin = len(_BYTE_ORDER_MARK)
         self._file.seek(self._begin)
@@ -120,7 +130,7 @@ class _ArrayScanner:
             self._expect(",")
 
     def _mark(self) -> str:
-        """The next character that is no blank; empty at the end of the file."""
+        """Return the next character that is not blank; empty at the end of the file."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _BLANKS:
                 self._at += 1
@@ -130,17 +140,18 @@ class _ArrayScanner:
                 return ""
 
     def _expect(self, mark: str) -> None:
+        """Pass over the next character, which must be ``mark``."""
         if self._mark() != mark:
             self._fail(f"no {mark!r}")
         self._at += 1
 
     def _element(self) -> tuple[int, int, Any]:
-        """The next value. What ends with the piece may go on in the next (`1.5e`, `3`), so a mark must follow it."""
+        """Return the next value. A number at the end of a piece may go on in the next one: a mark must follow it."""
         self._mark()
         while True:
             last_try = self._ended or len(self._text) - self._at > _LONGEST_BYTES
             try:
-                _, stop = self._decoder.raw_decode(self._text, self._at)
+                value, stop = self._decoder.raw_decode(self._text, self._at)
                 if last_try or self._text[stop : stop + 1] in _FOLLOWING:
                     break
             except RecursionError:
@@ -151,11 +162,13 @@ class _ArrayScanner:
             self._more()
         start, self._at = self._at, stop
         first = self._begin + start
-        value = parse_json(self._text[start:stop].encode("latin-1"), f"byte {first} of {self._path}")
+        data = self._text[start:stop].encode("latin-1")
+        if not is_plain_json(data):
+            value = parse_json(data, f"byte {first} of {self._path}")
         return first, self._begin + stop, value
 
     def _more(self) -> bool:
-        """Drops what was read and takes the next piece of the file, at least as long as what is kept."""
+        """Drop what was read and append the next piece of the file, at least as long as the rest; False at its end."""
         kept = self._text[self._at :]
         data = self._file.read(max(_CHUNK_BYTES, len(kept)))
         self._begin, self._at = self._begin + self._at, 0

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import elysium.readers.json_array as json_array
+import elysium.readers.indexed_json as indexed_json
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.json_array import open_json_array, scan_json_array
+from elysium.readers.indexed_json import index_json_array, scan_json_array
 
 TEXTS = (
     "[]",
@@ -19,7 +19,7 @@ TEXTS = (
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_a_json_list_is_read_the_same_whatever_the_pieces(text, chunk, tmp_path, monkeypatch):
-    monkeypatch.setattr(json_array, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(indexed_json, "_CHUNK_BYTES", chunk)
     path = tmp_path / "list.json"
     path.write_text(text, encoding="utf-8")
     expected = json.loads(text.lstrip("\ufeff"))
@@ -28,7 +28,7 @@ def test_a_json_list_is_read_the_same_whatever_the_pieces(text, chunk, tmp_path,
     data = path.read_bytes()
     assert [json.loads(data[start:stop]) for start, stop, _ in found] == expected
     if expected:
-        assert list(open_json_array(path)[0]) == list(enumerate(expected))
+        assert list(index_json_array(path)[0]) == list(enumerate(expected))
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_a_json_list_is_read_the_same_whatever_the_pieces(text, chunk, tmp_path,
 def test_a_file_that_is_no_json_list_is_refused(data, message, tmp_path):
     (tmp_path / "list.json").write_bytes(data)
     with pytest.raises(DatasetError, match=message):
-        open_json_array(tmp_path / "list.json")
+        index_json_array(tmp_path / "list.json")
 
 
 def test_a_string_that_never_ends_is_given_up_before_the_whole_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_array, "_CHUNK_BYTES", 16)
-    monkeypatch.setattr(json_array, "_LONGEST_BYTES", 64)
+    monkeypatch.setattr(indexed_json, "_CHUNK_BYTES", 16)
+    monkeypatch.setattr(indexed_json, "_LONGEST_BYTES", 64)
     (tmp_path / "list.json").write_text('["' + "a" * 10_000)
     with pytest.raises(DatasetError, match="Unterminated string"):
         list(scan_json_array(tmp_path / "list.json"))
@@ -61,10 +61,10 @@ def test_a_string_that_never_ends_is_given_up_before_the_whole_file_is_read(tmp_
 
 def test_a_json_file_that_is_missing_or_changes_is_named(tmp_path):
     with pytest.raises(DatasetError, match="can be read, got .*no.json"):
-        open_json_array(tmp_path / "no.json")
+        index_json_array(tmp_path / "no.json")
     path = tmp_path / "list.json"
     path.write_text('[{"a": 1}, {"a": 2}]')
-    elements, _ = open_json_array(path)
+    elements, _ = index_json_array(path)
     path.write_text('[{"a": 1}]')
     with pytest.raises(DatasetError, match="stay as it was when it was opened"):
         elements[1]
