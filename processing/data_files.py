@@ -81,7 +81,7 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
         _refuse(f"more than {MAX_DEPTH} levels of nesting", where)
     suspect = _SUSPECT.search(raw) is not None
     try:
-        value = (_LOG_DECODER if allow_nan else _CAREFUL_DECODER if suspect else _DECODER).decode(shown)
+        value = (_LOG_DECODER if allow_nan else CAREFUL_DECODER if suspect else _DECODER).decode(shown)
         if suspect:
             json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape" if byte_names else "strict")
     except UnicodeEncodeError:
@@ -94,9 +94,9 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
 
 
 def is_plain_json(data: bytes) -> bool:
-    """Return whether any JSON decoder reads a text as `parse_json` does: ASCII, shallow, without odd numbers."""
+    """Return whether `CAREFUL_DECODER` reads a text as `parse_json` does: shallow, ASCII, no escaped surrogates."""
     shallow = data.count(b"[") + data.count(b"{") <= MAX_DEPTH
-    return shallow and data.isascii() and not (_SUSPECT.search(data) or b"NaN" in data or b"Infinity" in data)
+    return shallow and data.isascii() and b"\\ud" not in data and b"\\uD" not in data
 
 
 def parse_json_object(text: str | bytes, where: str) -> dict[str, Any]:
@@ -355,5 +355,5 @@ def _short(path: Path) -> str:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-_CAREFUL_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+CAREFUL_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 _LOG_DECODER = json.JSONDecoder()

@@ -9,7 +9,14 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from elysium.processing.data_files import DatasetError, is_plain_json, parse_json, parse_json_object, unreadable
+from elysium.processing.data_files import (
+    CAREFUL_DECODER,
+    DatasetError,
+    is_plain_json,
+    parse_json,
+    parse_json_object,
+    unreadable,
+)
 
 _CHUNK_BYTES = 1 << 22
 _LONGEST_BYTES = 1 << 26  # of one element; a longer one is a file that was cut inside a string
@@ -113,7 +120,6 @@ class _ArrayScanner:
         self._text, self._begin = "", 0  # what is in memory, and the byte at which it begins
         self._at = 0  # in `text`
         self._ended = False
-        self._decoder = json.JSONDecoder()
 
     def elements(self) -> Iterator[tuple[int, int, Any]]:
         """Yield as `scan_json_array` does."""
@@ -151,13 +157,15 @@ class _ArrayScanner:
         while True:
             last_try = self._ended or len(self._text) - self._at > _LONGEST_BYTES
             try:
-                value, stop = self._decoder.raw_decode(self._text, self._at)
+                value, stop = CAREFUL_DECODER.raw_decode(self._text, self._at)
                 if last_try or self._text[stop : stop + 1] in _FOLLOWING:
                     break
             except RecursionError:
                 self._fail("too many levels of nesting")
             except ValueError as error:
-                if last_try:
+                # A number that is too large may be one that was cut; with a whole piece in memory it is not.
+                unfinished = isinstance(error, json.JSONDecodeError) or len(self._text) - self._at < _CHUNK_BYTES
+                if last_try or not unfinished:
                     self._fail(str(error))
             self._more()
         start, self._at = self._at, stop
