@@ -1,4 +1,4 @@
-"""The files of a folder that is to be published, within bounds: neither a whole system nor a home folder is walked."""
+"""List the files of a folder to be published, within bounds: no system or home folder is walked."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,11 @@ _NO_FILES = ("/dev", "/proc", "/sys")
 
 
 class PublishError(ValueError):
-    """A folder cannot be published as it is; the message says why and what to do."""
+    """Raised for a folder that cannot be published as it is; the message says why and what to do."""
 
 
 def check_place(folder: Path) -> None:
-    """Raise `PublishError` where a folder is a system's or a home folder, before anything in it is read."""
+    """Raise `PublishError` for a system or home folder, before anything in it is read."""
     path = folder.resolve()
     home = Path.home().resolve()
     is_kernels = any(path.is_relative_to(top) for top in _NO_FILES)
@@ -33,8 +33,8 @@ def list_files(folder: Path, staying: dict[str, str] | None = None, *, top_only:
     """Return the files below a folder, in the order of their names, without hidden folders and virtual environments.
 
     Args:
-        folder: what is to be published.
-        staying: gets the paths of the folders that are left out, and why.
+        folder: to be published.
+        staying: filled with the paths of the folders that are left out, and why.
         top_only: leaves out every folder, as for a checkpoint.
 
     Raises:
@@ -63,13 +63,13 @@ def list_files(folder: Path, staying: dict[str, str] | None = None, *, top_only:
             if value > most:
                 raise PublishError(
                     f"a published folder must hold at most {most:,} {what}, got more in {folder}, at {place}; give "
-                    "the folder of one checkpoint, data set or Space alone, or pack small files into tar or Parquet"
+                    "the folder of one checkpoint, dataset or Space alone, or pack small files into tar or Parquet"
                 )
     return sorted(files)
 
 
 def _reason_to_leave(path: Path) -> str | None:
-    """Why a folder stays with all that is in it."""
+    """Return why a folder is left out; None for one that is not."""
     if path.name.startswith(".") or path.name == "__pycache__":
         return "hidden"
     if (path / "pyvenv.cfg").is_file():

@@ -1,4 +1,4 @@
-"""What a card says beside its configuration: sentences and tables of a recipe, with every figure out of a file.
+"""Read the texts and tables of a card from a recipe, with every figure from a file of results.
 
 A recipe is YAML. Its texts and values are Jinja over the files that it names, so that it holds no figure itself:
 
@@ -15,18 +15,17 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
     limits: ["Over long videos its mean IoU is {{ scenes.sot_64.model.mean_iou | figure }}."]
 """
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, RepoCard
+from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from jinja2 import Environment, StrictUndefined, TemplateError
 
-from elysium.processing.atomic_files import atomic_path
 from elysium.processing.data_files import DatasetError, read_json, read_yaml
 
 VIDEO_TASK = "video-text-to-text"
@@ -35,12 +34,12 @@ _ROW_KEYS = {"task", "metric", "type", "value", "beside"}
 
 
 class CardError(ValueError):
-    """A card cannot be written; the message says why and what to do."""
+    """Raised for a card that cannot be written; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One figure in words and as a card's metadata has it, and what others reached beside it."""
+    """One figure: as text, as the card's metadata has it, and the figures of baselines on the same task."""
 
     task: str
     metric: str
@@ -50,7 +49,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Figures that one command measured."""
+    """Figures measured by one command."""
 
     title: str
     command: str
@@ -59,18 +58,18 @@ class ResultTable:
 
     @property
     def beside(self) -> list[str]:
-        """Those that the model is compared with, in the order in which they first come."""
+        """Return the names of the baselines, in order of first use."""
         return list(dict.fromkeys(name for row in self.rows for name in row.beside))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCard:
-    """The text of a recipe with its figures in it.
+    """Texts of a recipe with their figures filled in.
 
     Attributes:
         title: the card's heading.
         license, language, datasets, base_model: for the metadata.
-        limits: sentences on what the model cannot do.
+        limits: sentences on the model's limitations.
         training_data, training, compute: sentences.
         tables: of figures.
     """
@@ -88,15 +87,14 @@ class MeasuredCard:
 
 
 def read_recipe(path: Path, *, trained_on: str = "") -> MeasuredCard:
-    """A recipe with its figures.
+    """Read a recipe and fill in its figures.
 
     Args:
         path: of the YAML file.
-        trained_on: of the checkpoint's configuration; results of a model that was trained on something else are
-            refused.
+        trained_on: of the checkpoint's configuration; results of a model trained on other data are refused.
 
     Raises:
-        CardError: a recipe, or a file of results, that is not as above, or that is of another checkpoint.
+        CardError: a recipe or file of results in another form, or results of another checkpoint.
     """
     try:
         recipe = read_yaml(path) or {}
@@ -114,11 +112,11 @@ def read_recipe(path: Path, *, trained_on: str = "") -> MeasuredCard:
 
 
 def read_report(folder: Path, *, model: str) -> ResultTable:
-    """What `elysium evaluate` wrote about a model.
+    """Read the figures of a model from a report of `elysium evaluate`.
 
     Args:
         folder: of the report.
-        model: the checkpoint's name in it; another name is taken where it is the only one.
+        model: the checkpoint's name in it; ignored where the report has one model only.
 
     Raises:
         CardError: no report, or none of this model.
@@ -142,7 +140,7 @@ def read_report(folder: Path, *, model: str) -> ResultTable:
 
 
 class _Filler:
-    """Puts figures into the texts of a recipe."""
+    """Fill the figures of result files into the texts of a recipe."""
 
     def __init__(self, path: Path, results: Mapping[str, Any]) -> None:
         self._path, self._results = path, results
@@ -150,7 +148,7 @@ class _Filler:
         self._environment.filters["figure"] = show_figure
 
     def fill(self, value: Any) -> Any:
-        """The value, with every text in it rendered."""
+        """Return a value with every text in it rendered."""
         if isinstance(value, list):
             return [self.fill(item) for item in value]
         if not isinstance(value, str):
@@ -159,37 +157,28 @@ class _Filler:
             return self._environment.from_string(value).render(self._results).strip()
 
     def number(self, expression: str) -> float:
-        """The figure that an expression leads to."""
+        """Return the figure that an expression leads to."""
         with self._explained(expression):
             value = self._environment.compile_expression(expression, undefined_to_none=False)(self._results)
             str(value)  # raises where there is no such figure
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise CardError(f"a value of {self._path} must be a number, got {expression} = {value!r}; mend it there")
+            raise CardError(f"a value of {self._path} must be a number, got {expression} = {value!r}; fix the recipe")
         return value
 
-    def _explained(self, text: str) -> "_Explained":
-        return _Explained(self._path, text)
-
-
-class _Explained:
-    """Turns what Jinja says about a missing figure into an error with a remedy."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path, self._text = path, text
-
-    def __enter__(self) -> None:
-        """Nothing to begin with."""
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TemplateError | TypeError):
+    @contextmanager
+    def _explained(self, text: str) -> Iterator[None]:
+        """Turn Jinja's error about a missing figure into one with a remedy."""
+        try:
+            yield
+        except (TemplateError, TypeError) as error:
             raise CardError(
-                f"a card's figures must stand in its files of results, got {error} in {self._text!r} of {self._path}; "
-                "measure again, or mend the recipe"
+                f"a card's figures must stand in its files of results, got {error} in {text!r} of {self._path}; "
+                "measure again, or fix the recipe"
             ) from error
 
 
 def show_figure(value: float) -> str:
-    """A figure as a card shows it: three decimals, whole numbers with separators.
+    """Format a figure for a card: three decimals, whole numbers with separators.
 
     >>> show_figure(0.95612), show_figure(12000)
     ('0.956', '12,000')
@@ -198,22 +187,10 @@ def show_figure(value: float) -> str:
 
 
 def fill_template(name: str, **values: Any) -> str:
-    """The text of a card from one of the templates beside this file."""
+    """Render one of the templates beside this file."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = show_figure
     return environment.from_string(resources.files(__package__).joinpath(name).read_text("utf-8")).render(values)
-
-
-def write_card(folder: Path, render: Callable[[], RepoCard]) -> None:
-    """What the commands that write cards do: README.md of a folder, or an error in one line and exit code 1."""
-    place = folder / "README.md"
-    try:
-        card = render()
-        with atomic_path(place) as temporary:
-            temporary.write_text(str(card), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"Card: {place}")
 
 
 def _read_results(path: Path, trained_on: str) -> Any:
@@ -240,7 +217,7 @@ def _table(table: dict[str, Any], filler: _Filler) -> ResultTable:
             dataset_type=table["data"]["type"],
             dataset_name=table["data"]["name"],
             metric_type=row["type"],
-            metric_name=f"{row['metric']}: {row['task']}",  # one data set has one task in the metadata
+            metric_name=f"{row['metric']}: {row['task']}",  # one dataset has one task in the metadata
             metric_value=round(filler.number(row["value"]), 4),
         )
         beside = {name: filler.number(value) for name, value in row.get("beside", {}).items()}
@@ -251,4 +228,4 @@ def _table(table: dict[str, Any], filler: _Filler) -> ResultTable:
 def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(set(found) - known)
     if unknown:
-        raise CardError(f"{where} must hold {', '.join(sorted(known))} alone, got {', '.join(unknown)}; mend it")
+        raise CardError(f"{where} must hold {', '.join(sorted(known))} alone, got {', '.join(unknown)}; fix it")

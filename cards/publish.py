@@ -1,4 +1,4 @@
-"""Checks a folder, a checkpoint, a data set or a Space, lists what would go to the Hub, and uploads it."""
+"""Check a folder (checkpoint, dataset or Space), list the files that would be uploaded to the Hub, and upload them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,12 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from .dataset_check import DATA, data_files, dataset_problems
+from .folder_checks import DATA, checkpoint_problems, data_files, dataset_problems, space_problems
 from .folder_files import PublishError, check_place, list_files
-from .space_folder import space_problems
 from .unsafe_files import find_pickle, find_secret, is_leftover
 
 Kind = Literal["model", "dataset", "space"]
-TITLES = {"model": "checkpoint", "dataset": "data set", "space": "Space"}
+TITLES = {"model": "checkpoint", "dataset": "dataset", "space": "Space"}
 _TEXTS = (".json", ".md", ".txt", ".png", ".jpg", ".jpeg", ".gif", ".mp4")
 GOING = {
     "model": (*_TEXTS, ".safetensors", ".py", ".jinja", ".model"),
@@ -25,27 +24,23 @@ GOING = {
     "space": (*_TEXTS, ".py", ".js", ".css", ".html", ".yaml", ".yml", ".svg", ".webp", ".webm", ".whl"),
 }
 CARDS: dict[Kind, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
-CARD_WRITERS = {
-    "model": "python -m elysium.cards.render_model_card",
-    "dataset": "python -m elysium.cards.render_dataset_card",
-    "space": "python -m elysium.cards.render_space_card",
-}
+_PROBLEMS = {"model": checkpoint_problems, "dataset": dataset_problems, "space": space_problems}
 PLACEHOLDER = "FOLDER_OR_HUB_ID"
 
 
 @dataclass(frozen=True)
 class PublishPlan:
-    """What would go to the Hub.
+    """Files that would be uploaded, and what stays.
 
     Attributes:
-        folder: what is published.
+        folder: the published folder.
         repo_id: `owner/name`.
         kind: model, dataset or space.
         files: paths in the folder and sizes in bytes.
-        left_out: paths and why they stay; a folder stays with all that is in it.
+        left_out: paths that are not uploaded, and why; a folder stays with everything in it.
         license: of the card's metadata, or None.
         sdk: of a Space.
-        models: that a Space's card names; they become its variable ELYSIUM_MODELS, from which it takes its choice.
+        models: named by a Space's card; they become its variable ELYSIUM_MODELS, the models on offer.
     """
 
     folder: Path
@@ -59,10 +54,10 @@ class PublishPlan:
 
 
 def kind_of(folder: Path) -> Kind:
-    """What a folder holds, by its files.
+    """Return the kind of a folder, by its files.
 
     Raises:
-        PublishError: neither a checkpoint, nor a Space, nor a data set; or a place or size that `list_files` refuses.
+        PublishError: neither a checkpoint, nor a Space, nor a dataset; or a place or size that `list_files` refuses.
     """
     check_place(folder)
     if (folder / "config.json").is_file():
@@ -77,29 +72,28 @@ def kind_of(folder: Path) -> Kind:
     is_source = any((folder / name).is_file() for name in ("pyproject.toml", "setup.py"))
     if is_source:
         raise PublishError(
-            f"what is published must be a checkpoint, a data set or a Space alone, got {folder}, the source code of a "
+            f"what is published must be a checkpoint, a dataset or a Space alone, got {folder}, the source code of a "
             "package; give the folder inside it that is meant, or say --type"
         )
     if folder.is_dir() and data_files(folder):
         return "dataset"
     raise PublishError(
-        f"what is published must be a checkpoint (with a config.json), a data set ({', '.join(DATA)}) or a Space "
+        f"what is published must be a checkpoint (with a config.json), a dataset ({', '.join(DATA)}) or a Space "
         f"(with an app.py), got {folder}; give the folder that save_pretrained or elysium synth wrote (an adapter "
         "goes to the Hub with peft's push_to_hub), or say --type"
     )
 
 
 def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) -> PublishPlan:
-    """Looks at a folder; nothing is asked of the network and nothing written.
+    """Check a folder without using the network or writing anything.
 
     Args:
-        folder: what is to be published; a Space as `stage_space` made it ready.
+        folder: to be published; a Space as `stage_space` prepared it.
         repo_id: `owner/name`.
-        kind: of the repository; by default what the folder holds.
+        kind: of the repository; by default detected from the folder.
 
     Raises:
-        PublishError: nothing that can be published, or what would not load from the Hub, or what must not go there;
-            everything that is wrong is named.
+        PublishError: the folder is incomplete or unsafe; every problem is named.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
@@ -128,7 +122,7 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises `PublishError` where a name is none that the Hub has."""
+    """Raise `PublishError` for a name that the Hub does not allow."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -136,32 +130,26 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def folder_problems(folder: Path, kind: Kind) -> list[str]:
-    """What a folder of this kind lacks, and what is wrong with its card, each in a few words.
+    """Return the problems of a folder of this kind and of its card, each in a few words.
 
     Raises:
-        PublishError: it is no folder of this kind at all, or a place or a size that `list_files` refuses.
+        PublishError: no folder of this kind, or a place or a size that `list_files` refuses.
     """
     if not folder.is_dir():
         raise PublishError(f"what is published must be a folder, got {folder}; check the path")
     list_files(folder, top_only=kind == "model")
-    if kind == "model":
-        if not (folder / "config.json").is_file():
-            raise PublishError(
-                f"a published checkpoint must be a checkpoint folder with a config.json, got {folder}; give the "
-                "folder that save_pretrained wrote"
-            )
-        from .checkpoint_check import checkpoint_problems  # loads transformers
-
-        problems = checkpoint_problems(folder)
-    else:
-        problems = dataset_problems(folder) if kind == "dataset" else space_problems(folder)
-    return problems + _card_problems(folder, kind)
+    if kind == "model" and not (folder / "config.json").is_file():
+        raise PublishError(
+            f"a published checkpoint must be a checkpoint folder with a config.json, got {folder}; give the folder "
+            "that save_pretrained wrote"
+        )
+    return _PROBLEMS[kind](folder) + _card_problems(folder, kind)
 
 
 def publish(plan: PublishPlan, *, private: bool | None = None) -> str:
-    """Uploads the files of a plan and returns the address of the repository.
+    """Upload the files of a plan and return the address of the repository.
 
-    Exactly the files of the plan are sent. Where it stopped before, it goes on: what the Hub has is not sent again.
+    Exactly the files of the plan are sent. Resumable: files that the Hub already has are not sent again.
 
     Raises:
         PublishError: a file is not as it was when the plan was made, or the Hub refuses it, or cannot be reached.
@@ -192,18 +180,19 @@ def publish(plan: PublishPlan, *, private: bool | None = None) -> str:
 
 
 def _card_problems(folder: Path, kind: Kind) -> list[str]:
-    """A card that is missing, or that the Hub would refuse as far as its own client can tell."""
+    """Return the problems of a card: missing, without text, or with a head that the Hub's client cannot read."""
+    writer = f"python -m elysium.cards.render_card {kind}"
     if not (folder / "README.md").is_file():
-        return [f"no README.md ({CARD_WRITERS[kind]} writes it)"]
+        return [f"no README.md ({writer} writes it)"]
     try:
         card = CARDS[kind].load(folder / "README.md")
     except (ValueError, TypeError) as error:
         return [f"a README.md whose head is no metadata ({' '.join(str(error).split())})"]
-    return [] if card.text.strip() else [f"a README.md without a text ({CARD_WRITERS[kind]} writes one)"]
+    return [] if card.text.strip() else [f"a README.md without a text ({writer} writes one)"]
 
 
 def _reason_to_stay(path: Path) -> str | None:
-    """Why a file is no matter of publishing at all."""
+    """Return why a file is never uploaded; None for one that may be."""
     if path.name.startswith("."):
         return "hidden"
     if is_leftover(path.name):
@@ -214,7 +203,7 @@ def _reason_to_stay(path: Path) -> str | None:
 
 
 def _check_unchanged(plan: PublishPlan) -> None:
-    """Raise `PublishError` where a file that was checked is gone, or has another size now."""
+    """Raise `PublishError` if a file that was checked is gone or has changed in size."""
     for name, size in plan.files.items():
         path = plan.folder / name
         now = path.stat().st_size if path.is_file() else None

@@ -1,4 +1,4 @@
-"""A Space as it goes to a hub: its files, this package as a wheel beside them, and requirements that name the wheel.
+"""Prepare a Space for the Hub: its files, this package as a wheel beside them, and requirements that name the wheel.
 
 A Space's builder sees `requirements.txt` alone while it installs, so the wheel is named there by its address in the
 Space, with its hash: a changed wheel is then installed anew, and a damaged one refused.
@@ -15,7 +15,6 @@ import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import SpaceCard
 from packaging.requirements import InvalidRequirement, Requirement
 
 DISTRIBUTION = "elysium-vlm"
@@ -27,35 +26,20 @@ _BUILD_TIMEOUT_S = 600
 
 
 class SpaceError(ValueError):
-    """A Space cannot be made ready; the message says why and what to do."""
-
-
-def space_problems(folder: Path) -> list[str]:
-    """Everything that is wrong with a Space's folder, each in a few words; its card is looked at elsewhere."""
-    problems = [f"no {name}" for name in ("requirements.txt",) if not (folder / name).is_file()]
-    try:
-        data = SpaceCard.load(folder / "README.md").data
-    except (OSError, ValueError):
-        return problems  # the check of the card says so
-    if data.sdk is None:
-        problems.append("no sdk in the head of README.md (such as sdk: gradio)")
-    app = data.app_file or "app.py"
-    if not (folder / app).is_file():
-        problems.append(f"no {app}, which README.md names as app_file" if data.app_file else "no app.py")
-    return problems
+    """Raised for a Space that cannot be prepared; the message says why and what to do."""
 
 
 def stage_space(source: Path, out: Path, *, address: str | None = None) -> Path:
-    """Copies a Space into `out`, adds the wheel and names it in `requirements.txt`.
+    """Copy a Space into `out`, add the wheel and name it in `requirements.txt`.
 
-    A wheel that stands in `source` is used as it is; where the requirements name the package by an address of their
-    own, none is added.
+    A wheel in `source` is used as it is; where the requirements name the package by an address of their own, none is
+    added.
 
     Args:
         source: the Space's folder.
         out: a new folder.
-        address: of the folder on the hub, without the file's name; None for a folder that is to run where it stands:
-            the wheel is then named by its path.
+        address: of the Space's files on the Hub, without the file's name; None for a Space that runs locally, whose
+            wheel is named by its path.
 
     Returns:
         `out`.
@@ -82,14 +66,14 @@ def stage_space(source: Path, out: Path, *, address: str | None = None) -> Path:
 
 
 def ships_wheel(source: Path) -> bool:
-    """Whether a Space brings this package along, rather than name an address of its own."""
+    """Return whether a Space ships this package as a wheel, rather than name an address of its own."""
     requirements = source / "requirements.txt"
     _, asked = _own_requirement(requirements.read_text("utf-8").splitlines() if requirements.is_file() else [])
     return asked is None or not asked.url
 
 
 def _own_requirement(lines: list[str]) -> tuple[int, Requirement | None]:
-    """Where this package is named, by its name or as a wheel beside the file; behind the last line where it is not."""
+    """Return the line that requires this package, by name or as a wheel, and the requirement; (end, None) without."""
     for number, line in enumerate(lines):
         stated = re.sub(r"(^|\s)#.*", "", line).strip()
         stated = re.sub(r"^(\./)?elysium_vlm-[\w.]+-[\w.-]+\.whl", DISTRIBUTION, stated)
@@ -103,7 +87,7 @@ def _own_requirement(lines: list[str]) -> tuple[int, Requirement | None]:
 
 
 def build_wheel(out: Path) -> Path:
-    """Builds this package's wheel into a folder, the same bytes from the same files.
+    """Build this package's wheel into a folder, the same bytes from the same files.
 
     Raises:
         SpaceError: this is no checkout, or the build fails.

@@ -1,4 +1,4 @@
-"""What must not go to a hub: secrets in texts, and pickles, whatever their names."""
+"""Find files that must not be published: texts with secrets, and pickles, whatever their names."""
 
 import re
 import tarfile
@@ -11,22 +11,7 @@ from typing import Any
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 # Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
 LEFTOVERS = ("training_args.bin", "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth")
-TEXTS = (
-    ".py",
-    ".json",
-    ".jsonl",
-    ".md",
-    ".txt",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".csv",
-    ".tsv",
-    ".jinja",
-    ".js",
-    ".css",
-    ".html",
-)
+TEXTS = tuple(".py .json .jsonl .md .txt .yaml .yml .toml .csv .tsv .jinja .js .css .html".split())
 SECRETS = {
     "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30,}\b",
     "an OpenAI or Anthropic key": rb"\bsk-(?:[A-Za-z0-9]{32,}|(?:proj|svcacct|ant)-[\w-]{20,})",
@@ -43,7 +28,7 @@ _PICKLE_START = re.compile(rb"\x80[\x02-\x05][ -~\x80-\xff]")  # protocol 2 and 
 
 
 def find_secret(path: Path) -> str | None:
-    """What secret a file holds and where, never the secret itself; None where there is none.
+    """Return the kind of secret in a file and its place, never the secret itself; None without one.
 
     Texts are searched, the texts in the columns of Parquet, and those in tar shards; other files are not looked into.
     """
@@ -60,7 +45,7 @@ def find_secret(path: Path) -> str | None:
             held += chunk
             if found := _ANY.search(held):
                 line += held.count(b"\n", 0, found.start())
-                return f"{list(SECRETS)[(found.lastindex or 1) - 1]} in line {line}"
+                return f"{_kind(found)} in line {line}"
             line += held.count(b"\n", 0, max(0, len(held) - _OVERLAP_BYTES))
             held = held[-_OVERLAP_BYTES:]
     return None
@@ -68,12 +53,16 @@ def find_secret(path: Path) -> str | None:
 
 def _secret_in(text: bytes) -> str | None:
     found = _ANY.search(text)
-    return None if found is None else list(SECRETS)[(found.lastindex or 1) - 1]
+    return None if found is None else _kind(found)
+
+
+def _kind(found: re.Match[bytes]) -> str:
+    return list(SECRETS)[(found.lastindex or 1) - 1]
 
 
 def _find_secret_in_parquet(path: Path) -> str | None:
-    """In the columns of strings alone, so that the bytes of pictures are not read; a damaged file has none."""
-    import pyarrow  # an extra; with it data sets are published
+    """Search the columns of strings, so that the bytes of images are not read; a damaged file has no secret."""
+    import pyarrow  # an extra; with it datasets are published
     import pyarrow.parquet as pq
 
     try:
@@ -91,7 +80,7 @@ def _find_secret_in_parquet(path: Path) -> str | None:
 
 
 def _leaves(column: Any) -> Iterator[Any]:
-    """The arrays of values in a column of lists and records."""
+    """Yield the arrays of values in a column of lists and records."""
     if column.type.num_fields == 0:
         yield column
     elif hasattr(column, "flatten") and hasattr(column, "value_lengths"):
@@ -111,7 +100,7 @@ def _find_secret_in_tar(path: Path) -> str | None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a trainer left this file.
+    """Return whether a trainer left this file.
 
     >>> is_leftover("rng_state_0.pth"), is_leftover("pytorch_model.bin")
     (True, False)
@@ -120,7 +109,7 @@ def is_leftover(name: str) -> bool:
 
 
 def find_pickle(path: Path) -> str | None:
-    """Why a file counts as a pickle, by its name, its first bytes or what an archive holds; None where it does not."""
+    """Return why a file counts as a pickle: by name, first bytes or members of an archive; None if it does not."""
     if path.suffix.lower() in PICKLES:
         return "is pickled"
     if path.suffix == ".safetensors":  # starts with a number, which may look like one

@@ -29,7 +29,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 RUN = ("docs/quick_start.md", "docs/tasks.md", "docs/formats.md", "docs/architecture.md", "docs/publishing.md")
 INSTALLING = ("python3 -m venv", ".venv/bin/pip install", "source .venv/bin/activate")
 # The Space's README and wheel: tests/cards/ and tests/test_one_life.py run these.
-OF_THE_SPACE = ("python -m elysium.cards.render_space_card spaces_demo", "elysium publish spaces_demo")
+OF_THE_SPACE = ("python -m elysium.cards.render_card space spaces_demo", "elysium publish spaces_demo")
 # Blocks of Python on other pages that do not run here, by their page and first line.
 NOT_RUN = {
     ("README.md", "import elysium"): "tests/tracking/test_tracker.py runs these calls",

@@ -22,7 +22,7 @@ from hostile_files import hostile_content
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from elysium.cards.dataset_check import dataset_problems
+from elysium.cards.folder_checks import dataset_problems
 from elysium.curation.curation_settings import CurationError, load_settings
 from elysium.curation.video_sources import open_videos
 from elysium.evaluation.json_log import JsonLog, LogError

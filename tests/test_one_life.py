@@ -19,7 +19,7 @@ from hub_stand_in import HubStandIn
 from huggingface_hub import ModelCard, snapshot_download
 
 from elysium import cli
-from elysium.cards import render_dataset_card, render_model_card, render_space_card
+from elysium.cards import render_card
 from elysium.tracking.loading import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,8 +71,8 @@ def test_from_made_up_clips_to_a_page_that_tracks(tmp_path, monkeypatch) -> None
         # Data: made, described, published.
         tracks, rows = tmp_path / "tracks", tmp_path / "rows"
         elysium("synth", str(tracks), "--as", "trl", "--embed", *CLIPS)
-        render_dataset_card.main(
-            [str(tracks), "--license", "apache-2.0", "--made-by", "elysium synth", "--repo-id", DATA]
+        render_card.main(
+            ["dataset", str(tracks), "--license", "apache-2.0", "--made-by", "elysium synth", "--repo-id", DATA]
         )
         elysium("publish", str(tracks), DATA)
         elysium("synth", str(rows), *CLIPS)
@@ -85,7 +85,7 @@ def test_from_made_up_clips_to_a_page_that_tracks(tmp_path, monkeypatch) -> None
         command += ["--per_device_train_batch_size", "4", "--report_to", "none", "--output_dir", str(mine)]
         run(online, tmp_path, str(Path(sys.executable).with_name("trl")), *command)
         assert any("train.parquet bytes=" in asked for asked in hub.asked)  # streamed
-        render_model_card.main([str(mine), "--license", "apache-2.0", "--repo-id", MODEL])
+        render_card.main(["model", str(mine), "--license", "apache-2.0", "--repo-id", MODEL])
         elysium("publish", str(mine), MODEL)
         assert "training_args.bin" not in hub.repositories["model", MODEL].files
 
@@ -93,7 +93,7 @@ def test_from_made_up_clips_to_a_page_that_tracks(tmp_path, monkeypatch) -> None
         evaluate = ["evaluate", "elysium-track-sot", "--data", str(rows), "--model", MODEL, "--limit", "2"]
         run(online, tmp_path, sys.executable, "-m", "elysium.cli", *evaluate, "--output", str(tmp_path / "report"))
         arguments = ["--report", str(tmp_path / "report"), "--repo-id", MODEL]
-        render_model_card.main([str(mine), *arguments])
+        render_card.main(["model", str(mine), *arguments])
         elysium("publish", str(mine), MODEL)
         card = ModelCard(hub.repositories["model", MODEL].files["README.md"].decode())
         report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -103,7 +103,7 @@ def test_from_made_up_clips_to_a_page_that_tracks(tmp_path, monkeypatch) -> None
 
         # A page: published with the package, fetched as its builder does, and asked.
         space = copytree(ROOT / "spaces_demo", tmp_path / "space")
-        render_space_card.main([str(space), "--model", MODEL])
+        render_card.main(["space", str(space), "--model", MODEL])
         elysium("publish", str(space), SPACE)
         fetched = tmp_path / "fetched"
         snapshot_download(SPACE, repo_type="space", local_dir=fetched)

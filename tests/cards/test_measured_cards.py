@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCard, ModelCard, RepoCard, SpaceCard
 from tiny import save_tiny_checkpoint
 
 from elysium import cli
-from elysium.cards import render_dataset_card, render_model_card, render_space_card
+from elysium.cards import render_card
 from elysium.cards.measured_results import CardError, read_recipe
 from elysium.evaluation.report import write_report
 from elysium.spaces_demo.demo_limits import Limits
@@ -68,7 +68,7 @@ def validate(card: RepoCard, hub: HubStandIn) -> None:
 
 
 def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
-    card = render_model_card.render_model_card(TINY, recipe=RECIPE)
+    card = render_card.render_model_card(TINY, recipe=RECIPE)
     validate(card, hub)
     measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
     ours, repeated = (measured["sot_8"][name]["mean_iou"] for name in ("model", "repeated"))
@@ -78,12 +78,12 @@ def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
     assert "`python -m research.eval_v1.run" in card.text
     for heading in ("Use", "Results", "Limits", "Training data", "Compute and carbon", "Licence", "Citation"):
         assert f"\n## {heading}\n" in card.text
-    numbers, size = render_model_card.count_parameters(TINY)
+    numbers, size = render_card.count_parameters(TINY)
     assert f"- {numbers:,} parameters, {size / 1e6:.1f} MB." in card.text and 1e6 < numbers < size
 
 
 def test_the_card_of_the_shipped_checkpoint_is_that_of_its_recipe() -> None:
-    card = render_model_card.render_model_card(TINY, recipe=RECIPE)
+    card = render_card.render_model_card(TINY, recipe=RECIPE)
     assert str(card).strip() == (TINY / "README.md").read_text("utf-8").strip()
 
 
@@ -96,7 +96,7 @@ def test_the_recipe_of_elysium_tiny_holds_no_figure_itself() -> None:
 
 
 def test_the_code_on_the_card_runs_as_it_is_printed(rows, tmp_path, monkeypatch) -> None:
-    card = render_model_card.render_model_card(TINY, recipe=RECIPE)
+    card = render_card.render_model_card(TINY, recipe=RECIPE)
     (tmp_path / "FOLDER_OR_HUB_ID").symlink_to(TINY)
     shutil.copy(rows / "videos" / "000000.mp4", tmp_path / "video.mp4")
     monkeypatch.chdir(tmp_path)
@@ -111,7 +111,7 @@ def test_the_code_on_the_card_runs_as_it_is_printed(rows, tmp_path, monkeypatch)
 
 
 def test_the_name_on_the_hub_stands_in_the_code(tmp_path) -> None:
-    card = render_model_card.render_model_card(TINY, repo_id="owner/name")
+    card = render_card.render_model_card(TINY, repo_id="owner/name")
     assert 'checkpoint = "owner/name"' in card.text and "FOLDER_OR_HUB_ID" not in card.text
 
 
@@ -145,7 +145,7 @@ def test_a_table_whose_file_is_not_there_yet_is_left_out(tmp_path) -> None:
 def test_a_key_that_nothing_reads_is_an_error(place, tmp_path) -> None:
     results = [table(figure=1) if place == "row" else table() | ({"figure": 1} if place == "table" else {})]
     more = {"figure": 1} if place == "recipe" else {}
-    with pytest.raises(CardError, match="alone, got figure; mend it"):
+    with pytest.raises(CardError, match="alone, got figure; fix it"):
         read_recipe(write_recipe(tmp_path, {"iou": 0.5}, results=results, **more))
 
 
@@ -170,13 +170,13 @@ def test_a_report_of_elysium_evaluate_becomes_a_table_and_a_model_index(tmp_path
     }
     write_report(report, tmp_path / "report")
     arguments = [str(checkpoint), "--report", str(tmp_path / "report"), "--license", "mit"]
-    render_model_card.main(arguments)
+    render_card.main(["model", *arguments])
     card = ModelCard.load(checkpoint / "README.md")
     validate(card, hub)
     assert (card.data.license, card.data.model_name) == ("mit", "mine")
     assert card.data.eval_results[0].metric_value == 41.26
     assert "`elysium evaluate lasot --data LaSOT --model mine`: split: test, sequences: 2" in card.text
-    render_model_card.main(arguments)  # again, over its own card
+    render_card.main(["model", *arguments])  # again, over its own card
     assert ModelCard.load(checkpoint / "README.md").content == card.content
 
 
@@ -184,18 +184,18 @@ def test_what_a_run_wrote_about_itself_stays(tmp_path) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "mine")
     older = (checkpoint / "README.md").read_text().replace("## Citation", "## Training\n\nSeven steps.\n\n## Citation")
     (checkpoint / "README.md").write_text(older)
-    assert "## Training\n\nSeven steps.\n" in render_model_card.render_model_card(checkpoint).text
+    assert "## Training\n\nSeven steps.\n" in render_card.render_model_card(checkpoint).text
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path) -> None:
     with pytest.raises(SystemExit, match="must be of a checkpoint with a config.json"):
-        render_model_card.main([str(tmp_path)])
+        render_card.main(["model", str(tmp_path)])
 
 
 def test_the_card_of_conversations_is_counted_and_its_code_runs(conversations, hub, tmp_path, monkeypatch) -> None:
     folder = shutil.copytree(conversations, tmp_path / "FOLDER_OR_HUB_ID")
     made_by = "elysium synth FOLDER_OR_HUB_ID --as trl --embed --count 2 --frames 3 --size 96x72"
-    render_dataset_card.main([str(folder), "--license", "apache-2.0", "--made-by", made_by])
+    render_card.main(["dataset", str(folder), "--license", "apache-2.0", "--made-by", made_by])
     card = DatasetCard.load(folder / "README.md")
     validate(card, hub)
     assert {config["config_name"] for config in card.data.configs} == {"mixed", "images", "videos"}  # kept
@@ -209,11 +209,11 @@ def test_the_card_of_conversations_is_counted_and_its_code_runs(conversations, h
 
 def test_the_card_of_rows_makes_the_hub_read_rows_and_not_pictures(rows, hub, tmp_path, monkeypatch) -> None:
     folder = shutil.copytree(rows, tmp_path / "FOLDER_OR_HUB_ID")
-    card = render_dataset_card.render_dataset_card(folder)
+    card = render_card.render_dataset_card(folder)
     (folder / "README.md").write_text(str(card))
     validate(card, hub)
     count = len((folder / "rows.jsonl").read_text().splitlines())
-    assert f"| `rows.jsonl` | {count} |" in card.text and "16 pictures, 2 videos" in card.text
+    assert f"| `rows.jsonl` | {count} |" in card.text and "16 images, 2 videos" in card.text
     assert "None is given: ask before you use it." in card.text
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -223,19 +223,19 @@ def test_the_card_of_rows_makes_the_hub_read_rows_and_not_pictures(rows, hub, tm
 
 def test_a_folder_without_data_has_no_card(tmp_path) -> None:
     with pytest.raises(SystemExit, match=r"must hold .parquet"):
-        render_dataset_card.main([str(tmp_path)])
+        render_card.main(["dataset", str(tmp_path)])
 
 
 def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> None:
     (tmp_path / "app.py").touch()
-    render_space_card.main([str(tmp_path), "--recipe", str(RECIPE), "--model", "owner/mine"])
+    render_card.main(["space", str(tmp_path), "--recipe", str(RECIPE), "--model", "owner/mine"])
     card = SpaceCard.load(tmp_path / "README.md")
     validate(card, hub)
     assert (card.data.sdk, card.data.app_file, card.data.models) == ("gradio", "app.py", ["owner/mine"])
     measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
     assert f"| {measured['rec']['model']['success_50']:.3f} |" in card.text and Limits().sentence() in card.text
     (tmp_path / "README.md").write_text((tmp_path / "README.md").read_text().replace("title: Elysium", "title: Mine"))
-    again = render_space_card.render_space_card(tmp_path)
+    again = render_card.render_space_card(tmp_path)
     assert (again.data.title, again.data.models) == ("Mine", ["owner/mine"]) and "[owner/mine](" in again.text
 
 

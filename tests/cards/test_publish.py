@@ -132,7 +132,7 @@ def change_config(**values) -> Callable[[Path], None]:
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "a damaged model.safetensors"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json (processor.save"),
-        (lambda folder: (folder / "README.md").unlink(), "no README.md (python -m elysium.cards.render_model_card"),
+        (lambda folder: (folder / "README.md").unlink(), "no README.md (python -m elysium.cards.render_card model"),
         (
             lambda folder: (folder / "README.md").write_text("---\n- a\n---\nb"),
             "a README.md whose head is no metadata",
@@ -159,7 +159,7 @@ def test_what_a_folder_holds_is_seen(checkpoint, dataset, tmp_path) -> None:
     (tmp_path / "space" / "app.py").touch()
     (tmp_path / "nothing").mkdir()
     assert [kind_of(folder) for folder in (checkpoint, dataset, tmp_path / "space")] == ["model", "dataset", "space"]
-    assert "must be a checkpoint (with a config.json), a data set" in refusal(tmp_path / "nothing")
+    assert "must be a checkpoint (with a config.json), a dataset" in refusal(tmp_path / "nothing")
 
 
 def test_a_data_set_goes_with_its_folders_and_without_what_is_hidden(dataset) -> None:
@@ -168,7 +168,7 @@ def test_a_data_set_goes_with_its_folders_and_without_what_is_hidden(dataset) ->
     (dataset / "loading_script.py").touch()
     plan = plan_publish(dataset, REPO)
     assert (plan.kind, set(plan.files)) == ("dataset", {"README.md", "frames/a/0000.jpg", "rows.jsonl"})
-    assert plan.left_out == {".cache": "hidden", "loading_script.py": "no part of a data set"}
+    assert plan.left_out == {".cache": "hidden", "loading_script.py": "no part of a dataset"}
 
 
 def test_rows_that_name_files_of_this_machine_are_refused(dataset) -> None:
@@ -185,7 +185,7 @@ def test_a_damaged_file_of_a_data_set_is_refused(dataset) -> None:
 
 def test_a_data_set_without_a_card_is_refused_with_what_writes_one(dataset) -> None:
     (dataset / "README.md").unlink()
-    assert "no README.md (python -m elysium.cards.render_dataset_card writes it)" in refusal(dataset)
+    assert "no README.md (python -m elysium.cards.render_card dataset writes it)" in refusal(dataset)
 
 
 def test_pickles_are_found_under_other_names_and_in_archives(dataset) -> None:
@@ -254,7 +254,7 @@ def test_the_source_of_a_package_is_not_taken_for_a_data_set(dataset, capsys) ->
     (dataset / "pyproject.toml").touch()
     assert cli.run(["publish", str(dataset), REPO, "--dry-run"]) == 1
     assert "the source code of a package; give the folder inside it" in capsys.readouterr().err
-    assert plan_publish(dataset, REPO, kind="dataset").left_out["pyproject.toml"] == "no part of a data set"
+    assert plan_publish(dataset, REPO, kind="dataset").left_out["pyproject.toml"] == "no part of a dataset"
 
 
 def test_environments_and_what_is_no_file_stay(dataset) -> None:

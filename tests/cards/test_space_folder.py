@@ -10,8 +10,9 @@ import pytest
 from huggingface_hub import constants
 
 from elysium import cli
-from elysium.cards import render_space_card, space_folder
-from elysium.cards.space_folder import SpaceError, build_wheel, space_problems, stage_space
+from elysium.cards import render_card, space_folder
+from elysium.cards.folder_checks import space_problems
+from elysium.cards.space_folder import SpaceError, build_wheel, stage_space
 
 ADDRESS = "https://example.org/spaces/owner/name/resolve/main"
 WHEEL = "elysium_vlm-9.9.9-py3-none-any.whl"
@@ -26,7 +27,7 @@ def space(tmp_path) -> Path:
     (folder / "app.py").write_text("print('a page')\n")
     (folder / "requirements.txt").write_text("gradio>=6.0\nelysium-vlm[demo]  # the package\nspaces\n")
     (folder / WHEEL).write_bytes(b"PK\x05\x06" + b"\0" * 18)
-    render_space_card.main([str(folder)])
+    render_card.main(["space", str(folder)])
     return folder
 
 
@@ -126,4 +127,4 @@ def test_a_space_without_a_readme_is_refused_with_what_writes_one(space, capsys)
     (space / "README.md").unlink()
     assert cli.run(["publish", str(space), "owner/name", "--dry-run"]) == 1
     error = capsys.readouterr().err
-    assert f"got {space} with no README.md (python -m elysium.cards.render_space_card writes it)" in error
+    assert f"got {space} with no README.md (python -m elysium.cards.render_card space writes it)" in error
