@@ -3,15 +3,14 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Child
 from miniatures import (
     LENGTH,
     build_elysium_track,
@@ -212,44 +211,43 @@ def without_speed(report: dict) -> dict:
     return {key: value for key, value in report.items() if key != "command"} | {"trackers": trackers}
 
 
-def start(out: Path, data: Path, *before: str) -> subprocess.Popen:
-    """A run in a process of its own: the shipped checkpoint and CSRT on LaSOT."""
-    arguments = ["evaluate", "lasot", "--data", data, "--output", out, "--model", SHIPPED, "--tracker", "csrt"]
-    command = [sys.executable, *before, "-m", "elysium.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def lasot_run(out: Path, data: Path) -> list[str]:
+    """The shipped checkpoint and CSRT on LaSOT."""
+    return [*map(str, ["lasot", "--data", data, "--output", out, "--model", SHIPPED, "--tracker", "csrt"])]
 
 
-def finish(process: subprocess.Popen) -> None:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, dict]:
+    """LaSOT in small, and the report of a run that nothing stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    data = build_lasot(root / "lasot", [f"cup-{number}" for number in range(1, 5)])
+    assert evaluate(*lasot_run(root / "out", data)) == 0
+    report = without_speed(report_of(root / "out"))
+    assert set(report["trackers"]) == {"elysium-tiny", "csrt"}
+    return data, report
 
 
-def test_a_killed_run_goes_on_two_processes_agree_with_one_and_nothing_is_tracked_twice(tmp_path):
-    data = build_lasot(tmp_path / "data", [f"cup-{number}" for number in range(1, 7)])
-    finish(start(tmp_path / "whole", data))
-    whole = without_speed(report_of(tmp_path / "whole"))
-    assert set(whole["trackers"]) == {"elysium-tiny", "csrt"}
-
-    killed = start(tmp_path / "killed", data)
-    results = tmp_path / "killed" / "results" / "elysium-tiny"
-    deadline = time.monotonic() + 120
-    while len(list(results.glob("*.txt"))) < 2 and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+def test_a_killed_run_goes_on_and_nothing_is_tracked_twice(whole, tmp_path):
+    data, report = whole
+    results = tmp_path / "out" / "results" / "elysium-tiny"
+    killed = Child(lambda: evaluate(*lasot_run(tmp_path / "out", data)), tmp_path / "killed.log")
+    killed.kill_when(lambda: len(list(results.glob("*.txt"))) >= 2)
     written = {path: path.stat().st_mtime_ns for path in results.glob("*.txt")}
-    assert 2 <= len(written) < 6
-    assert not (tmp_path / "killed" / "report.json").exists()
-    finish(start(tmp_path / "killed", data))
+    assert 2 <= len(written) < 4
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert evaluate(*lasot_run(tmp_path / "out", data)) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert without_speed(report_of(tmp_path / "killed")) == whole
+    assert without_speed(report_of(tmp_path / "out")) == report
 
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(whole, tmp_path):
+    data, report = whole
     launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "-m")
-    arguments = ["evaluate", "lasot", "--data", data, "--output", tmp_path / "two", "--model", SHIPPED]
-    command = [sys.executable, *launch, "elysium.cli", *map(str, arguments), "--tracker", "csrt"]
+    command = [sys.executable, *launch, "elysium.cli", "evaluate", *lasot_run(tmp_path / "two", data)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert without_speed(report_of(tmp_path / "two")) == whole
+    assert without_speed(report_of(tmp_path / "two")) == report
 
 
 def test_an_opencv_without_contributed_modules_is_said_with_what_removed_them(tmp_path, monkeypatch, capsys):
