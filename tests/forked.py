@@ -26,6 +26,7 @@ class Child:
         if self.pid == 0:
             code = 99
             try:
+                os.setsid()  # what it starts is killed with it
                 opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(opened, 1), os.dup2(opened, 2)
                 sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
@@ -54,9 +55,9 @@ class Child:
         return code
 
     def kill(self) -> int:
-        """Kill it as SIGKILL does, and return its exit code."""
+        """Kill it and what it started by SIGKILL, and return its exit code."""
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._code
 

@@ -15,6 +15,7 @@ from elysium import cli
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("by", "end"), [("command", signal.SIGINT), ("file", signal.SIGTERM)])
 def test_the_page_is_served_until_it_is_stopped_and_leaves_nothing(by, end, tmp_path):
     with socket.socket() as free:

@@ -190,6 +190,7 @@ def test_the_page_of_tasks_has_all_tasks() -> None:
     assert len(re.findall(r"^\| (?:REC|REG|SOT|RSOT|Video-REG|VideoQA)", page, re.MULTILINE)) == len(TASKS)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch) -> None:
     notebook = json.loads((ROOT / "notebooks" / "fine_tuning.ipynb").read_text("utf-8"))
     assert notebook["nbformat"] == 4 and all(not cell.get("outputs") for cell in notebook["cells"])

@@ -133,6 +133,7 @@ def test_a_process_without_the_package_answers_a_video_chat(bundle: Path, tmp_pa
     assert {file.name for file in again.glob("*.py")} == CODE  # saved from remote code, it is remote code again
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_answered_for_from_the_cache(bundle: Path, tmp_path: Path) -> None:
     """As `from_pretrained("owner/elysium-tiny")` leaves it in the cache, and finds it there without a network."""
     repository = tmp_path / "hf" / "hub" / "models--owner--elysium-tiny"

@@ -3,11 +3,7 @@
 import csv
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from curation_parts import SHAPE, Oracle, Standing, save_tiny_grounding_dino, write_captioned_videos
+from forked import Child
 
 from elysium.curation.curation_settings import CurationError, CurationSettings, load_settings
 from elysium.curation.pipeline import curate
@@ -27,7 +24,6 @@ from elysium.processing.overlap import paired_iou
 from elysium.training.catalogue import open_source
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-TESTS = str(Path(__file__).parent.parent)
 
 
 @dataclass(frozen=True)
@@ -317,46 +313,27 @@ def test_rows_of_a_validation_set_are_found_among_the_new_ones(world: World, tmp
     assert summary["leaks"]["leaked_val_videos"] == summary["near_duplicates"]["videos"] > 0
 
 
-RUN = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from functools import partial
-from curation_parts import Oracle, Standing
-from elysium.curation.curation_settings import load_settings
-from elysium.curation.pipeline import curate
-
 class Slow(Standing):
-    def follow(self, frames, boxes):
-        time.sleep(0.3)
-        return super().follow(frames, boxes)
+    """Takes long enough to be killed at its work."""
 
-changes = {{"detector": partial(Oracle, {truth!r}), "tracker": Slow, "chunk_videos": 1}}
-curate({folder!r}, {out!r}, load_settings("paper", changes))
-"""
+    def follow(self, frames: np.ndarray, boxes_xyxy_norm) -> list[Trajectory]:
+        """The first box in every frame, a tenth of a second later."""
+        time.sleep(0.1)
+        return super().follow(frames, boxes_xyxy_norm)
 
 
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(world: World, tmp_path: Path) -> None:
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        script = RUN.format(tests=TESTS, truth=world.truth, folder=str(world.folder), out=str(out))
-        command = [sys.executable, "-c", script]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    settings = world.settings(tracker=Slow, chunk_videos=1)
 
     def written(out: Path) -> int:
         return len(list((out / "chunks").glob("[0-9]*")))
 
-    whole = start(tmp_path / "whole")
-    errors = whole.communicate(timeout=240)[1]
-    assert whole.returncode == 0, errors.decode()[-2000:]
-    draw = random.Random(5)
+    curate(world.folder, tmp_path / "whole", settings)
+    draw, killed = random.Random(5), tmp_path / "killed"
     for kill in range(2):
-        process, before = start(tmp_path / "killed"), written(tmp_path / "killed")
-        while written(tmp_path / "killed") == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.25))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (tmp_path / "killed" / "rows.jsonl").exists(), f"kill {kill} came when the run was done"
-    last = start(tmp_path / "killed")
-    errors = last.communicate(timeout=240)[1]
-    assert last.returncode == 0, errors.decode()[-2000:]
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+        before = written(killed)
+        child = Child(lambda: curate(world.folder, killed, settings) and None, tmp_path / "child.log")
+        child.kill_when(lambda: written(killed) > before and not time.sleep(draw.uniform(0, 0.1)))  # noqa: B023
+        assert not (killed / "rows.jsonl").exists(), f"kill {kill} came when the run was done"
+    curate(world.folder, killed, settings)
+    assert content(killed) == content(tmp_path / "whole")

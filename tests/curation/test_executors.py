@@ -46,6 +46,7 @@ def merge_of(out: Path) -> MergeChunks:
     return MergeChunks(ChunkStore(str(out)), form="jsonl", settings={})
 
 
+@pytest.mark.slow
 def test_slurm_gets_a_job_for_the_tasks_and_one_after_it_for_the_report(slurm: Path, tmp_path: Path) -> None:
     truth = write_captioned_videos(tmp_path / "videos", count=2)
     settings = load_settings(

@@ -150,6 +150,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_adapter_gives_the_same_logits_in_a_fresh_process(checkpoint, batch, tmp_path) -> None:
     model = adapted(LANGUAGE_ONLY)

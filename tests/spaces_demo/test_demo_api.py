@@ -46,6 +46,7 @@ def test_the_endpoints_are_named_and_described(client):
         assert all(parameter["parameter_has_default"] for parameter in endpoint["parameters"])
 
 
+@pytest.mark.slow
 def test_tracking_gives_the_files_of_the_command_line(client, clip, tmp_path, monkeypatch, capsys):
     asked = {"words": "the red cross\nthe yellow ring", "boxes": [BOX, [181, 219, 324, 360]]}
     _, summary, video, sheet, _, _, (boxes_json, boxes_csv) = track(client, clip, **asked)
@@ -73,6 +74,7 @@ def test_frames_come_window_by_window(client, clip):
     assert nothing_left_to_copy()
 
 
+@pytest.mark.slow
 def test_grounding_gives_the_boxes_of_the_command_line(client, picture, monkeypatch, capsys):
     drawn, found = client.predict(
         picture=handle_file(str(picture)), words="the red cross\nthe dog", api_name="/ground"
@@ -87,6 +89,7 @@ def test_a_video_is_grounded_in_its_first_frame(client, clip):
     assert [one["text"] for one in found] == ["the red cross"] and found[0]["width"] == 480
 
 
+@pytest.mark.slow
 def test_descriptions_and_answers_are_those_of_the_command_line(client, clip, picture, monkeypatch, capsys):
     described = client.predict(video=handle_file(str(clip)), boxes=[BOX], api_name="/describe")
     args = ["describe", clip.name, "--box", "249,146,335,233"]

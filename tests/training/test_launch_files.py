@@ -129,6 +129,7 @@ def test_the_commands_of_a_configuration_start_the_trainer_with_a_recipe(file: P
         assert arguments.num_processes == {"one": 8 if arguments.multi_gpu else 1, "cpu": 2}.get(kind, 8)
 
 
+@pytest.mark.slow
 def test_two_cpu_processes_are_joined_by_gloo(tmp_path: Path) -> None:
     script = tmp_path / "join.py"
     script.write_text(
@@ -182,6 +183,7 @@ def check_steps(report: dict[str, Any], strategy: str) -> None:
         assert size == pytest.approx(expected[kind], rel=0.01), kind
 
 
+@pytest.mark.slow
 def test_two_processes_learn_under_fsdp2_and_keep_half_of_everything(tmp_path: Path) -> None:
     report = in_two_processes(tmp_path, "fsdp2.yaml")
     assert set(report["bytes"]) == {"weights", "gradients", "optimizer"}
@@ -208,6 +210,7 @@ def test_deepspeed_gets_the_recipes_values_and_no_key_that_it_does_not_know(name
     assert found["zero_optimization.stage3_gather_16bit_weights_on_model_save"] == ("zero3" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 @pytest.mark.parametrize("name", DEEPSPEED)
 def test_two_processes_learn_under_deepspeed_and_keep_what_the_formula_says(name: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from elysium.training.synthetic.dataset import ClipShape
 from elysium.training.synthetic.scene import World
 from elysium.training.synthetic.trl_dataset import write_trl_dataset
 
+pytestmark = pytest.mark.slow
 CHECKPOINT = SHIPPED / "elysium-tiny"
 BLOCK = 'raise ModuleNotFoundError("the checkpoint must bring its own code")\n'
 
