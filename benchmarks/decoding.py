@@ -42,6 +42,7 @@ from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
+from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession, WindowRequest
 from elysium.tracking.streams import open_stream
@@ -231,7 +232,13 @@ def follow_video(
         stream = open_stream(path)
         first = subject.scene.first_boxes_px() * objects
         sessions = [
-            TrackingSession(ObjectPrompt(box_xyxy_px=box), width=stream.width, height=stream.height, track_id=number)
+            TrackingSession(
+                ObjectPrompt(box_xyxy_px=box),
+                width=stream.width,
+                height=stream.height,
+                track_id=number,
+                options=TrackingOptions(zoom=0).resolve(answerer.processor.tracking),
+            )
             for number, box in enumerate(first[:objects], start=1)
         ]
         with TrackingRun(answerer, stream, sessions, model=decoding, windows_ahead=3 if fast else 0) as run:

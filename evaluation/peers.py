@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.readers.records import TrackingSequence
-from elysium.tracking.windows import WindowRule
+from elysium.tracking.options import TrackingOptions
 
 from .benchmark_list import Task
 
@@ -93,24 +93,13 @@ class ElysiumPeer(Peer):
     Args:
         model: folder, shipped name or Hub id.
         load: loads it, when there is a sequence to track.
-        window_frames: frames that the model sees at once.
-        reground: ask by words in every window.
-        zoom: look twice or more, then in squares around the boxes, this many times the object's side; 0 looks once,
-            None is what the checkpoint asks for.
-
-    Raises:
-        ValueError: settings that `WindowRule` refuses.
+        options: how to track; the checkpoint decides what they leave open.
     """
 
     model: str
     load: "Callable[[], Tracker]"
-    window_frames: int = 8
-    reground: bool = False
-    zoom: float | None = None
+    options: TrackingOptions = TrackingOptions()
     kind = "elysium"
-
-    def __post_init__(self) -> None:
-        WindowRule(self.window_frames, reground=self.reground, zoom=self.zoom or 0)  # before data and model are opened
 
     @property
     def origin(self) -> str:
@@ -120,8 +109,7 @@ class ElysiumPeer(Peer):
     @property
     def settings(self) -> dict[str, object]:
         """The checkpoint, by name and content, and how it is asked."""
-        asked = {"window_frames": self.window_frames, "reground": self.reground, "zoom": self.zoom}
-        return super().settings | {"weights": weights_fingerprint(self.model)} | asked
+        return super().settings | {"weights": weights_fingerprint(self.model)} | self.options.explicit()
 
     def can_do(self, task: Task) -> bool:
         """Both."""
@@ -144,9 +132,7 @@ class ElysiumPeer(Peer):
             sequence.text if by_words else None,
             box_xyxy_px=None if by_words else sequence.first_box_xyxy_px(),
             fps=_FPS,
-            window_frames=self.window_frames,
-            reground=self.reground,
-            zoom=self.zoom,
+            options=self.options,
         )
         return result.tracks[0].boxes_xyxy_px
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from elysium.processing.structures import Track, TrackingResult, VideoClip, load_tracking_result
     from elysium.processing.video_io import VideoReader, VideoWriter, read_video
     from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
+    from elysium.tracking.options import TrackingOptions
     from elysium.tracking.session import TrackingSession
     from elysium.tracking.tracker import Tracker
 
@@ -32,6 +33,7 @@ _HOMES = {
     "ElysiumVideoProcessor": "processing.video_processing_elysium",
     "Track": "processing.structures",
     "Tracker": "tracking.tracker",
+    "TrackingOptions": "tracking.options",
     "TrackingResult": "processing.structures",
     "TrackingSession": "tracking.session",
     "VideoClip": "processing.structures",
@@ -49,6 +51,7 @@ __all__ = [
     "ElysiumVideoProcessor",
     "Track",
     "Tracker",
+    "TrackingOptions",
     "TrackingResult",
     "TrackingSession",
     "VideoClip",

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .arguments import DeviceOption, EitherArgument, ImageArgument, JsonOption, ModelOption, with_tracking_flags
 from .console import (
     IMAGE_OUTPUTS,
     INTERRUPTED,
@@ -42,11 +43,11 @@ from .convert_command import run_assemble, run_convert
 from .curate_command import curate
 from .data_command import run_data_check
 from .demo_command import run_demo
-from .evaluate_command import EvaluateOptions, run_evaluate
+from .evaluate_command import evaluate
 from .interruptions import terminations_interrupt
 from .publish_command import run_publish
 from .serve_command import KEY_VARIABLE, run_serve
-from .track_command import Outputs, run_track
+from .track_command import track
 
 app = typer.Typer(
     name="elysium",
@@ -58,52 +59,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data before training with it.")
 app.add_typer(data_app, name="data")
 
-VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, picture, GIF or folder of frames.")]
-EitherArgument = Annotated[Path, typer.Argument(metavar="VIDEO_OR_IMAGE", help="Video or picture.")]
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture.")]
-ModelOption = Annotated[
-    str,
-    typer.Option(metavar="DIR_OR_ID", help="Checkpoint, a folder or a Hub id; elysium-tiny comes with the package."),
-]
-DeviceOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 …; by default a GPU where there is one.")
-]
-# What `--zoom` means without a factor.
-ZOOM = "2"
-
-
-def check_zoom(zoom: float | None) -> float | None:
-    """The factor as typed, once it can be used: before anything is opened or loaded.
-
-    Raises:
-        typer.BadParameter: below 1 and not 0, or not finite.
-    """
-    from elysium.tracking.windows import WindowRule
-
-    try:
-        WindowRule(zoom=zoom or 0)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return zoom
-
-
-ZoomOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="[FACTOR]",
-        callback=check_zoom,
-        help=f"Look twice, then in squares around the boxes, FACTOR ({ZOOM}) times the object's side, and again where "
-        "both disagree: finer, slower; 0 looks once. By default what the checkpoint asks for.",
-    ),
-]
-DecodingOption = Annotated[
-    Literal["fast", "reference", "plain"],
-    typer.Option(
-        metavar="WAY", help="fast; reference, the same boxes by transformers' generate; plain, without the grammar."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
-
 
 @app.callback()
 def options(
@@ -112,51 +67,7 @@ def options(
     """Options of all commands; `run` reads --debug from the arguments, since errors may come before this."""
 
 
-@app.command()
-def track(
-    video: VideoArgument,
-    text: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="An object in words; once for each.")] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(metavar="x1,y1,x2,y2", help="Box of an object in frame 1, pixels; once for each."),
-    ] = None,
-    model: ModelOption = "elysium-tiny",
-    output: Annotated[Path | None, typer.Option(metavar="OUT.mp4", help="Annotated video.")] = None,
-    boxes: Annotated[
-        Path | None, typer.Option(metavar="OUT.json|.csv|.txt", help="Boxes; .txt is MOTChallenge.")
-    ] = None,
-    sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet.")] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Frame rate of a folder of images, by default 10; files have their own."),
-    ] = None,
-    zoom: ZoomOption = None,
-    reground: Annotated[
-        bool, typer.Option("--reground", help="Ask by words in every window, not by the last box.")
-    ] = False,
-    decoding: DecodingOption = "fast",
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Follow objects through a video, each by words, by its box in the first frame, or by both.
-
-    Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here, with a number
-    where these are there already.
-    """
-    outputs = Outputs(output, boxes, sheet)
-    return run_track(
-        video,
-        text or [],
-        box or [],
-        outputs,
-        fps=fps,
-        model=model,
-        device=device,
-        zoom=zoom,
-        reground=reground,
-        decoding=decoding,
-        as_json=as_json,
-    )
+app.command()(with_tracking_flags(track))
 
 
 @app.command()
@@ -221,61 +132,7 @@ def ask(
     print_json(record) if as_json else print(answer)
 
 
-@app.command()
-def evaluate(
-    benchmark: Annotated[
-        str, typer.Argument(metavar="BENCHMARK", help="lasot, got10k, refcoco …: docs/evaluation.md")
-    ],
-    data: Annotated[str, typer.Option(metavar="DIR", help="The data set in its official layout, or a Hub id.")],
-    output: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report; a run goes on in it.")],
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="Of the data set; each has its default.")] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="DIR_OR_ID", help="Checkpoint; once for each. By default elysium-tiny.")
-    ] = None,
-    tracker: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="csrt, kcf, mil … of OpenCV, or first-box; once for each.")
-    ] = None,
-    results: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DIR", help="Another tracker's result files; once for each.")
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="standard, or public-script for that code's figures beside it.")
-    ] = "standard",
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
-    window_frames: Annotated[int, typer.Option(min=2, metavar="T", help="Frames that the model sees at once.")] = 8,
-    reground: Annotated[bool, typer.Option("--reground", help="Ask by words in every window.")] = False,
-    zoom: ZoomOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="B", help="Questions that go through at once.")] = 8,
-    wordnet: Annotated[Path | None, typer.Option(metavar="DIR", help="WordNet's files, for METEOR.")] = None,
-    judge_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible judge of answers.")] = None,
-    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="The judge's model.")] = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score a model, OpenCV's trackers and others' results on a benchmark, in one report with plots.
-
-    Share the work out with: accelerate launch --num_processes N -m elysium.cli evaluate …
-    """
-    asked = EvaluateOptions(
-        data=data,
-        output=output,
-        split=split,
-        models=model or [],
-        trackers=tracker or [],
-        results=results or [],
-        protocol=protocol,
-        device=device,
-        window_frames=window_frames,
-        reground=reground,
-        zoom=zoom,
-        limit=limit,
-        batch_size=batch_size,
-        wordnet=wordnet,
-        judge_url=judge_url,
-        judge_model=judge_model,
-        as_json=as_json,
-    )
-    run_evaluate(benchmark, asked)
+app.command()(with_tracking_flags(evaluate))
 
 
 @app.command()
@@ -491,24 +348,12 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
         Image.fromarray(picture).save(temporary)
 
 
-def fill_zoom(args: list[str]) -> list[str]:
-    """The arguments with a factor behind every ``--zoom``: typer has no option whose value may be left out.
-
-    >>> fill_zoom(["a.mp4", "--zoom", "--json"]), fill_zoom(["a.mp4", "--zoom", "3"])
-    (['a.mp4', '--zoom', '2', '--json'], ['a.mp4', '--zoom', '3'])
-    """
-    filled: list[str] = []
-    for arg, following in zip(args, [*args, "--"][1:], strict=True):
-        filled += [arg, ZOOM] if arg == "--zoom" and following.startswith("--") else [arg]
-    return filled
-
-
 def run(args: list[str]) -> int:
     """Runs a command line and returns its exit code; errors are printed as one line."""
     _print_with_replacements()
     try:
         with terminations_interrupt() as came:
-            code = int(app(args=fill_zoom(args) or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
+            code = int(app(args=args or ["--help"], prog_name="elysium", standalone_mode=False) or 0)
             if sys.stdout is not None:
                 sys.stdout.flush()
         return 128 + came[0] if came and code == INTERRUPTED else code

@@ -1,4 +1,4 @@
-"""`elysium evaluate`: runs trackers or a model on a benchmark, scores them, and writes one report."""
+"""`elysium evaluate`: run trackers or a model on a benchmark, score them, and write one report."""
 
 import json
 import os
@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elysium.tracking.options import TrackingOptions
+
+from .arguments import DEFAULT_MODEL, DeviceOption, JsonOption
 from .console import check_folder, frame_progress, load_tracker, parse_pairs, quiet_transformers, require, say
 
 if TYPE_CHECKING:
@@ -21,32 +24,8 @@ if TYPE_CHECKING:
     from elysium.evaluation.score_benchmark import Contender
     from elysium.readers.records import TrackingSequence
 
-DEFAULT_MODEL = "elysium-tiny"
 PROTOCOLS = ("standard", "public-script")
 RESULTS = "results"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """What was typed; see `elysium evaluate --help`."""
-
-    data: str
-    output: Path
-    split: str | None
-    models: list[str]
-    trackers: list[str]
-    results: list[str]
-    protocol: str
-    device: str | None
-    window_frames: int
-    reground: bool
-    zoom: float | None
-    limit: int | None
-    batch_size: int
-    wordnet: Path | None
-    judge_url: str | None
-    judge_model: str | None
-    as_json: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,7 @@ class Processes:
 
     @classmethod
     def now(cls) -> "Processes":
-        """As the environment says."""
+        """Return those that the environment names."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls(0, 1, lambda: None)
         require("accelerate", extra="eval")
@@ -69,67 +48,158 @@ class Processes:
         return cls(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
-def run_evaluate(benchmark: str, options: EvaluateOptions) -> None:
-    """The whole command.
+def evaluate(
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK", help="Benchmark: lasot, got10k, refcoco …; see docs/evaluation.md.")
+    ],
+    data: Annotated[str, typer.Option(metavar="DIR", help="Dataset in its official layout, or a Hub id.")],
+    output: Annotated[
+        Path, typer.Option(metavar="REPORT", help="Folder of the report; an interrupted run resumes in it.")
+    ],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split of the dataset. Default: the benchmark's own.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR_OR_ID", help="Checkpoint; repeat it for several. Default: elysium-tiny."),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="OpenCV tracker (csrt, kcf, mil …), or first-box; repeat it for several."),
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="Result files of another tracker; repeat it for several."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="Protocol: standard, or public-script to add that code's figures.")
+    ] = "standard",
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of sequences to evaluate, the first ones.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="B", help="Number of questions in a batch, for question benchmarks.")
+    ] = 8,
+    wordnet: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of WordNet's files, for METEOR.")] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of an OpenAI-compatible judge of answers.")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the judge's model.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    *,
+    options: TrackingOptions,
+) -> None:
+    """Score a model, OpenCV's trackers and others' results on a benchmark, in one report with plots.
 
-    Raises:
-        typer.BadParameter: an argument that cannot be used.
-        ValueError: data, results or a model that cannot be used.
+    Several processes share the work: accelerate launch --num_processes N -m elysium.cli evaluate …
     """
     for module in ("matplotlib", "cv2"):
         require(module, extra="eval")
     quiet_transformers()
     from elysium.evaluation.benchmark_list import BENCHMARKS
-    from elysium.evaluation.pictures_and_words import QUESTION_BENCHMARKS
+    from elysium.evaluation.pictures_and_words import QUESTION_BENCHMARKS, evaluate_questions
 
     if benchmark not in BENCHMARKS and benchmark not in QUESTION_BENCHMARKS:
         known = ", ".join([*BENCHMARKS, *QUESTION_BENCHMARKS])
         raise typer.BadParameter(f"the benchmark must be one of {known}, got {benchmark!r}", param_hint="BENCHMARK")
-    if options.protocol not in PROTOCOLS:
+    if protocol not in PROTOCOLS:
         raise typer.BadParameter(
-            f"the protocol must be {' or '.join(PROTOCOLS)}, got {options.protocol!r}", param_hint="--protocol"
+            f"the protocol must be {' or '.join(PROTOCOLS)}, got {protocol!r}", param_hint="--protocol"
         )
-    check_folder(options.output.absolute())
+    check_folder(output.absolute())
+    if benchmark in QUESTION_BENCHMARKS and (tracker or results or len(model or []) > 1 or protocol != "standard"):
+        raise typer.BadParameter(
+            f"{benchmark} asks one --model by the standard protocol, got more models, trackers, results or protocols; "
+            "leave them out"
+        )
+    if benchmark in QUESTION_BENCHMARKS and bool(judge_url) != bool(judge_model):
+        raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
     processes = Processes.now()
     try:
         if benchmark in BENCHMARKS:
-            report = _evaluate_tracking(BENCHMARKS[benchmark], options, processes)
+            models = model or ([] if tracker or results else [DEFAULT_MODEL])
+            report = _evaluate_tracking(
+                BENCHMARKS[benchmark],
+                _peers(models, tracker or [], device, options),
+                parse_pairs(results or [], "--results", form="NAME=DIR"),
+                data=data,
+                split=split,
+                limit=limit,
+                output=output,
+                public_script=protocol == "public-script",
+                processes=processes,
+            )
         else:
-            report = _evaluate_questions(benchmark, options, processes)
+            from elysium.evaluation.judge import Judge
+
+            with _progress("Asking", None, processes) as progress:
+                report = evaluate_questions(
+                    benchmark,
+                    data=data,
+                    split=split,
+                    model=model[0] if model else DEFAULT_MODEL,
+                    folder=output,
+                    device=device,
+                    limit=limit,
+                    batch_size=batch_size,
+                    wordnet_dir=wordnet,
+                    judge=Judge(judge_url, judge_model) if judge_url and judge_model else None,
+                    process_index=processes.index,
+                    num_processes=processes.count,
+                    wait=processes.wait,
+                    progress=progress,
+                )
         if report is not None:
-            _write(report, options)
+            _write(report, output, as_json=as_json)
     except KeyboardInterrupt:
         if processes.index == 0:
-            say(f"Interrupted: what is finished is kept in {options.output}; the same command resumes the run.")
+            say(f"Interrupted: what is finished is kept in {output}; the same command resumes the run.")
         raise
 
 
 def _evaluate_tracking(
-    benchmark: "Benchmark", options: EvaluateOptions, processes: Processes
+    benchmark: "Benchmark",
+    peers: "list[Peer]",
+    given: dict[str, str],
+    *,
+    data: str,
+    split: str | None,
+    limit: int | None,
+    output: Path,
+    public_script: bool,
+    processes: Processes,
 ) -> dict[str, Any] | None:
-    """Tracks what is not tracked yet and scores everything; None in all processes but the first, and where the truth
-    is withheld."""
+    """Track what is not tracked yet and score everything.
+
+    Args:
+        benchmark: entry in the list of benchmarks.
+        peers: trackers to run.
+        given: folders of other trackers' result files, by name.
+        data, split, limit, output, public_script: as typed.
+        processes: the processes that share the work.
+
+    Returns:
+        The report; None in all processes but the first, and where the ground truth is withheld.
+    """
     from elysium.evaluation.score_benchmark import score_benchmark
     from elysium.evaluation.track_benchmark import check_settings, run_tracker
 
-    split = benchmark.split(options.split)
-    peers = _peers(options)
-    results = parse_pairs(options.results, "--results", form="NAME=DIR")
-    folders = {name: Path(folder) for name, folder in results.items()}
-    _check_names([peer.name for peer in peers] + list(folders))
+    split = benchmark.split(split)
+    _check_names([peer.name for peer in peers] + list(given))
     for peer in peers:
         if not peer.can_do(benchmark.task):
             raise typer.BadParameter(
-                f"{benchmark.name} asks by words, which {peer.name} does not understand; leave it out",
+                f"{benchmark.name} prompts by text, which {peer.name} does not understand; leave it out",
                 param_hint="--tracker",
             )
-    sequences = _Sequences(benchmark, options.data, split, options.limit)
+    sequences = _Sequences(benchmark, data, split, limit)
     failures = []
     for peer in peers:
-        folder = options.output / RESULTS / peer.name
+        folder = output / RESULTS / peer.name
         if processes.index == 0:
-            asked = {"benchmark": benchmark.name, "data": str(options.data), "split": split}
-            check_settings(folder.with_name(f"{peer.name}.settings.json"), asked | peer.settings)
+            settings = {"benchmark": benchmark.name, "data": data, "split": split} | peer.settings
+            check_settings(folder.with_name(f"{peer.name}.settings.json"), settings)
         processes.wait()
         with _progress(f"Tracking with {peer.name}", sequences.share(processes), processes) as progress:
             found = run_tracker(
@@ -147,18 +217,13 @@ def _evaluate_tracking(
         found.check()
     if processes.index:
         return None
-    contenders = _contenders(peers, folders, options.output)
+    contenders = _contenders(peers, given, output)
     if next(iter(sequences)).truth_is_withheld:
-        _pack(contenders, options.output)
+        _pack(contenders, output)
         return None
     with _progress("Scoring", sequences.count, processes) as progress:
         return score_benchmark(
-            benchmark,
-            sequences,
-            contenders,
-            split=split,
-            public_script=options.protocol == "public-script",
-            progress=progress,
+            benchmark, sequences, contenders, split=split, public_script=public_script, progress=progress
         )
 
 
@@ -177,28 +242,22 @@ class _Sequences:
         return islice(self._read(), self._limit)
 
     def share(self, processes: Processes) -> int | None:
-        """How many of them this process takes."""
+        """Return the number of sequences that this process takes."""
         return None if self.count is None else len(range(processes.index, self.count, processes.count))
 
 
-def _peers(options: EvaluateOptions) -> "list[Peer]":
-    """What is to be run."""
+def _peers(
+    models: Sequence[str], trackers: Sequence[str], device: str | None, options: TrackingOptions
+) -> "list[Peer]":
+    """Return the trackers to run: checkpoints, trackers of OpenCV, and the baseline."""
     from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, make_opencv_tracker
     from elysium.evaluation.peers import FIRST_BOX, ElysiumPeer, FirstBox, OpenCVPeer
 
-    models = options.models or ([] if options.trackers or options.results else [DEFAULT_MODEL])
     peers: list[Peer] = [
-        ElysiumPeer(
-            Path(model).name,
-            model=model,
-            load=partial(load_tracker, model, options.device),
-            window_frames=options.window_frames,
-            reground=options.reground,
-            zoom=options.zoom,
-        )
+        ElysiumPeer(Path(model).name, model=model, load=partial(load_tracker, model, device), options=options)
         for model in models
     ]
-    for name in options.trackers:
+    for name in trackers:
         if name != FIRST_BOX and name not in OPENCV_TRACKERS:
             known = ", ".join([FIRST_BOX, *OPENCV_TRACKERS])
             raise typer.BadParameter(f"a tracker must be one of {known}, got {name!r}", param_hint="--tracker")
@@ -209,6 +268,7 @@ def _peers(options: EvaluateOptions) -> "list[Peer]":
 
 
 def _check_names(names: Sequence[str]) -> None:
+    """Refuse a name that is used twice or cannot be that of a folder."""
     for name in names:
         if names.count(name) > 1:
             raise typer.BadParameter(f"trackers must have different names, got {name} twice; rename one with NAME=DIR")
@@ -216,67 +276,36 @@ def _check_names(names: Sequence[str]) -> None:
             raise typer.BadParameter(f"a tracker's name must not hold slashes, got {name!r}")
 
 
-def _contenders(peers: "list[Peer]", folders: dict[str, Path], output: Path) -> "list[Contender]":
+def _contenders(peers: "list[Peer]", given: dict[str, str], output: Path) -> "list[Contender]":
+    """Return the trackers that ran and those whose results were given."""
     from elysium.evaluation.result_files import ResultFolder
     from elysium.evaluation.score_benchmark import Contender
 
     ran = [Contender(p.name, p.kind, p.origin, ResultFolder(output / RESULTS / p.name)) for p in peers]
-    given = [Contender(name, "results", str(place), ResultFolder(place)) for name, place in folders.items()]
-    return ran + given
+    others = [Contender(name, "results", folder, ResultFolder(Path(folder))) for name, folder in given.items()]
+    return ran + others
 
 
 def _pack(contenders: "list[Contender]", output: Path) -> None:
-    """Archives for a benchmark's server, where the truth is withheld."""
+    """Write archives for a benchmark's server, where the ground truth is withheld."""
     from elysium.evaluation.result_files import write_submission
 
     for contender in contenders:
         archive = output / f"{contender.name}.zip"
         write_submission(contender.results.folder, archive)
         print(f"Submission: {archive}")
-    say("The truth of this split is withheld: send the archive to the benchmark's server for figures.")
+    say("The ground truth of this split is withheld: send the archive to the benchmark's server for figures.")
 
 
-def _evaluate_questions(benchmark: str, options: EvaluateOptions, processes: Processes) -> dict[str, Any] | None:
-    """Asks a model a benchmark's questions and scores its answers."""
-    from elysium.evaluation.judge import Judge
-    from elysium.evaluation.pictures_and_words import evaluate_questions
-
-    if options.trackers or options.results or len(options.models) > 1 or options.protocol != "standard":
-        raise typer.BadParameter(
-            f"{benchmark} asks one --model by the standard protocol, got more models, trackers, results or protocols; "
-            "leave them out"
-        )
-    if bool(options.judge_url) != bool(options.judge_model):
-        raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
-    judge = Judge(options.judge_url, options.judge_model) if options.judge_url and options.judge_model else None
-    with _progress("Asking", None, processes) as progress:
-        return evaluate_questions(
-            benchmark,
-            data=options.data,
-            split=options.split,
-            model=options.models[0] if options.models else DEFAULT_MODEL,
-            folder=options.output,
-            device=options.device,
-            limit=options.limit,
-            batch_size=options.batch_size,
-            wordnet_dir=options.wordnet,
-            judge=judge,
-            process_index=processes.index,
-            num_processes=processes.count,
-            wait=processes.wait,
-            progress=progress,
-        )
-
-
-def _write(report: dict[str, Any], options: EvaluateOptions) -> None:
-    """Writes the report and prints its figures."""
+def _write(report: dict[str, Any], output: Path, *, as_json: bool) -> None:
+    """Write the report and print its figures."""
     from importlib.metadata import version
 
     from elysium.evaluation.report import write_report
 
     report = report | {"command": shlex.join(["elysium", *sys.argv[1:]]), "elysium_version": version("elysium-vlm")}
-    written = write_report(report, options.output)
-    if options.as_json:
+    written = write_report(report, output)
+    if as_json:
         print(json.dumps(report))
         return
     for name, figures in report.get("trackers", report.get("models", {})).items():
@@ -291,7 +320,7 @@ def _write(report: dict[str, Any], options: EvaluateOptions) -> None:
 
 @contextmanager
 def _progress(label: str, total: int | None, processes: Processes) -> Iterator[Callable[..., None] | None]:
-    """A bar in the first process."""
+    """Yield a progress bar in the first process, None in the others."""
     if processes.index:
         yield None
         return

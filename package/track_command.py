@@ -1,14 +1,17 @@
-"""`elysium track`: checks everything that is cheap to check, tracks, and writes what was asked for."""
+"""`elysium track`: check everything that is cheap to check, track, and write the outputs."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elysium.tracking.options import TrackingOptions
+
+from .arguments import DEFAULT_MODEL, DecodingOption, DeviceOption, JsonOption, ModelOption, VideoArgument
 from .console import (
     check_boxes,
     check_output,
@@ -26,7 +29,6 @@ from .interruptions import signals_wait
 if TYPE_CHECKING:
     from elysium.processing.structures import TrackingResult
     from elysium.processing.video_io import VideoInfo
-    from elysium.tracking.answering import Decoding
     from elysium.tracking.run import TrackingRun
 
 BOXES_SUFFIXES = (".json", ".csv", ".txt")
@@ -94,49 +96,57 @@ class Outputs:
         return free_names(path.parent, path.stem, ".json")[0]
 
 
-def run_track(
-    video: Path,
-    texts: list[str],
-    boxes: list[str],
-    outputs: Outputs,
+def track(
+    video: VideoArgument,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Text prompt of an object; repeat it for several objects.")
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="x1,y1,x2,y2", help="Box of an object in frame 1, in pixels; repeat it for several."),
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    output: Annotated[Path | None, typer.Option(metavar="OUT.mp4", help="Annotated video to write.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(metavar="OUT.json|.csv|.txt", help="File of boxes to write; .txt is MOTChallenge.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet to write.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Frame rate of a folder of images. Default: 10; files have their own."),
+    ] = None,
+    decoding: DecodingOption = "fast",
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
     *,
-    fps: float | None,
-    model: str,
-    device: str | None,
-    zoom: float | None,
-    reground: bool,
-    decoding: "Decoding",
-    as_json: bool,
+    options: TrackingOptions,
 ) -> int:
-    """The whole command; returns its exit code.
+    """Track objects through a video from a text prompt, a first-frame box, or both.
 
-    Raises:
-        typer.BadParameter: words, boxes or output names that cannot be used.
-        VideoError: the video cannot be read.
-        CheckpointError: the model cannot be loaded.
-        OutputError: an output cannot be written.
+    Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here, with a number
+    where these exist already.
     """
     info = open_info(video, fps)
-    prompts_px = check_boxes(boxes, info)
-    words = check_words(texts, "--text")
+    prompts_px = check_boxes(box or [], info)
+    words = check_words(text or [], "--text")
     if not words and not prompts_px:
         raise typer.BadParameter(
-            'there must be an object to track, got neither words nor a box; give --text "the red car" or '
+            'there must be an object to track, got neither text nor box; give --text "the red car" or '
             "--box x1,y1,x2,y2"
         )
     if words and prompts_px and len(words) != len(prompts_px):
         raise typer.BadParameter(
-            f"words and boxes given together must be of the same objects, got {len(words)} and {len(prompts_px)}; "
+            f"texts and boxes given together must be of the same objects, got {len(words)} and {len(prompts_px)}; "
             "give one --text for each --box, or track them in two runs"
         )
-    if reground and not words:
-        raise typer.BadParameter("--reground asks by words, got a box alone; give --text too, or leave --reground out")
-    outputs = Outputs.choose(video, outputs, as_json=as_json)
+    if options.reground and not words:
+        raise typer.BadParameter(
+            "--reground must have a text prompt, got a box alone; give --text too, or leave --reground out"
+        )
+    outputs = Outputs.choose(video, Outputs(output, boxes, sheet), as_json=as_json)
     outputs.check(video, info)
     tracker = load_tracker(model, device, decoding)
-    run = tracker.iter_track(
-        video, words or None, box_xyxy_px=prompts_px or None, fps=fps, zoom=zoom, reground=reground
-    )
+    run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, fps=fps, options=options)
     written: list[str] = []
     with _finished_work_is_kept(run, outputs, written, as_json=as_json):
         _track_to_the_end(run, info.num_frames)

@@ -32,6 +32,7 @@ from torch.nn.functional import interpolate
 from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
+from elysium.tracking.options import DEFAULTS, TrackingOptions
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.render import RenderedClip, render_clip
 from elysium.training.synthetic.scene import SceneConfig
@@ -165,7 +166,7 @@ def stretch_positions(embedding: torch.nn.Embedding, grid: int) -> None:
     embedding.num_embeddings = grid * grid
 
 
-def track_clips(ways: list[Way], clips: Iterator[SizedClip], window_frames: int) -> dict[str, Figures]:
+def track_clips(ways: list[Way], clips: Iterator[SizedClip], options: TrackingOptions) -> dict[str, Figures]:
     """Every clip by every way, and the first box repeated."""
     found = {name: Figures() for name in (REPEATED, *(way.name for way in ways))}
     for clip in clips:
@@ -173,7 +174,7 @@ def track_clips(ways: list[Way], clips: Iterator[SizedClip], window_frames: int)
         found[REPEATED].add(clip.overlaps(np.tile(box, (len(clip.video), 1))), 0.0)
         for way in ways:
             start_s = time.perf_counter()
-            result = way.tracker.track(clip.video, box_xyxy_px=box, window_frames=window_frames, zoom=way.zoom)
+            result = way.tracker.track(clip.video, box_xyxy_px=box, zoom=way.zoom, options=options)
             seconds = time.perf_counter() - start_s
             found[way.name].add(clip.overlaps(result.tracks[0].boxes_xyxy_px), seconds)
     return found
@@ -222,7 +223,9 @@ def main() -> None:
     parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--clips", type=int, default=40, help="of each size")
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
-    parser.add_argument("--window-frames", type=int, default=8, help="frames that the model sees at once")
+    parser.add_argument(
+        "--window-frames", type=int, default=DEFAULTS.window_frames, help="frames that the model sees at once"
+    )
     parser.add_argument("--image-size", type=int, help="pixels a side, for whole frames seen larger")
     parser.add_argument("--output", type=Path, help="JSON to write")
     arguments = parser.parse_args()
@@ -233,7 +236,7 @@ def main() -> None:
     sizes: dict[str, dict[str, dict[str, Any]]] = {}
     for name, bounds in SIZES.items():
         clips = islice(sized_clips(world, bounds, arguments.frames), arguments.clips)
-        found = track_clips(ways, clips, arguments.window_frames)
+        found = track_clips(ways, clips, TrackingOptions(window_frames=arguments.window_frames))
         sizes[name] = {way: row.record(found[WHOLE], arguments.frames) for way, row in found.items()}
     print(table(sizes))
     print(headline(sizes))

@@ -105,7 +105,7 @@ class Answerer:
         self.context: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
         self.decoding, self.fallback = possible_decoding(model, processor, decoding)
         self._integers = integer_ids(processor.tokenizer)
-        self._grammars: dict[int, BoxAnswerGrammar] = {}
+        self._grammars: dict[tuple[int, float | None], BoxAnswerGrammar] = {}
         self._reader = WindowReader(bare_model(model), processor, batch_size) if self.decoding == "fast" else None
 
     def answer(self, conversations: Iterable[Conversation], *, max_new_tokens: int) -> list[Answer]:
@@ -165,10 +165,13 @@ class Answerer:
 
     def window_start(self, request: WindowRequest) -> AnswerState:
         """The start of a window's answer; a box that is given is that of frame 1."""
-        count, box = len(request), request.box_xyxy_norm
-        if count not in self._grammars:
-            self._grammars[count] = BoxAnswerGrammar(self.processor.answer_template(count))
-        return self._grammars[count].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
+        box, key = request.box_xyxy_norm, (len(request), request.absent_log_odds)
+        if key not in self._grammars:
+            template = self.processor.answer_template(len(request))
+            if request.absent_log_odds is not None:
+                template["absent_log_odds"] = request.absent_log_odds
+            self._grammars[key] = BoxAnswerGrammar(template)
+        return self._grammars[key].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
 
     def read_box(self, answer: Answer) -> tuple[BoxReading, float]:
         """The box of a grounding answer, and its score."""

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px
 
-# A long thing has at least this room: the square's side over the box's longer side.
-_ROOM = 1.4
-# A smaller square holds no picture: a box that was said too small would never be left again.
-_LEAST_SIDE_PX = 16
+from .options import DEFAULTS
+
 # What less than this is left of a box at the edge of the picture is the rounding of floats.
 _LEAST_BOX_PX = 1e-3
 
@@ -41,7 +39,16 @@ class Crop:
     height: int
 
     @classmethod
-    def around(cls, box_xyxy_norm: Box, zoom: float, width: int, height: int) -> "Crop | None":
+    def around(
+        cls,
+        box_xyxy_norm: Box,
+        zoom: float,
+        width: int,
+        height: int,
+        *,
+        margin: float = DEFAULTS.crop_margin,
+        min_side_px: int = DEFAULTS.min_crop_px,
+    ) -> "Crop | None":
         """The square with a box in its middle.
 
         Args:
@@ -49,6 +56,8 @@ class Crop:
             zoom: side of the square, over the side of a square of the box's area.
             width: of the picture in pixels.
             height: of the picture in pixels.
+            margin: minimum side of the square over the longer side of the box.
+            min_side_px: minimum side of the square.
 
         Returns:
             None where the square would hold no fewer pixels than the picture.
@@ -56,16 +65,25 @@ class Crop:
         >>> Crop.around((0.5, 0.5, 0.55, 0.6), 2, 640, 480)
         Crop(left=296, top=224, side=79, width=640, height=480)
         """
-        crops = cls.following([box_xyxy_norm], zoom, width, height)
+        crops = cls.following([box_xyxy_norm], zoom, width, height, margin=margin, min_side_px=min_side_px)
         return None if crops is None else crops[0]
 
     @classmethod
-    def following(cls, boxes_xyxy_norm: Sequence[Box], zoom: float, width: int, height: int) -> "list[Crop] | None":
+    def following(
+        cls,
+        boxes_xyxy_norm: Sequence[Box],
+        zoom: float,
+        width: int,
+        height: int,
+        *,
+        margin: float = DEFAULTS.crop_margin,
+        min_side_px: int = DEFAULTS.min_crop_px,
+    ) -> "list[Crop] | None":
         """Squares of one side with boxes in their middles, the side by the median of theirs; the first has room.
 
         Args:
             boxes_xyxy_norm: T boxes in shares of the picture.
-            zoom, width, height: as in `around`.
+            zoom, width, height, margin, min_side_px: as in `around`.
 
         Returns:
             T squares; None where they would hold no fewer pixels than the picture.
@@ -74,7 +92,7 @@ class Crop:
         sides = boxes[:, 2:] - boxes[:, :2]
         by_area = zoom * float(np.median(np.sqrt(sides.prod(axis=1))))
         longest = max(float(np.median(sides.max(axis=1))), float(sides[0].max()))
-        wanted = max(by_area, _ROOM * longest, _LEAST_SIDE_PX)
+        wanted = max(by_area, margin * longest, min_side_px)
         if wanted**2 >= width * height:
             return None
         side = math.ceil(wanted)

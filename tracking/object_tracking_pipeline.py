@@ -17,7 +17,7 @@ class ObjectTrackingPipeline(Pipeline):
         tracks = tracker("video.mp4", text="the red car")
 
     A call takes what `Tracker.track` takes: a path or a `VideoClip` (or a list of them), `text` or `box_xyxy_px`,
-    `fps` and the settings of windows (`window_frames`, `reask_after`, `reground`, `zoom`). It returns one dictionary
+    `fps`, `zoom`, `reground` and `options` (`TrackingOptions`). It returns one dictionary
     for each object, ``{"id", "text" or "init_box_xyxy_px", "frames": [{"frame_idx", "time_s", "box_xyxy_px", "score"},
     …]}``, in pixels of the video.
     """

@@ -160,7 +160,7 @@ class TrackingRun:
         """
         while not self._exhausted:
             asked = self._asked(final=False)
-            crowded = any(session.num_waiting >= 2 * session.rule.window_frames for session in self.sessions)
+            crowded = any(session.num_waiting >= 2 * session.options.window_frames for session in self.sessions)
             if len(asked) == len(self.sessions) or crowded:
                 return asked
             self._exhausted = not self._feed_next()
@@ -193,7 +193,7 @@ class TrackingRun:
         """Pictures of the windows that follow, should every object stay in sight."""
         if not self.windows_ahead or not asked:
             return []
-        longest = max(session.rule.window_frames - 1 for session, _ in asked)
+        longest = max(session.options.window_frames - 1 for session, _ in asked)
         while len(self._read_ahead) < self.windows_ahead * longest and (frame := self._next_frame()) is not None:
             self._read_ahead.append(frame)
         following = [frame.image for frame in self._read_ahead]

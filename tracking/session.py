@@ -19,14 +19,8 @@ from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import Track, check_box_xyxy_px
 
 from .crop import Crop
-from .windows import WindowPlan, WindowRule, plan_window
-
-# The first look shows so many times the side that a closer one shows.
-_WIDER = 3.0
-# A closer look is followed by another where a box of it and the one that its square was cut around overlap less than
-# this (IoU); so many looks at a window at most.
-_AGREEMENT = 0.5
-_MOST_LOOKS = 3
+from .options import TrackingOptions
+from .windows import WindowPlan, plan_window
 
 Reason = Literal["absent", "unreadable"]
 
@@ -88,6 +82,7 @@ class WindowRequest:
         plan: which frames of the stream are finished by the window.
         crops: the square of each frame that is shown, None where it is the whole frame; answers are in shares of them.
         look: which question about its frames it is; from the second on in squares around the boxes of the one before.
+        absent_log_odds: bias of the answer `none` where a box is given; None takes the checkpoint's.
     """
 
     task: Literal["sot", "rsot"]
@@ -98,6 +93,7 @@ class WindowRequest:
     plan: WindowPlan
     crops: tuple[Crop | None, ...]
     look: int = 1
+    absent_log_odds: float | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -150,11 +146,13 @@ def judge(
     return None, "absent" if reading.status == "absent" and allow_absent else "unreadable"
 
 
-def _agree(look: Sequence[tuple[BoxReading, float]], other: Sequence[tuple[BoxReading, float]]) -> bool:
+def _agree(
+    look: Sequence[tuple[BoxReading, float]], other: Sequence[tuple[BoxReading, float]], min_iou: float
+) -> bool:
     """Whether two answers overlap in every frame in which both have a box."""
     pairs = [(one.box_xyxy_norm, two.box_xyxy_norm) for (one, _), (two, _) in zip(look, other, strict=True)]
     boxes = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2, 4)
-    return bool(np.all(paired_iou(boxes[:, 0], boxes[:, 1]) >= _AGREEMENT))
+    return bool(np.all(paired_iou(boxes[:, 0], boxes[:, 1]) >= min_iou))
 
 
 class TrackingSession:
@@ -168,7 +166,7 @@ class TrackingSession:
         width: of the video in pixels.
         height: of the video in pixels.
         track_id: 1 or more.
-        rule: how the stream is cut into windows.
+        options: how to track; fields that are not set take their defaults.
         allow_absent: whether the model may answer `none`; where it may not, a `none` is an unreadable answer.
 
     Raises:
@@ -182,16 +180,17 @@ class TrackingSession:
         width: int,
         height: int,
         track_id: int = 1,
-        rule: WindowRule | None = None,
+        options: TrackingOptions | None = None,
         allow_absent: bool = True,
     ) -> None:
-        self.rule = rule or WindowRule()
-        if self.rule.reground and prompt.text is None:
+        self.options = (options or TrackingOptions()).resolve()
+        if self.options.reground and prompt.text is None:
             raise ValueError("reground must have words to ask by, got a box alone; give text, or leave reground out")
         box = prompt.box_xyxy_px
         self.init_box_xyxy_px: Box | None = None if box is None else check_box_xyxy_px(box, width, height)
         self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
         self.width, self.height = width, height
+        self._room = {"margin": self.options.crop_margin, "min_side_px": self.options.min_crop_px}
         self._waiting: deque[_Held] = deque()
         self._fed = 0
         self._previous: _Held | None = None  # last finished frame, whether it has a box or not
@@ -230,7 +229,7 @@ class TrackingSession:
                 f"{image.shape} at frame {self._fed}; track the part before and the part after on their own"
             )
         held = _Held(self._fed, image, self._fed if frame_idx is None else frame_idx, timestamp_s)
-        if self._fed == 0 and self.init_box_xyxy_px is not None and self.rule.zoom:
+        if self._fed == 0 and self.init_box_xyxy_px is not None and self.options.zoom:
             self._given = held, px_to_norm(self.init_box_xyxy_px, self.width, self.height)
         self._waiting.append(held)
         self._fed += 1
@@ -243,7 +242,7 @@ class TrackingSession:
         """
         if self._request is None:
             plan = plan_window(
-                self.rule,
+                self.options,
                 next_unseen=self.num_finished,
                 num_waiting=self.num_waiting,
                 final=final,
@@ -264,11 +263,11 @@ class TrackingSession:
             Full windows only; none before there is a question, or where each window is looked at twice.
         """
         request = self._request
-        if request is None or self.rule.zoom:
+        if request is None or self.options.zoom:
             return []
         waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
         pictures = [request.frames[-1], *waiting, *following]
-        step = self.rule.window_frames - 1
+        step = self.options.window_frames - 1
         return [tuple(pictures[start : start + step + 1]) for start in range(0, len(pictures) - step, step)]
 
     def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
@@ -293,10 +292,13 @@ class TrackingSession:
                 f"a window of {len(request)} frames must get as many readings and scores, "
                 f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
             )
+        options = self.options
         answers = list(zip(request.in_picture(readings), scores, strict=True))
         if request.look > 1:  # the box of the first frame was given
             answers = self._last_look[: 1 - len(answers)] + answers[1:]
-        if request.look == 1 or (request.look < _MOST_LOOKS and not _agree(self._last_look, answers)):
+        if request.look == 1 or (
+            request.look < options.max_passes and not _agree(self._last_look, answers, options.agreement_iou)
+        ):
             closer = self._closer_look(request, [reading for reading, _ in answers])
             if closer is not None:
                 self._request, self._last_look = closer, answers
@@ -338,8 +340,9 @@ class TrackingSession:
         by_box = plan.ask == "box"
         box = self._known_box() if by_box else None
         crop = None
-        if self.rule.zoom and box is not None and plan.box_is_new:
-            crop = Crop.around(box, _WIDER * self.rule.zoom, self.width, self.height)
+        if self.options.zoom and box is not None and plan.box_is_new:
+            wide = self.options.first_pass_crop * self.options.zoom
+            crop = Crop.around(box, wide, self.width, self.height, **self._room)
         return self._request_of(held, [crop] * len(held), plan, box)
 
     def _closer_look(self, request: WindowRequest, found: Sequence[BoxReading]) -> WindowRequest | None:
@@ -354,7 +357,7 @@ class TrackingSession:
         if by_box:
             boxes[0] = self._known_box()
         start = next((place for place, box in enumerate(boxes) if box is not None), None)
-        if not self.rule.zoom or start is None or start == len(boxes) - 1:
+        if not self.options.zoom or start is None or start == len(boxes) - 1:
             return None
         followed: list[Box] = []
         for box in boxes[start:]:
@@ -362,7 +365,7 @@ class TrackingSession:
         frames = self._frames_of(request.plan)[start:]
         if by_box and self._given is not None:
             frames[0], followed[0] = self._given
-        crops = Crop.following(followed, self.rule.zoom, self.width, self.height)
+        crops = Crop.following(followed, self.options.zoom, self.width, self.height, **self._room)
         if crops is None:
             return None
         return self._request_of(frames, crops, request.plan, followed[0], look=request.look + 1)
@@ -387,6 +390,7 @@ class TrackingSession:
             plan=plan,
             crops=tuple(crops),
             look=look,
+            absent_log_odds=self.options.absent_log_odds,
         )
 
     def _frames_of(self, plan: WindowPlan) -> list[_Held]:

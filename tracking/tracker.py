@@ -1,5 +1,6 @@
 """`Tracker`: point at an object by words or a box and get its boxes; or point at a box and get words; or ask."""
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -17,17 +18,15 @@ from elysium.processing.structures import TrackingResult, check_box_xyxy_px
 from .answering import Answer, Answerer, Conversation, Decoding
 from .batches import in_batches, keep_finished
 from .loading import load_checkpoint
+from .options import TrackingOptions
 from .run import TrackingRun, finish_together
 from .session import ObjectPrompt, Reason, TrackingSession, check_text, judge
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
-from .windows import WindowRule
 
 # Most frames seen of a video to describe an object, and, where the checkpoint does not say, to answer a question.
 DESCRIBE_FRAMES = 8
 ASK_FRAMES = 16
 _GROUND_TOKENS = 40
-# Of a file: frames that come from a camera are not waited for.
-_WINDOWS_AHEAD = 3
 
 BoxLike = Sequence[float]
 PromptLike = str | BoxLike | ObjectPrompt
@@ -162,6 +161,11 @@ class Tracker:
         return self._answerer.decoding
 
     @property
+    def options(self) -> TrackingOptions:
+        """Return the options that are used where none are given: the checkpoint's, or else the defaults."""
+        return TrackingOptions().resolve(self.processor.tracking)
+
+    @property
     def trained_on(self) -> str:
         """The checkpoint's sentence about its training data, to be shown beside its results."""
         return self.model.config.trained_on
@@ -173,10 +177,9 @@ class Tracker:
         *,
         box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None,
         fps: float | None = None,
-        window_frames: int = 8,
-        reask_after: int = 8,
-        reground: bool = False,
         zoom: float | None = None,
+        reground: bool | None = None,
+        options: TrackingOptions | None = None,
         progress: Progress | None = None,
     ) -> TrackingResult:
         """Follows one or several objects through a video, to its end.
@@ -187,21 +190,15 @@ class Tracker:
             box_xyxy_px: an object's box in the first frame, or a list of them. With words as well, the words are of
                 the same objects, in the same order, and find them again after they were lost.
             fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
-            window_frames: frames that the model sees at once; windows overlap by one.
-            reask_after: an object last seen more frames ago than this is asked for by its words again.
-            reground: ask by words in every window instead of handing on the last box (the public code's way).
-            zoom: look twice at every window, which takes about twice the time: first as without, or for a small
-                object in a square three times as wide, then in a square around each box of the first answer, this many
-                times the object's side, such as 2, beside the frame whose box was given; once more around the boxes of
-                the second answer where it disagrees. An object that fills the picture is looked at once. 0 looks once
-                at every window; None is what the checkpoint asks for (`tracking` of its processor).
+            zoom, reground: the fields of `TrackingOptions` that are set most often; they win over ``options``.
+            options: how to track; what it leaves open is the checkpoint's choice (see `options` of the tracker).
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: empty words, a box that is not inside the image, neither words nor box, or settings of
-                windows that `WindowRule` refuses.
+            ValueError: an empty text prompt, a box that is not inside the image, neither text nor box, or options that
+                `TrackingOptions` refuses.
             BaseException: whatever stops the work, such as Ctrl-C or a damaged frame, carries the finished windows:
                 ``error.finished`` is a `TrackingResult` with ``complete = False``.
         """
@@ -210,10 +207,9 @@ class Tracker:
             text,
             box_xyxy_px=box_xyxy_px,
             fps=fps,
-            window_frames=window_frames,
-            reask_after=reask_after,
-            reground=reground,
             zoom=zoom,
+            reground=reground,
+            options=options,
         )
         with run:
             try:
@@ -232,35 +228,33 @@ class Tracker:
         *,
         box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None,
         fps: float | None = None,
-        window_frames: int = 8,
-        reask_after: int = 8,
-        reground: bool = False,
         zoom: float | None = None,
+        reground: bool | None = None,
+        options: TrackingOptions | None = None,
     ) -> TrackingRun:
         """As `track`, but yields a `WindowResult` whenever a window is finished.
 
         The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, also
         after Ctrl-C or any other exception.
         """
-        rule = self._rule(window_frames, reask_after, reground, zoom)
-        return self._open_run(video, object_prompts(text, box_xyxy_px), rule, fps)
+        resolved = self._resolve(options, zoom=zoom, reground=reground)
+        return self._open_run(video, object_prompts(text, box_xyxy_px), resolved, fps)
 
     def track_many(
         self,
         items: Iterable[tuple[VideoLike, PromptLike]],
         *,
         fps: float | None = None,
-        window_frames: int = 8,
-        reask_after: int = 8,
-        reground: bool = False,
         zoom: float | None = None,
+        reground: bool | None = None,
+        options: TrackingOptions | None = None,
     ) -> list[TrackingResult]:
         """Tracks one object in each of many videos, whose windows share the model's batches.
 
         Args:
             items: pairs of a video and words, a box, or an `ObjectPrompt`; taken one by one, so that no more than
                 ``batch_size`` videos are open.
-            fps, window_frames, reask_after, reground, zoom: as in `track`.
+            fps, zoom, reground, options: as in `track`.
 
         Returns:
             One result for each pair, in their order.
@@ -270,10 +264,10 @@ class Tracker:
                 `finished`. The error of an only video is raised as it is.
             BaseException: whatever else stops the work; its `finished` is a list of the results so far.
         """
-        rule = self._rule(window_frames, reask_after, reground, zoom)
+        resolved = self._resolve(options, zoom=zoom, reground=reground)
 
         def open_run(video: VideoLike, prompt: PromptLike) -> TrackingRun:
-            return self._open_run(video, [_as_prompt(prompt)], rule, fps)
+            return self._open_run(video, [_as_prompt(prompt)], resolved, fps)
 
         openers = (partial(open_run, video, prompt) for video, prompt in items)
         return finish_together(self._answerer, openers, at_once=self._answerer.batch_size)
@@ -378,25 +372,26 @@ class Tracker:
 
         return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
-    def _rule(self, window_frames: int, reask_after: int, reground: bool, zoom: float | None) -> WindowRule:
-        """Return the settings, with the checkpoint's own zoom where none is given; warn of too long windows."""
+    def _resolve(self, options: TrackingOptions | None, **keywords: Any) -> TrackingOptions:
+        """Return the options with every field set, keywords first; warn about windows that are too long."""
+        given = {name: value for name, value in keywords.items() if value is not None}
+        options = dataclasses.replace(options or TrackingOptions(), **given).resolve(self.processor.tracking)
         trained = self.processor.max_trained_frames
-        if trained is not None and window_frames > trained:
+        if trained is not None and options.window_frames > trained:
             warnings.warn(
                 f"window_frames should be at most {trained}, the frames that this checkpoint was trained on, got "
-                f"{window_frames}; boxes may be wrong: lower it",
+                f"{options.window_frames}; boxes may be wrong: lower it",
                 stacklevel=4,
             )
-        zoom = self.processor.tracking.get("zoom", 0) if zoom is None else zoom
-        return WindowRule(window_frames, reask_after, reground, zoom)
+        return options
 
     def _open_run(
-        self, video: VideoLike, prompts: list[ObjectPrompt], rule: WindowRule, fps: float | None
+        self, video: VideoLike, prompts: list[ObjectPrompt], options: TrackingOptions, fps: float | None
     ) -> TrackingRun:
         """Opens a video and checks the prompts against its size."""
         stream = open_stream(video, fps=fps)
         try:
-            longest = min(rule.window_frames, stream.num_frames or rule.window_frames)
+            longest = min(options.window_frames, stream.num_frames or options.window_frames)
             for text in {prompt.text for prompt in prompts}:
                 self._answerer.check_window(text or "it", longest)
             sessions = [
@@ -405,7 +400,7 @@ class Tracker:
                     width=stream.width,
                     height=stream.height,
                     track_id=track_id,
-                    rule=rule,
+                    options=options,
                     allow_absent=self.model.config.allow_absent,
                 )
                 for track_id, prompt in enumerate(prompts, start=1)
@@ -413,7 +408,8 @@ class Tracker:
         except ValueError:
             stream.close()
             raise
-        ahead = _WINDOWS_AHEAD if stream.is_file and self.decoding == "fast" else 0
+        # Frames of a camera are not waited for.
+        ahead = options.windows_ahead if stream.is_file and self.decoding == "fast" else 0
         return TrackingRun(self._answerer, stream, sessions, model=self.name, windows_ahead=ahead)
 
 

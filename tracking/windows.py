@@ -5,51 +5,12 @@ that is finished already (the frame handed on, whose box is known), or it holds 
 Every window takes in at least one unseen frame, so every video ends.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from .options import TrackingOptions
+
 Ask = Literal["box", "text"]
-
-
-@dataclass(frozen=True)
-class WindowRule:
-    """How a stream of frames is cut into windows, and what of the frames is shown.
-
-    Args:
-        window_frames: most frames in one window, 2 or more; the windows overlap by one frame.
-        reask_after: an object that was last seen more than this many frames ago is asked for by words again,
-            where there are words.
-        reground: ask by words in every window instead of handing on a box (the public code's way).
-        zoom: look twice at a window: then in squares around the boxes of the first answer, this many times the side
-            of a square of their area; and once more where the two answers disagree. 0 looks once.
-
-    Raises:
-        ValueError: fewer than 2 frames in a window, ``reask_after`` below 1, ``zoom`` not finite,
-            or below 1 and not 0.
-    """
-
-    window_frames: int = 8
-    reask_after: int = 8
-    reground: bool = False
-    zoom: float = 0
-
-    def __post_init__(self) -> None:
-        if self.window_frames < 2:
-            raise ValueError(
-                f"window_frames must be 2 or more, got {self.window_frames}; "
-                "a window holds the frame handed on and at least one new frame"
-            )
-        if self.reask_after < 1:
-            raise ValueError(
-                f"reask_after must be 1 or more, got {self.reask_after}; "
-                "at 1 the object is asked for by words as soon as the last frame of a window has no box"
-            )
-        if self.zoom != 0 and not 1 <= self.zoom < math.inf:
-            raise ValueError(
-                f"zoom must be 0 or a finite number of 1 or more, got {self.zoom}; 2 shows a square of twice the "
-                "object's side, and with 0 there is no second look"
-            )
 
 
 @dataclass(frozen=True)
@@ -89,7 +50,7 @@ class WindowPlan:
 
 
 def plan_window(
-    rule: WindowRule,
+    options: TrackingOptions,
     *,
     next_unseen: int,
     num_waiting: int,
@@ -101,7 +62,7 @@ def plan_window(
     """The next window of one object, or None while it has to wait for frames.
 
     Args:
-        rule: the sizes.
+        options: resolved options.
         next_unseen: position of the first frame that no window has taken yet.
         num_waiting: how many frames have come from there on.
         final: the stream has ended, so that a shorter window is taken.
@@ -109,8 +70,8 @@ def plan_window(
         has_box: whether the object's box in the stream's first frame was given.
         has_text: whether the object can be asked for by words.
     """
-    handed_on, ask = _opening(rule, next_unseen, last_seen, has_box, has_text)
-    wanted = rule.window_frames - (handed_on is not None)
+    handed_on, ask = _opening(options, next_unseen, last_seen, has_box, has_text)
+    wanted = options.window_frames - (handed_on is not None)
     num_unseen = min(wanted, num_waiting)
     if num_unseen == 0 or (num_unseen < wanted and not final):
         return None
@@ -118,13 +79,13 @@ def plan_window(
 
 
 def _opening(
-    rule: WindowRule, next_unseen: int, last_seen: int | None, has_box: bool, has_text: bool
+    options: TrackingOptions, next_unseen: int, last_seen: int | None, has_box: bool, has_text: bool
 ) -> tuple[int | None, Ask]:
     """The finished frame that opens the window, if any, and what the window asks by."""
-    if has_text and rule.reground:
+    if has_text and options.reground:
         return (next_unseen - 1 if next_unseen else None), "text"
     if last_seen is None:  # the first window, or words that have not been found yet
         return None, "box" if has_box else "text"
-    if has_text and next_unseen - last_seen > rule.reask_after:
+    if has_text and next_unseen - last_seen > options.reask_after:
         return None, "text"
     return last_seen, "box"

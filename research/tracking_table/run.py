@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from benchmarks.bench import markdown_table
 from elysium.evaluation.captioning import CaptionScorer
 from elysium.evaluation.wordnet_folder import DictionaryError
 from elysium.processing.atomic_files import atomic_path
+from elysium.tracking.options import DEFAULTS, TrackingOptions
 from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 from research.eval_v1.report import versions
 from research.eval_v1.run import device_name
@@ -71,8 +72,7 @@ class Measurement:
         tracker: the model.
         peers: tracks of OpenCV's trackers.
         names: of the peers to measure.
-        window_frames: that the model sees at once.
-        reground: ask by words in every window.
+        options: how the model tracks.
     """
 
     def __init__(
@@ -80,12 +80,10 @@ class Measurement:
         tracker: "Tracker",
         peers: PeerTracks,
         names: Sequence[str],
-        *,
-        window_frames: int = 8,
-        reground: bool = False,
+        options: TrackingOptions | None = None,
     ) -> None:
         self.tracker, self.peers, self.names = tracker, peers, names
-        self.windows: dict[str, Any] = {"window_frames": window_frames, "reground": reground}
+        self.options = options or TrackingOptions()
 
     def follow(self, clips: Sequence[Clip]) -> Followed:
         """Tracks of each tracker, one for each clip; None where a clip has no words or a tracker refuses it."""
@@ -93,7 +91,7 @@ class Measurement:
         for way in OURS:
             able = [way not in BY_WORDS or clip.words is not None for clip in clips]
             asked = [clip for clip, is_able in zip(clips, able, strict=True) if is_able]
-            tracks = iter(follow_ours(self.tracker, asked, way, **self.windows))
+            tracks = iter(follow_ours(self.tracker, asked, way, self.options))
             followed[way] = [next(tracks) if is_able else None for is_able in able]
         for name in self.names:
             followed[name] = [follow_peer(self.peers, name, clip) for clip in clips]
@@ -289,7 +287,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8, help="windows that the model answers at once")
     parser.add_argument("--number", type=int, help="clips of each group (default: 40; 8 for --selection)")
     parser.add_argument("--frames", type=int, default=48, help="of each clip of a group")
-    parser.add_argument("--window-frames", type=int, default=8, help="frames that the model sees at once")
+    parser.add_argument(
+        "--window-frames", type=int, default=DEFAULTS.window_frames, help="frames that the model sees at once"
+    )
     parser.add_argument("--reground", action="store_true", help="ask by words in every window")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"), help="of those frames")
     parser.add_argument("--seed", type=int, help="of the worlds that scenes are drawn from")
@@ -321,8 +321,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     maker = ClipMaker(bank, seed, num_frames=arguments.frames, width=width, height=height, names=everyday_names())
     tracker = Tracker.from_pretrained(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
     names = [] if arguments.selection else [*(PEERS[name] for name in arguments.peers), FIRST_BOX]
-    windows = {"window_frames": arguments.window_frames, "reground": arguments.reground}
-    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names, **windows)
+    options = TrackingOptions(window_frames=arguments.window_frames, reground=arguments.reground)
+    measurement = Measurement(tracker, PeerTracks(arguments.peers_cache), names, options)
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
     splits = ("selection",) if arguments.selection else ("headline", "selection")
@@ -337,7 +337,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seed": seed,
         "clips_of_each_group": number,
         "frames": arguments.frames,
-        **windows,
+        "window_frames": options.window_frames,
+        "reground": options.reground,
         "size": list(arguments.size),
         "cut_outs": len(bank.keys),
         "groups": groups,

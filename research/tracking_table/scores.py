@@ -22,6 +22,7 @@ from elysium.evaluation.opencv_trackers import opencv_boxes
 from elysium.evaluation.qa import normalised_answer, qa_figures
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
+from elysium.tracking.options import TrackingOptions
 from research.bootstrap import bootstrap_interval
 from research.tracking_table.clips import Clip
 
@@ -148,20 +149,17 @@ class PeerTracks:
                 unfinished.write_text(json.dumps(self._rows) + "\n", encoding="utf-8")
 
 
-def follow_ours(
-    tracker: "Tracker", clips: Sequence[Clip], way: str, *, window_frames: int = 8, reground: bool = False
-) -> list[FollowedClip]:
+def follow_ours(tracker: "Tracker", clips: Sequence[Clip], way: str, options: TrackingOptions) -> list[FollowedClip]:
     """The model's tracks.
 
     Args:
         way: `SOT`, `SOT_ZOOM`, or one of `BY_WORDS`, for which every clip must have words.
-        window_frames: that the model sees at once.
-        reground: by words, ask by them in every window.
+        options: how to track; `reground` holds for tracks from text alone.
     """
     by_words, zoom = way in BY_WORDS, ZOOM if way in (SOT_ZOOM, RSOT_ZOOM) else 0
     prompts: list[PromptLike] = [str(clip.words) if by_words else clip.first_box_xyxy_px for clip in clips]
     pairs = zip((clip.video for clip in clips), prompts, strict=True)
-    results = tracker.track_many(pairs, window_frames=window_frames, reground=reground and by_words, zoom=zoom)
+    results = tracker.track_many(pairs, zoom=zoom, reground=None if by_words else False, options=options)
     tracks = [result.tracks[0] for result in results]
     return [FollowedClip(track.boxes_xyxy_px, track.reasons) for track in tracks]
 

@@ -178,14 +178,14 @@ def test_a_finished_sequence_is_not_tracked_again_and_other_settings_are_refused
     assert len(seeing) == 4
     assert without_speed(report_of(tmp_path / "out")) == without_speed(before)
     assert evaluate(*arguments, "--window-frames", 4) == 1
-    assert "window_frames: 8 before, 4 now); choose another --output" in capsys.readouterr().err.replace("\n", " ")
+    assert "window_frames: None before, 4 now); choose another --output" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_zoom_goes_to_the_tracker_and_is_one_of_the_settings(seeing, tmp_path, monkeypatch, capsys):
     used, track = [], Tracker.track
-    monkeypatch.setattr(Tracker, "track", lambda self, *a, **o: used.append(o["zoom"]) or track(self, *a, **o))
+    monkeypatch.setattr(Tracker, "track", lambda self, *a, **o: used.append(o["options"].zoom) or track(self, *a, **o))
     arguments = ["lasot", "--data", build_lasot(tmp_path / "data"), "--output", tmp_path / "out", "--model", "seeing"]
-    assert evaluate(*arguments, "--zoom") == 0
+    assert evaluate(*arguments, "--zoom", 2) == 0
     assert used == [2.0] * 3
     assert report_of(tmp_path / "out")["trackers"]["seeing"]["ao"] > 75
     assert evaluate(*arguments) == 1

@@ -10,6 +10,7 @@ from PIL import Image
 
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import probe_video
+from elysium.tracking.options import TrackingOptions
 from elysium.training.synthetic import SceneConfig, render_clip
 from elysium.training.synthetic.dataset import write_video
 from elysium.training.synthetic.sprite_bank import SpriteBank, is_held_out_class, normalise_cutout
@@ -172,12 +173,13 @@ def test_words_alone_are_asked_for_in_every_window_where_that_is_wanted():
 
     class Listening:
         def track_many(self, pairs, **settings):
-            asked.append((settings["reground"], settings["zoom"]))
+            given = settings["reground"]
+            asked.append((settings["options"].reground if given is None else given, settings["zoom"]))
             return []
 
     for reground in (False, True):
         for way in (SOT, SOT_ZOOM, RSOT, RSOT_ZOOM):
-            follow_ours(Listening(), [], way, reground=reground)
+            follow_ours(Listening(), [], way, TrackingOptions(reground=reground))
     by_box = [(False, 0), (False, 2.0)]
     assert asked == [*by_box, (False, 0), (False, 2.0), *by_box, (True, 0), (True, 2.0)]
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.decoding_models import MovingScene, ReplayAnswerer
 from elysium.processing.video_io import Frame, VideoWriter
 from elysium.tracking.answering import Answerer, WindowReader, prompt_ids
+from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import DecodingThread, open_stream
@@ -57,7 +58,9 @@ def test_boxes_and_scores_are_those_of_the_reference_and_every_frame_has_a_box(w
 
 def test_absent_frames_and_words_that_are_asked_again_are_those_of_the_reference():
     result = both(
-        lambda t: t.track(noise(24), ["the car", "a dog"], fps=10, window_frames=4, reask_after=2),
+        lambda t: t.track(
+            noise(24), ["the car", "a dog"], fps=10, options=TrackingOptions(window_frames=4, reask_after=2)
+        ),
         absent=True,
         seed=9,  # of random weights that answer `none` in some frames and boxes in others
     )
@@ -68,7 +71,11 @@ def test_absent_frames_and_words_that_are_asked_again_are_those_of_the_reference
 @pytest.mark.parametrize("options", [{"reground": True}, {"zoom": 2.0}])
 def test_regrounded_and_zoomed_tracks_are_those_of_the_reference(options):
     words = ["the car", "a dog"] if "reground" in options else None
-    both(lambda t: t.track(noise(10), words, box_xyxy_px=BOXES[::2], fps=10, window_frames=5, **options))
+    both(
+        lambda t: t.track(
+            noise(10), words, box_xyxy_px=BOXES[::2], fps=10, options=TrackingOptions(window_frames=5), **options
+        )
+    )
 
 
 def test_many_videos_are_those_of_the_reference():

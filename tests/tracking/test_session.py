@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elysium.processing.boxes_elysium import BoxReading, parse_frames
+from elysium.tracking.options import TrackingOptions
 from elysium.tracking.session import ObjectPrompt, TrackingSession
-from elysium.tracking.windows import WindowRule
 
 WIDTH, HEIGHT = 20, 10
 BOX = (1.0, 2.0, 9.0, 8.0)
@@ -67,10 +67,10 @@ def by_words(**kwargs):
 def test_every_frame_is_finished_once_and_in_order_whatever_is_absent(
     num_frames, window_frames, reask_after, prompt, statuses
 ):
-    rule = WindowRule(window_frames, reask_after, reground=prompt == "reground")
+    options = TrackingOptions(window_frames=window_frames, reask_after=reask_after, reground=prompt == "reground")
     words = None if prompt == "box" else "the cup"
     box = BOX if prompt in ("box", "both") else None
-    session = TrackingSession(ObjectPrompt(words, box), width=WIDTH, height=HEIGHT, rule=rule)
+    session = TrackingSession(ObjectPrompt(words, box), width=WIDTH, height=HEIGHT, options=options)
     requests, finished = follow(session, num_frames, statuses)
 
     assert [result.frame_idx for result in finished] == list(range(num_frames))
@@ -264,7 +264,7 @@ def test_a_prompt_of_nothing_is_refused():
 
 def test_reground_without_words_is_refused():
     with pytest.raises(ValueError, match="reground must have words"):
-        by_box(rule=WindowRule(reground=True))
+        by_box(options=TrackingOptions(reground=True))
 
 
 def test_a_frame_of_another_size_is_refused():

@@ -14,6 +14,7 @@ from elysium.processing.boxes_elysium import BoxReading
 from elysium.processing.structures import VideoClip, load_tracking_result
 from elysium.processing.video_io import VideoWriter
 from elysium.tracking.answering import Answer
+from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import open_stream
@@ -157,7 +158,7 @@ def test_reground_asks_by_words_in_every_window():
 
 def test_window_frames_sets_how_many_frames_the_model_sees():
     frames, _ = squares(10, STARTS)
-    windows = list(seeing_tracker().iter_track(frames, "red", fps=10, window_frames=4))
+    windows = list(seeing_tracker().iter_track(frames, "red", fps=10, options=TrackingOptions(window_frames=4)))
     assert [len(window.frame_indices) for window in windows] == [4, 4, 4]
 
 
@@ -395,7 +396,7 @@ def test_a_question_and_a_window_have_the_frames_that_the_checkpoint_was_trained
     tracker = Tracker(SeeingModel(tiny_model(), processor), processor)
     assert tracker.ask(frames, "how many frames?") == "4"
     with pytest.warns(UserWarning, match="window_frames should be at most 4, .* got 6"):
-        tracker.iter_track(frames, "red", fps=10, window_frames=6)
+        tracker.iter_track(frames, "red", fps=10, options=TrackingOptions(window_frames=6))
 
 
 def test_plural_forms_answer_in_order():
@@ -422,7 +423,7 @@ def test_plural_forms_answer_in_order():
         ({"box_xyxy_px": "1,2,3,4"}, "four numbers x1,y1,x2,y2 or a list"),
         ({"box_xyxy_px": [(1, 2, 3, 4), (1, 2, 3)]}, "four numbers x1,y1,x2,y2 or a list"),
         ({"text": ["red", "green"], "box_xyxy_px": (1, 2, 3, 4)}, "must be of the same objects, got 2 and 1"),
-        ({"text": "red", "window_frames": 1}, "window_frames must be 2 or more, got 1"),
+        ({"text": "red", "zoom": 0.5}, "zoom must be 0 or a finite number of 1 or more, got 0.5"),
         ({"text": "red", "fps": None}, "fps must be a number above 0 for bare frames, got None"),
         ({"text": "red", "video": []}, "at least one frame, got none"),
         ({"text": "red", "video": [np.zeros((5, 6, 2), np.uint8)]}, r"\(H, W, C\) or \(C, H, W\)"),

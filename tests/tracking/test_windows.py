@@ -2,12 +2,13 @@
 
 import pytest
 
-from elysium.tracking.windows import WindowRule, plan_window
+from elysium.tracking.options import TrackingOptions
+from elysium.tracking.windows import plan_window
 
 
-def plan(rule=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, has_box=False, has_text=False):
+def plan(options=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, has_box=False, has_text=False):
     return plan_window(
-        rule or WindowRule(),
+        (options or TrackingOptions()).resolve(),
         next_unseen=next_unseen,
         num_waiting=num_waiting,
         final=final,
@@ -55,9 +56,9 @@ def test_words_never_found_are_asked_in_every_window():
 
 
 def test_reground_asks_by_words_in_every_window_and_still_overlaps_by_one():
-    rule = WindowRule(reground=True)
-    assert plan(rule, has_text=True).positions == tuple(range(8))
-    second = plan(rule, next_unseen=8, last_seen=7, has_text=True)
+    options = TrackingOptions(reground=True)
+    assert plan(options, has_text=True).positions == tuple(range(8))
+    second = plan(options, next_unseen=8, last_seen=7, has_text=True)
     assert (second.ask, second.positions) == ("text", tuple(range(7, 15)))
 
 
@@ -68,14 +69,3 @@ def test_a_window_waits_for_its_frames_until_the_stream_ends():
 
 def test_no_window_is_planned_without_an_unseen_frame():
     assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=0, final=True) is None
-
-
-@pytest.mark.parametrize("window_frames", [1, 0, -3])
-def test_a_window_of_fewer_than_two_frames_is_refused(window_frames):
-    with pytest.raises(ValueError, match=f"window_frames must be 2 or more, got {window_frames}"):
-        WindowRule(window_frames=window_frames)
-
-
-def test_reask_after_below_one_is_refused():
-    with pytest.raises(ValueError, match="reask_after must be 1 or more, got 0"):
-        WindowRule(reask_after=0)

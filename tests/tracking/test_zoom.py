@@ -17,11 +17,11 @@ from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
 from elysium.tracking.answering import Answer
 from elysium.tracking.crop import Crop
+from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import open_stream
 from elysium.tracking.tracker import Tracker
-from elysium.tracking.windows import WindowRule
 
 tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
@@ -142,9 +142,9 @@ def test_what_is_no_box_stays_as_it_was_read():
 
 
 # --- a session: which windows are cut ---
-def session(prompt=None, **rule):
-    rule = WindowRule(**({"zoom": 4.0} | rule))
-    return TrackingSession(prompt or ObjectPrompt(box_xyxy_px=BOX), width=WIDTH, height=HEIGHT, rule=rule)
+def session(prompt=None, **options):
+    options = TrackingOptions(**({"zoom": 4.0} | options))
+    return TrackingSession(prompt or ObjectPrompt(box_xyxy_px=BOX), width=WIDTH, height=HEIGHT, options=options)
 
 
 def follow(tracked, pictures, hidden=()):
@@ -400,14 +400,6 @@ def test_pictures_are_dropped_after_their_window():
             del request
             assert shown() is None or look == 1
         assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
-
-
-@pytest.mark.parametrize("zoom", [0.5, -2, math.nan, math.inf])
-def test_a_factor_below_one_is_refused(zoom):
-    with pytest.raises(
-        ValueError, match="zoom must be 0 or a finite number of 1 or more, got .*; 2 shows a square of twice"
-    ):
-        WindowRule(zoom=zoom)
 
 
 # --- a tracker: with a model that sees coloured squares, and with the tiny random model ---

@@ -1,0 +1,70 @@
+"""Arguments that several commands share, and one flag for each field of `TrackingOptions`."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from elysium.tracking.options import TrackingOptions
+
+DEFAULT_MODEL = "elysium-tiny"
+
+VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, image, GIF or folder of frames.")]
+EitherArgument = Annotated[Path, typer.Argument(metavar="VIDEO_OR_IMAGE", help="Video or image.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
+NewFolderArgument = Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="DIR_OR_ID", help="Checkpoint: a folder, a Hub id, or elysium-tiny, which is installed."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Device: cpu, cuda, cuda:1 …. Default: a GPU where there is one.")
+]
+DecodingOption = Annotated[
+    Literal["fast", "reference", "plain"],
+    typer.Option(
+        metavar="METHOD",
+        help="Decoding method: fast; reference (the same boxes by generate of transformers); plain (no grammar).",
+    ),
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16. Default: that of the weights.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
+
+_METAVARS = {int: "N", float: "X", bool: None}
+
+
+def with_tracking_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command with one flag for each field of `TrackingOptions`, for its parameter ``options``.
+
+    A flag that is not given leaves its field open, so that the checkpoint decides.
+    """
+    fields = dataclasses.fields(TrackingOptions)
+
+    @functools.wraps(command)
+    def with_flags(**typed: Any) -> Any:
+        given = {field.name: typed.pop(field.name) for field in fields}
+        try:
+            options = TrackingOptions(**given)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return command(**typed, options=options)
+
+    signature = inspect.signature(command)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    with_flags.__signature__ = signature.replace(parameters=[*own, *map(_flag, fields)])  # type: ignore[attr-defined]
+    return with_flags
+
+
+def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
+    """Return the flag of a field; its default is None, for which `TrackingOptions` takes the checkpoint's value."""
+    name, default = "--" + field.name.replace("_", "-"), field.metadata["default"]
+    text = f"{field.metadata['help']} Default: {'off' if default is False else f'{default:g}'}, or the checkpoint's."
+    option = typer.Option(name, metavar=_METAVARS[field.type], help=text, rich_help_panel="Tracking options")  # type: ignore[index]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, kind, default=None, annotation=Annotated[field.type | None, option])
