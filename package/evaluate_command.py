@@ -176,7 +176,11 @@ def _evaluate_tracking(
         benchmark: entry in the list of benchmarks.
         peers: trackers to run.
         given: folders of other trackers' result files, by name.
-        data, split, limit, output, public_script: as typed.
+        data: dataset in its official layout, or a Hub id.
+        split: split of the dataset, or None for the benchmark's own.
+        limit: number of sequences, or None for all.
+        output: folder of the report.
+        public_script: whether the public script's figures are added.
         processes: the processes that share the work.
 
     Returns:

@@ -148,8 +148,8 @@ def test_windows_of_a_file_are_read_together_and_the_boxes_stay(tmp_path, monkey
     count = CountingReader(chosen, monkeypatch)
     result = chosen.track(tmp_path / "noise.mp4", box_xyxy_px=BOXES[:2])
     assert (count.frames_seen, count.windows_read) == (30, 2)  # four windows, and the short last one
-    monkeypatch.setattr("elysium.tracking.tracker._WINDOWS_AHEAD", 0)
-    assert_same(result, tracker("fast").track(tmp_path / "noise.mp4", box_xyxy_px=BOXES[:2]))
+    alone = TrackingOptions(windows_ahead=0)
+    assert_same(result, tracker("fast").track(tmp_path / "noise.mp4", box_xyxy_px=BOXES[:2], options=alone))
     assert_same(result, tracker("reference").track(tmp_path / "noise.mp4", box_xyxy_px=BOXES[:2]))
 
 
