@@ -430,7 +430,7 @@ def test_empty_words_are_refused_before_the_model_is_loaded(workplace, no_model,
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["track", "../clip.mp4"], "neither words nor a box"),
+        (["track", "../clip.mp4"], "neither text nor box"),
         (["track", "../clip.mp4", "--text", "a", "--box", BOX, "--box", BOX], "one --text for each --box"),
         (["track", "../clip.mp4", "--text", "a", "--boxes", "a.xml"], ".json, .csv, .txt"),
         (["track", "../clip.mp4", "--text", "a", "--output", "a.avi"], ".mp4"),

@@ -307,7 +307,7 @@ def test_a_sequence_that_fails_is_named_costs_none_of_the_others_and_the_same_co
         (["lasot", "--results", "a=empty"], 1, "SEQUENCE.txt or SEQUENCE/SEQUENCE_001.txt, got neither"),
         (["lasot", "--results", "a=part"], 1, "must hold every sequence, got none for airplane-2"),
         (["lasot", "--tracker", "siam"], 2, "a tracker must be one of first-box, .*got 'siam'"),
-        (["lasot-language", "--tracker", "csrt"], 2, "asks by words, which csrt does not understand"),
+        (["lasot-language", "--tracker", "csrt"], 2, "prompts by text, which csrt does not understand"),
         (["lasot", "--split", "val"], 1, r"one of its own \(all, test, train\), got 'val'"),
         (["otb"], 1, "laid out as DIR/SEQUENCE/groundtruth_rect.txt"),
     ],

@@ -95,7 +95,8 @@ def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
         ahead.append(len(upcoming))
         return answer(requests, upcoming=upcoming)
 
-    monkeypatch.setattr(tracker, "_answerer", SimpleNamespace(answer_windows=spy, decoding="fast"))
+    stand_in = SimpleNamespace(answer_windows=spy, check_window=lambda *_: None, decoding="fast")
+    monkeypatch.setattr(tracker, "_answerer", stand_in)
     results = Tasks(shelf, Limits()).follow(SHAPES, None, [], [BOX])
     assert [len(next(results).tracks[0]) for _ in range(2)] == [8, 15]
     results.close()
