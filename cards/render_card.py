@@ -32,7 +32,7 @@ from safetensors import safe_open
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.model_card_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
-from elysium.spaces_demo.demo_limits import Limits
+from elysium.spaces_demo.limits import Limits
 from elysium.tracking.loading import SHIPPED
 
 from .folder_checks import DATA, count_dataset, data_files

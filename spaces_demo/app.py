@@ -1,20 +1,20 @@
-"""The Space: `python app.py` beside the installed package, or `elysium demo`.
+"""Entry point of the Space: `python app.py`, with the package installed.
 
-ELYSIUM_MODELS names the checkpoints to choose from, with commas between; elysium-tiny comes with the package.
+ELYSIUM_MODELS is a comma-separated list of checkpoints to choose from; elysium-tiny comes with the package.
 """
 
 import os
 from contextlib import suppress
 
-from elysium.spaces_demo.demo_server import serve_demo, wait_for_the_end
+from elysium.spaces_demo.server import serve_demo, wait_for_interrupt
 
 
 def main() -> None:
-    """Serves the page until it is interrupted."""
+    """Serve the page until interrupted."""
     models = [name.strip() for name in os.environ.get("ELYSIUM_MODELS", "elysium-tiny").split(",") if name.strip()]
     with suppress(KeyboardInterrupt), serve_demo(models) as address:
         print(f"Elysium is at {address}", flush=True)
-        wait_for_the_end()
+        wait_for_interrupt()
 
 
 if __name__ == "__main__":

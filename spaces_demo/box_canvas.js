@@ -1,10 +1,10 @@
-// Boxes on a picture. The server sends {picture, width, height, boxes}; it gets the boxes alone, in pixels of the
+// Draws boxes on an image. The server sends {image, width, height, boxes} and receives only the boxes, in pixels of the
 // original: [[x1, y1, x2, y2], ...]. Runs as the body of a function (element, trigger, props, server, upload, watch).
-const SMALLEST_PX = 4; // of the screen: a click is no box
+const SMALLEST_PX = 4; // on the screen: a click is not a box
 const find = (name) => element.querySelector(name);
 const canvas = find("canvas");
 const pen = canvas.getContext("2d");
-let picture = null;
+let image = null;
 let width = 0;
 let height = 0;
 let boxes = [];
@@ -29,12 +29,12 @@ function drawBox([x1, y1, x2, y2], i, scale) {
 }
 
 function draw() {
-  find("canvas").style.display = picture ? "block" : "none";
-  find(".empty").style.display = picture ? "none" : "block";
-  for (const name of [".add", ".typed"]) find(name).disabled = !picture;
+  find("canvas").style.display = image ? "block" : "none";
+  find(".empty").style.display = image ? "none" : "block";
+  for (const name of [".add", ".typed"]) find(name).disabled = !image;
   for (const name of [".undo", ".clear"]) find(name).disabled = !boxes.length;
-  if (!picture) return;
-  pen.drawImage(picture, 0, 0, width, height);
+  if (!image) return;
+  pen.drawImage(image, 0, 0, width, height);
   const scale = width / Math.max(1, canvas.clientWidth);
   boxes.forEach((box, i) => drawBox(box, i, scale));
   if (drag) drawBox(ordered(drag), boxes.length, scale);
@@ -125,16 +125,16 @@ find(".clear").addEventListener("click", () => set([]));
 
 function take(sent) {
   if (Array.isArray(sent)) return;
-  picture = null;
+  image = null;
   if (!sent) { set([]); return; }
   const loading = new Image();
   loading.onload = () => {
-    picture = loading;
+    image = loading;
     [width, height] = [sent.width, sent.height];
     [canvas.width, canvas.height] = [width, height];
     set(sent.boxes);
   };
-  loading.src = sent.picture;
+  loading.src = sent.image;
 }
 watch("value", () => take(props.value));
 new ResizeObserver(draw).observe(canvas);

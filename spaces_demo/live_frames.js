@@ -1,4 +1,4 @@
-// Plays frames while they come; the slider goes back to any of them. The server sends {frames, first, done, total, fps}.
+// Plays frames as they arrive; the slider seeks. The server sends {frames, first, done, total, fps}.
 // Runs as the body of a function (element, trigger, props, server, upload, watch).
 const find = (name) => element.querySelector(name);
 let frames = [];

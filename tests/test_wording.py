@@ -20,10 +20,8 @@ DOCSTRINGS_TO_DO = {
     "processing": 18,
     "readers": 30,
     "serving": 5,
-    "spaces_demo": 13,
     "tracking": 20,
     "training": 47,
-    "visualization": 3,
 }
 HELP_TO_DO = {"cards": 9, "package": 26}
 NO_SENTENCE = re.compile(r"(What|How|Whether|Where|That|Of|So)\b")

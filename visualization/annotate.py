@@ -1,6 +1,6 @@
-"""Draws boxes, labels and trails on frames, through supervision; every object keeps one colour.
+"""Draw boxes, labels and trails on frames with supervision; every object keeps one colour.
 
-Boxes are pixels of the picture: x1, y1, x2, y2.
+Boxes are x1, y1, x2, y2 in pixels of the image.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from .fonts import readable_label
 from .labels import LabelWriter, Rectangle
 
 with warnings.catch_warnings():
-    # Without OpenCV supervision draws by NumPy: the same picture, 16 instead of 6 ms a frame of 640x480.
+    # Without OpenCV supervision draws with NumPy: the same image, 16 instead of 6 ms per 640x480 frame.
     warnings.filterwarnings("ignore", message="OpenCV")
     import supervision as sv
 
@@ -34,14 +34,14 @@ REASON_NOTES = {"absent": "not in sight", "unreadable": "no readable answer"}
 
 @dataclass(frozen=True)
 class Mark:
-    """What one frame shows of one object.
+    """One object in one frame.
 
     Args:
-        track_id: 1 or more; gives the colour.
-        label: words beside the box.
-        box_xyxy_px: in pixels of the picture, or None where there is no box.
-        score: 0..1, or None to leave it out of the label.
-        reason: "absent" or "unreadable" where there is no box: noted in the lower left corner.
+        track_id: 1 or more; selects the colour.
+        label: text beside the box.
+        box_xyxy_px: box in pixels of the image, None without a box.
+        score: 0..1, None to leave it out of the label.
+        reason: "absent" or "unreadable" without a box; shown in the lower left corner.
     """
 
     track_id: int
@@ -52,17 +52,17 @@ class Mark:
 
 
 def object_color(track_id: int) -> sv.Color:
-    """The colour of an object, counted from 1; after ten objects the colours come again."""
+    """Return the colour of an object, counted from 1; the colours repeat after ten objects."""
     return OBJECT_COLORS.by_idx((track_id - 1) % len(OBJECT_COLORS.colors))
 
 
 def font_size(width: int, height: int) -> int:
-    """Height of letters in pixels that reads well on a picture of this size."""
+    """Return a readable font size in pixels for an image of this size."""
     return max(13, round(0.03 * min(width, height)))
 
 
 def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
-    """What the tracks say of a frame; a track that does not reach the frame gives no mark."""
+    """Return a mark for every track that contains the frame."""
     marks = []
     for track in tracks:
         position = int(np.searchsorted(track.frame_indices, frame_idx))
@@ -82,12 +82,12 @@ def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
 
 
 class FrameAnnotator:
-    """Draws on the frames of one video, in order; remembers where the objects were, for their trails.
+    """Draw on the frames of one video, in order; keeps earlier positions for the trails.
 
     Args:
-        width: of the frames in pixels; line widths and letters follow from the size.
-        height: of the frames in pixels.
-        trail_frames: how many frames back a trail reaches; 0 draws none.
+        width: width of the frames in pixels; line widths and font size depend on it.
+        height: height of the frames in pixels.
+        trail_frames: length of the trails in frames; 0 draws none.
     """
 
     def __init__(self, width: int, height: int, *, trail_frames: int = 30) -> None:
@@ -104,7 +104,7 @@ class FrameAnnotator:
             )
 
     def annotate(self, image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
-        """A copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it."""
+        """Return a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it."""
         seen = [mark for mark in marks if mark.box_xyxy_px is not None]
         scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in OpenCV's order, BGR
         detections = _detections([mark.box_xyxy_px for mark in seen], seen)
@@ -119,7 +119,7 @@ class FrameAnnotator:
         return np.array(labelled)
 
     def _write_labels(self, image: Image.Image, seen: list[Mark], missing: list[Mark]) -> None:
-        """Labels on boxes; notes on missing objects one above the other in the lower left corner."""
+        """Write labels on boxes, and notes on missing objects stacked in the lower left corner."""
         taken: list[Rectangle] = []
         for mark in seen:
             score = "" if mark.score is None else f" {mark.score:.0%}"
@@ -137,7 +137,7 @@ class FrameAnnotator:
 
 
 def _detections(boxes_xyxy_px: Sequence[Sequence[float] | None], marks: Sequence[Mark]) -> sv.Detections:
-    """Boxes with ids that pick the colour; `ColorPalette.by_idx` counts from 0 and wraps around."""
+    """Return the boxes with ids that select the colour; `ColorPalette.by_idx` counts from 0 and wraps around."""
     if not marks:
         return sv.Detections.empty()
     return sv.Detections(
@@ -154,14 +154,14 @@ def annotate_frame(
     scores: Sequence[float | None] | None = None,
     track_ids: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
-    """One picture with boxes and labels on it.
+    """Return an image with boxes and labels on it.
 
     Args:
         image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB; it is not changed.
-        boxes_xyxy_px: a box for every object, None for one that is not in sight.
-        labels: words for every object.
+        boxes_xyxy_px: a box for every object, None for an object that is not visible.
+        labels: text for every object.
         scores: 0..1 for every object, shown as percent; by default not shown.
-        track_ids: objects counted from 1, which give the colours; by default 1, 2, 3, …
+        track_ids: numbers from 1, which select the colours; by default 1, 2, 3, …
 
     Raises:
         ValueError: the lists differ in length.
@@ -182,15 +182,15 @@ def annotate_frame(
 
 
 class AnnotatedVideoWriter:
-    """A `VideoWriter` that draws marks on every frame; the file is whole or not there.
+    """`VideoWriter` that draws marks on every frame; the file is written completely or not at all.
 
     Args:
-        path: of the video, ending in .mp4, .m4v or .mov.
+        path: output file ending in .mp4, .m4v or .mov.
         fps: frames per second.
-        width: of the frames in pixels.
-        height: of the frames in pixels.
-        pixel_aspect: width of a pixel as shown, divided by its height.
-        trail_frames: how many frames back a trail reaches; 0 draws none.
+        width: width of the frames in pixels.
+        height: height of the frames in pixels.
+        pixel_aspect: displayed width of a pixel divided by its height.
+        trail_frames: length of the trails in frames; 0 draws none.
     """
 
     def __init__(
@@ -217,10 +217,11 @@ class AnnotatedVideoWriter:
         *,
         timestamp_s: float | None = None,
         duration_s: float | None = None,
-    ) -> None:
-        """Draws the marks on a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) and adds it, as `VideoWriter`."""
+    ) -> NDArray[np.uint8]:
+        """Write a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it, and return the copy."""
         drawn = self._annotator.annotate(image, marks)
         self._writer.write(drawn, timestamp_s=timestamp_s, duration_s=duration_s)
+        return drawn
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -236,13 +237,13 @@ def annotate_video(
     trail_frames: int = 30,
     on_frame: Callable[[int], object] | None = None,
 ) -> int:
-    """Streams a video into an annotated copy of the same times and shape; returns the number of frames.
+    """Write an annotated copy of a video with the same times and shape; return the number of frames.
 
     Args:
-        video: what was tracked; a folder of images has the frame rate of ``result``.
-        result: its tracks; an incomplete result ends the copy after the last frame that it reaches.
-        path: of the copy, ending in .mp4, .m4v or .mov.
-        trail_frames: how many frames back a trail reaches; 0 draws none.
+        video: the tracked video; a folder of images gets the frame rate of ``result``.
+        result: its tracks; with an incomplete result the copy ends after the last tracked frame.
+        path: output file ending in .mp4, .m4v or .mov.
+        trail_frames: length of the trails in frames; 0 draws none.
         on_frame: called with the number of frames written so far, for a progress bar.
 
     Raises:

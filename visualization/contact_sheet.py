@@ -1,4 +1,4 @@
-"""A contact sheet: evenly spaced frames of a video with their boxes, frame numbers and times, in one PNG."""
+"""Contact sheet: evenly spaced frames of a video with boxes, frame numbers and times, in one PNG."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,14 +29,14 @@ def contact_sheet(
     num_frames: int = 12,
     columns: int | None = None,
 ) -> None:
-    """Writes the sheet as PNG; the file is whole or not there.
+    """Write the sheet as PNG; the file is written completely or not at all.
 
     Args:
-        video: what was tracked, as a path or in memory.
-        result: its tracks; an incomplete result shows only frames that it reaches.
-        path: of the sheet, ending in .png.
-        num_frames: how many frames, spread evenly from the first to the last.
-        columns: pictures in a row; by default as many as make the sheet about as wide as high, or wider.
+        video: the tracked video, as a path or in memory.
+        result: its tracks; with an incomplete result only tracked frames are shown.
+        path: output file ending in .png.
+        num_frames: number of frames, evenly spaced from the first to the last.
+        columns: images per row; by default chosen for a sheet of about 16:10.
 
     Raises:
         ValueError: another suffix, or fewer than one frame or column.
@@ -46,7 +46,7 @@ def contact_sheet(
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"a contact sheet must be saved as .png, got {str(path)!r}; change the suffix")
     if columns is not None and columns < 1:
-        raise ValueError(f"columns must be 1 or more, got {columns}; leave it out to have it chosen")
+        raise ValueError(f"columns must be 1 or more, got {columns}; omit it for an automatic choice")
     clip = _choose_frames(video, result, num_frames)
     pixel_aspect = 1.0 if isinstance(video, VideoClip) else float(probe_video(video).pixel_aspect)
     columns = min(len(clip), columns or _best_columns(len(clip), pixel_aspect * clip.width / clip.height))
@@ -62,7 +62,7 @@ def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_fr
             clip = read_video(video, frame_indices=uniform_indices(max(reached), num_frames))
         else:
             clip = read_video(video, num_frames=num_frames)
-        if Path(video).is_dir():  # which has no times of its own
+        if Path(video).is_dir():  # it has no timestamps
             clip = replace(clip, fps=result.fps, timestamps_s=clip.frame_indices / result.fps)
         return clip
     length = len(video)
@@ -73,7 +73,7 @@ def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_fr
 
 
 def _best_columns(count: int, aspect: float) -> int:
-    """The number of columns whose grid comes nearest to 16:10 with the fewest empty places.
+    """Return the number of columns for a grid near 16:10 with few empty cells.
 
     >>> _best_columns(12, 640 / 480)
     4
@@ -110,14 +110,14 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int, pixel_asp
 
 
 def _scaled(mark: Mark, scale_xy: tuple[float, float]) -> Mark:
-    """Return the mark on an image that is so many times as wide and as high."""
+    """Return the mark scaled to an image of another size."""
     if mark.box_xyxy_px is None:
         return mark
     return replace(mark, box_xyxy_px=[v * s for v, s in zip(mark.box_xyxy_px, scale_xy * 2, strict=True)])
 
 
 def _header_lines(result: TrackingResult) -> list[list[int]]:
-    """Lines of the header after its first: positions of the tracks that stand in each, broken at the sheet's width."""
+    """Return the track positions on each header line, wrapped at the sheet's width; the first line has none."""
     lines: list[list[int]] = [[]]
     x = GAP_PX
     for position, track in enumerate(result.tracks):
@@ -140,7 +140,7 @@ def _legend_width(track: Track) -> int:
 
 
 def _draw_header(sheet: Image.Image, result: TrackingResult, lines: Sequence[Sequence[int]]) -> None:
-    """Name of the video and the model, then a coloured square for every object."""
+    """Draw the names of the video and the model, then a coloured square and label for every object."""
     draw = ImageDraw.Draw(sheet)
     title = TextLine(Path(result.video).name + ("" if result.complete else " (interrupted)"), TITLE_PX)
     title.draw(sheet, (GAP_PX, GAP_PX), INK)

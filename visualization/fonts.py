@@ -1,4 +1,4 @@
-"""Fonts chosen by their letters: a label is drawn in whichever fonts of the system have its letters."""
+"""Choose system fonts that have the letters of a label."""
 
 import importlib.util
 import os
@@ -14,32 +14,32 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, features
 
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
-SKIPPED_FONTS = ("lastresort", "blank")  # they claim every letter and draw a box, or nothing
+SKIPPED_FONTS = ("lastresort", "blank")  # they claim every letter but draw a box, or nothing
 STYLED = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed")
-# Sizes in pixels of the fonts that hold emoji as images: Noto, Apple's and others.
+# Pixel sizes of bitmap emoji fonts: Noto, Apple's and others.
 BITMAP_SIZES = (109, 160, 136, 128, 96, 72, 64)
-MOST_CANDIDATES = 20  # of fontconfig: the first has the letters, if any font that PIL can draw has them
-NO_LETTER = "\U0010ffff"  # never assigned, so every font draws its sign for a missing letter
+MOST_CANDIDATES = 20  # from fontconfig; the first has the letters if any font that PIL can draw has them
+NO_LETTER = "\U0010ffff"  # never assigned, so every font draws its missing-glyph sign
 
 
 @dataclass(frozen=True)
 class FontFile:
-    """One font of the system.
+    """Font file of the system.
 
     Args:
-        path: of the file; None is the Latin font inside PIL.
-        index: of the font in a collection (.ttc).
+        path: font file; None is the Latin font of PIL.
+        index: index of the font in a collection (.ttc).
     """
 
     path: str | None
     index: int = 0
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a frozen value, of which there are few
+    @lru_cache(maxsize=64)  # noqa: B019 - instances are frozen and few
     def load(self, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont:
-        """Return the font at a size in pixels; one that holds images alone at the size that it has.
+        """Return the font at a size in pixels; a bitmap font has only its own size.
 
         Raises:
-            OSError: the file is no font that FreeType reads.
+            OSError: FreeType cannot read the file.
         """
         if self.path is None:
             font = ImageFont.load_default(size)
@@ -54,12 +54,12 @@ class FontFile:
 
     @property
     def is_bitmap(self) -> bool:
-        """Whether it holds images of one size, as fonts of coloured emoji do."""
+        """Whether it is a bitmap font of one size, as fonts of coloured emoji are."""
         return self.load(BITMAP_SIZES[0] - 1).size != BITMAP_SIZES[0] - 1
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def has(self, letter: str) -> bool:
-        """Return whether it draws a letter, and not the sign for a missing one."""
+        """Return whether it draws a letter, rather than the missing-glyph sign."""
         try:
             font = self.load(20, ImageFont.Layout.BASIC)
             mask, missing = font.getmask(letter), font.getmask(NO_LETTER)
@@ -70,12 +70,12 @@ class FontFile:
 
 @dataclass(frozen=True)
 class Run:
-    """Letters that one font draws.
+    """Part of a text drawn with one font.
 
     Args:
         text: the letters.
-        font: the font at the size that it is drawn at.
-        scale: what brings a font of images to the wanted size; 1.0 for the others.
+        font: the font at its drawn size.
+        scale: scale of a bitmap font to the requested size; 1.0 for others.
     """
 
     text: str
@@ -84,22 +84,22 @@ class Run:
 
     @property
     def length_px(self) -> float:
-        """Width up to where the next run begins."""
+        """Width up to the start of the next run."""
         return self.scale * self.font.getlength(self.text)
 
     @property
     def box_px(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the ink, from the run's start on the baseline."""
+        """Left, top, right and bottom of the ink, relative to the run's start on the baseline."""
         left, top, right, bottom = (self.scale * side for side in self.font.getbbox(self.text, anchor="ls"))
         return left, top, right, bottom
 
 
 class TextLine:
-    """One line of text, set in the fonts that have its letters.
+    """Line of text in the fonts that have its letters.
 
     Args:
-        text: what is written.
-        size: of the letters in pixels.
+        text: the text.
+        size: font size in pixels.
     """
 
     def __init__(self, text: str, size: int) -> None:
@@ -115,7 +115,7 @@ class TextLine:
 
     @property
     def height_px(self) -> int:
-        """From the highest ink to the lowest, at least that of Latin letters."""
+        """Height of the ink, at least that of Latin letters."""
         return self.ascent_px + self.descent_px
 
     def draw(self, image: Image.Image, xy: tuple[float, float], color: str | tuple[int, int, int]) -> None:
@@ -133,7 +133,7 @@ class TextLine:
 def _paste_bitmaps(
     image: Image.Image, run: Run, start: tuple[float, float], color: str | tuple[int, int, int]
 ) -> None:
-    """Draw emoji at the size that their font has, and scale them down."""
+    """Draw emoji at the size of their bitmap font, and scale them down."""
     left, top, right, bottom = run.font.getbbox(run.text, anchor="ls")
     layer = Image.new("RGBA", (max(1, round(right - left)), max(1, round(bottom - top))))
     drawn = ImageDraw.Draw(layer)
@@ -145,7 +145,7 @@ def _paste_bitmaps(
 
 @cache
 def default_font() -> FontFile:
-    """Return DejaVu Sans, which matplotlib carries and which has many alphabets; without it PIL's Latin font."""
+    """Return DejaVu Sans (many alphabets) from matplotlib, or PIL's Latin font without matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -155,7 +155,7 @@ def default_font() -> FontFile:
 
 
 def drawn_letters(text: str) -> frozenset[str]:
-    """Return the letters that leave ink: no spaces, joiners, direction marks and variation selectors.
+    """Return the letters with ink: no spaces, joiners, direction marks or variation selectors.
 
     >>> sorted(drawn_letters("a b\\u200d\\ufe0f"))
     ['a', 'b']
@@ -170,7 +170,7 @@ def drawn_letters(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def find_font(letters: frozenset[str]) -> FontFile | None:
-    """Return a font that has all the letters, or None where the system has none."""
+    """Return a font that has all the letters, None if the system has none."""
     others = frozenset(letter for letter in letters if not default_font().has(letter))
     if not others:
         return default_font()
@@ -180,9 +180,9 @@ def find_font(letters: frozenset[str]) -> FontFile | None:
 
 @lru_cache(maxsize=1024)
 def split_by_font(text: str) -> tuple[tuple[str, FontFile], ...]:
-    """Split a text into runs of one font each; one run wherever a single font has all letters.
+    """Split a text into runs of one font each; a single run if one font has all letters.
 
-    Letters that no font has are given to the default font; `missing_letters` names them.
+    Letters that no font has go to the default font; `missing_letters` lists them.
     """
     letters = drawn_letters(text)
     whole = find_font(letters)
@@ -208,10 +208,10 @@ def split_by_font(text: str) -> tuple[tuple[str, FontFile], ...]:
 
 
 def missing_letters(text: str) -> set[str]:
-    """Return the letters of a text that no font of the system has, or that cannot be joined as their script wants."""
+    """Return the letters of a text that no font has, or that PIL cannot shape as their script requires."""
     letters = drawn_letters(unicodedata.normalize("NFC", text))
     missing = {letter for letter in letters if find_font(frozenset(letter)) is None}
-    if not features.check("raqm"):  # PIL then sets letters one by one from left to right
+    if not features.check("raqm"):  # PIL then places letters one by one from left to right
         missing |= {
             c for c in letters if unicodedata.bidirectional(c) in ("R", "AL") or unicodedata.category(c) == "Mc"
         }
@@ -220,13 +220,13 @@ def missing_letters(text: str) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def readable_label(label: str, track_id: int) -> str:
-    """Return a label as it can be drawn: without emoji that no font has, or ``object 1`` where letters are missing.
+    """Return a drawable label: without emoji that no font has, or ``object 1`` if letters are missing.
 
-    Warns where it is not the label as given, once for each label.
+    Warns once per label if the result differs from the label.
 
     Args:
-        label: what the object is called.
-        track_id: its number, from 1.
+        label: label of the object.
+        track_id: number of the object, from 1.
     """
     label = " ".join(label.split())
     missing = missing_letters(label)
@@ -246,7 +246,7 @@ def readable_label(label: str, track_id: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
-    """Return the fonts that fontconfig prefers for the letters, those with most of them first; none without it."""
+    """Return the fonts that fontconfig prefers for the letters, most letters first; none without fontconfig."""
     program = shutil.which("fc-match")
     if program is None:
         return ()
@@ -264,7 +264,7 @@ def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
 
 @cache
 def _folder_fonts() -> tuple[FontFile, ...]:
-    """Return the fonts in the folders where systems keep them, plain faces first."""
+    """Return the fonts in the system's font folders, plain faces first."""
     files = (Path(at) / name for folder in _font_folders() for at, _, names in os.walk(folder) for name in names)
     plain = sorted(filter(_is_font, files), key=lambda file: (any(s in file.name.lower() for s in STYLED), file.name))
     return tuple(FontFile(str(file)) for file in plain)

@@ -1,4 +1,4 @@
-"""Labels on coloured plates, placed beside their boxes without leaving the image or covering one another."""
+"""Place labels on coloured plates beside their boxes, inside the image and without overlap."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,18 +12,18 @@ INK = "#111111"  # at least 5:1 against every colour of an object; white is belo
 
 
 class LabelWriter:
-    """Writes the labels of images of one size.
+    """Write labels on images of one size.
 
     Args:
-        width: of the images in pixels.
-        height: of the images in pixels.
-        size: of the letters in pixels.
+        width: width of the images in pixels.
+        height: height of the images in pixels.
+        size: font size in pixels.
     """
 
     def __init__(self, width: int, height: int, size: int) -> None:
         self.width, self.height, self.size = width, height, size
         self._padding = max(3, size // 3)
-        self._set = lru_cache(maxsize=1024)(self._fit)  # the same labels come in every frame
+        self._set = lru_cache(maxsize=1024)(self._fit)  # the same labels recur in every frame
 
     def write(
         self,
@@ -38,13 +38,13 @@ class LabelWriter:
         """Write a label on ``image``.
 
         Args:
-            image: of RGB mode; it is changed.
-            text: shortened where it is wider than the image.
-            ending: stands behind the text and is never shortened.
-            color: of the plate.
-            box_xyxy_px: the box that it belongs to; None for a note in the lower left corner.
-            taken: plates on the image so far, which are avoided; the new one is added.
-            other_boxes_xyxy_px: boxes of other objects, which are avoided where another place beside the box is free.
+            image: RGB image; it is changed.
+            text: label; shortened if it is too wide.
+            ending: text after the label; never shortened.
+            color: colour of the plate.
+            box_xyxy_px: box of the label; None for a note in the lower left corner.
+            taken: plates already on the image, which are avoided; the new one is added.
+            other_boxes_xyxy_px: boxes of other objects, avoided if another place beside the box is free.
         """
         line = self._set(text, ending)
         wide, high = line.width_px + 2 * self._padding, line.height_px + 2 * self._padding
@@ -55,12 +55,12 @@ class LabelWriter:
         line.draw(image, (left + self._padding, top + self._padding), INK)
 
     def _fit(self, text: str, ending: str) -> TextLine:
-        """Return the longest beginning of the text that fits the image with its ending."""
+        """Return the longest beginning of the text that fits the image together with the ending."""
         room = min(self.width - 2 * self._padding, max(0.7 * self.width, 12 * self.size))
         line = TextLine(text + ending, self.size)
         if line.width_px <= room:
             return line
-        fits, beyond = 1, len(text)  # letters that are kept at least, and more than can be
+        fits, beyond = 1, len(text)  # a length that fits, and one that does not
         while beyond - fits > 1:
             middle = (fits + beyond) // 2
             if TextLine(f"{text[:middle].rstrip()}…{ending}", self.size).width_px <= room:

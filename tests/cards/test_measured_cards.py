@@ -18,7 +18,7 @@ from elysium import cli
 from elysium.cards import render_card
 from elysium.cards.measured_results import CardError, read_recipe
 from elysium.evaluation.report import write_report
-from elysium.spaces_demo.demo_limits import Limits
+from elysium.spaces_demo.limits import Limits
 from elysium.tracking.loading import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent.parent

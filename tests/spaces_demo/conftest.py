@@ -11,7 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from gradio_client import Client  # noqa: E402  the line above must come first
 
 from elysium.processing.video_io import VideoWriter, read_video  # noqa: E402
-from elysium.spaces_demo.demo_server import serve_demo  # noqa: E402
+from elysium.spaces_demo.server import serve_demo  # noqa: E402
 
 SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
 

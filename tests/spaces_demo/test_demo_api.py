@@ -101,10 +101,10 @@ def test_descriptions_and_answers_are_those_of_the_command_line(client, clip, pi
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "there must be an object to track, got none; draw a box, or type words"),
+        ({}, "there must be an object to track, got none; draw a box, or type a text prompt"),
         ({"words": "a\nb", "boxes": [BOX]}, "got 2 lines and 1 boxes; draw a box for each line"),
         ({"boxes": [[0, 0, 900, 900]]}, "box_xyxy_px must lie inside the 480x360 image"),
-        ({"words": "a" * 400}, "must have at most 120 letters, got 400; say it shorter"),
+        ({"words": "a" * 400}, "must have at most 120 characters, got 400; shorten it"),
     ],
     ids=["nothing", "counts", "outside", "endless"],
 )

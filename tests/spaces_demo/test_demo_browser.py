@@ -96,7 +96,7 @@ def test_a_box_that_is_drawn_is_tracked_as_on_the_command_line(view, clip, tmp_p
     drag(view, (0.52, 0.41), (0.70, 0.65))
     (box,) = drawn(view)
     assert all(abs(value - wanted) <= 2 for value, wanted in zip(box, (250, 148, 336, 234), strict=True))
-    view.get_by_role("textbox", name="Words").first.fill("the red cross")
+    view.get_by_role("textbox", name="Text prompts").first.fill("the red cross")
     view.evaluate(
         """() => { window.counts = [];
         new MutationObserver(() => window.counts.push(document.querySelector('#live .count').textContent))
@@ -137,7 +137,7 @@ def test_boxes_are_drawn_typed_undone_and_removed(view, clip):
 def test_every_tab_answers_and_runs_no_markup(view, clip):
     upload(view, clip)
     view.get_by_role("tab", name="Ground").click()
-    view.get_by_role("textbox", name="Words").last.fill(f"the red cross\n{SCRIPT}")
+    view.get_by_role("textbox", name="Text prompts").last.fill(f"the red cross\n{SCRIPT}")
     view.locator("#ground").click()
     view.get_by_text("box_xyxy_px").first.wait_for()
     view.get_by_role("tab", name="Describe").click()

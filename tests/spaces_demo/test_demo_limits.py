@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from elysium.processing.video_io import VideoInfo, VideoWriter
-from elysium.spaces_demo.demo_limits import (
+from elysium.spaces_demo.limits import (
     Limits,
     RefusedError,
     check_boxes,
+    check_image,
     check_media,
-    check_picture,
+    check_prompts,
     check_question,
     check_video,
-    check_words,
 )
 
 LIMITS = Limits()
@@ -48,7 +48,7 @@ def test_a_video_within_the_limits_passes_with_its_size(tmp_path):
 
 def test_a_picture_passes(tmp_path):
     Image.new("RGB", (32, 24)).save(tmp_path / "a.png")
-    media = check_picture(tmp_path / "a.png", LIMITS)
+    media = check_image(tmp_path / "a.png", LIMITS)
     assert (media.info.width, media.info.height, media.is_video) == (32, 24, False)
 
 
@@ -93,8 +93,8 @@ def test_a_playlist_is_refused_before_a_decoder_opens_what_it_names(tmp_path, mo
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("the decoder was reached")
 
-    monkeypatch.setattr("elysium.spaces_demo.demo_limits.av.open", opened)
-    monkeypatch.setattr("elysium.spaces_demo.demo_limits.probe_video", opened)
+    monkeypatch.setattr("elysium.spaces_demo.limits.av.open", opened)
+    monkeypatch.setattr("elysium.spaces_demo.limits.probe_video", opened)
     path = tmp_path / "a.mp4"
     path.write_bytes(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
     with pytest.raises(RefusedError, match="another kind of file"):
@@ -103,19 +103,19 @@ def test_a_playlist_is_refused_before_a_decoder_opens_what_it_names(tmp_path, mo
 
 def test_a_picture_that_declares_a_huge_size_is_refused_undecoded(tmp_path):
     with pytest.raises(RefusedError, match="at most 4096 px, got 9000x9000"):
-        check_picture(huge_png(tmp_path / "a.png", 9000), LIMITS)
+        check_image(huge_png(tmp_path / "a.png", 9000), LIMITS)
     with pytest.raises(RefusedError, match="too large or broken"):
-        check_picture(huge_png(tmp_path / "b.png", 60_000), LIMITS)
+        check_image(huge_png(tmp_path / "b.png", 60_000), LIMITS)
 
 
 def test_pictures_of_other_kinds_and_animations_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     with pytest.raises(RefusedError, match="another kind of file"):
-        check_picture(tmp_path / "a.png", LIMITS)
+        check_image(tmp_path / "a.png", LIMITS)
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
     frames[0].save(tmp_path / "b.webp", save_all=True, append_images=frames[1:])
-    with pytest.raises(RefusedError, match="must be one picture, got 2 in b.webp"):
-        check_picture(tmp_path / "b.webp", LIMITS)
+    with pytest.raises(RefusedError, match="must have one frame, got 2 in b.webp"):
+        check_image(tmp_path / "b.webp", LIMITS)
 
 
 def test_one_file_must_be_given(tmp_path):
@@ -129,18 +129,22 @@ def test_one_file_must_be_given(tmp_path):
 
 # --- words, questions and boxes ---
 def test_words_are_lines_without_control_characters():
-    assert check_words("a\x00cup\r\n\n  dog ", LIMITS) == ["a cup", "dog"]
-    assert check_words(None, LIMITS) == []
+    assert check_prompts("a\x00cup\r\n\n  dog ", LIMITS) == ["a cup", "dog"]
+    assert check_prompts(None, LIMITS) == []
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [("a\n" * 6, "at most 5 objects, got 6"), ("a" * 121, "at most 120 letters, got 121"), ("a" * 10**7, "letters")],
+    [
+        ("a\n" * 6, "at most 5 objects, got 6"),
+        ("a" * 121, "at most 120 characters, got 121"),
+        ("a" * 10**7, "characters"),
+    ],
     ids=["lines", "letters", "endless"],
 )
 def test_too_many_words_are_refused(words, message):
     with pytest.raises(RefusedError, match=message):
-        check_words(words, LIMITS)
+        check_prompts(words, LIMITS)
 
 
 @pytest.mark.parametrize("question", [None, "", " \x07 ", "a" * 301])

@@ -3,13 +3,13 @@
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
-from elysium.spaces_demo.demo_limits import Limits, RefusedError
-from elysium.spaces_demo.demo_models import ModelShelf, on_gpu
-from elysium.spaces_demo.demo_tasks import Tasks
+from elysium.spaces_demo.limits import Limits, RefusedError
+from elysium.spaces_demo.models import ModelRegistry, on_gpu
+from elysium.spaces_demo.tasks import Tasks
 from elysium.tracking.tracker import Tracker
 
 SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
@@ -17,15 +17,15 @@ BOX = (249.0, 146.0, 335.0, 233.0)
 
 
 @pytest.fixture(scope="module")
-def shelf() -> ModelShelf:
-    return ModelShelf(["elysium-tiny"])
+def registry() -> ModelRegistry:
+    return ModelRegistry(["elysium-tiny"])
 
 
-def test_a_model_says_what_it_was_trained_on_before_and_after_it_is_loaded(shelf, monkeypatch):
+def test_a_model_says_what_it_was_trained_on_before_and_after_it_is_loaded(registry, monkeypatch):
     go_on = threading.Event()
-    waiting = ModelShelf(["elysium-tiny"])
-    tracker = shelf.tracker()
-    monkeypatch.setattr(ModelShelf, "_load", lambda self, name: go_on.wait(10) and tracker)
+    waiting = ModelRegistry(["elysium-tiny"])
+    tracker = registry.tracker()
+    monkeypatch.setattr(ModelRegistry, "_load", lambda self, name: go_on.wait(10) and tracker)
     before = waiting.state("elysium-tiny")
     go_on.set()
     assert waiting.tracker() is tracker
@@ -35,22 +35,22 @@ def test_a_model_says_what_it_was_trained_on_before_and_after_it_is_loaded(shelf
     assert "synthetic" in before.trained_on
 
 
-def test_a_model_is_loaded_once(shelf):
-    assert shelf.tracker("elysium-tiny") is shelf.tracker()
+def test_a_model_is_loaded_once(registry):
+    assert registry.tracker("elysium-tiny") is registry.tracker()
 
 
-def test_names_that_are_not_on_the_shelf_are_refused(shelf):
+def test_names_that_are_not_on_the_registry_are_refused(registry):
     with pytest.raises(RefusedError, match="must be one of elysium-tiny, got another"):
-        shelf.tracker("owner/other")
+        registry.tracker("owner/other")
     with pytest.raises(ValueError, match="got none"):
-        ModelShelf([])
+        ModelRegistry([])
 
 
 def test_a_model_that_cannot_be_loaded_is_said_without_details():
-    shelf = ModelShelf(["no-such-model"])
+    registry = ModelRegistry(["no-such-model"])
     with pytest.raises(RefusedError, match="got an error on the server; choose another model"):
-        shelf.tracker()
-    assert shelf.state("no-such-model").state == "failed"
+        registry.tracker()
+    assert registry.state("no-such-model").state == "failed"
 
 
 def test_tasks_ask_for_a_gpu_where_the_platform_lends_one(monkeypatch):
@@ -58,8 +58,8 @@ def test_tasks_ask_for_a_gpu_where_the_platform_lends_one(monkeypatch):
     platform = ModuleType("spaces")
     platform.GPU = lambda duration: lambda function: asked.append((function.__name__, duration)) or function
     monkeypatch.setitem(sys.modules, "spaces", platform)
-    Tasks(ModelShelf(["elysium-tiny"]), Limits(compute_s=45))
-    assert asked == [("_follow", 45), ("_ground", 45), ("_describe", 45), ("_ask", 45)]
+    Tasks(ModelRegistry(["elysium-tiny"]), Limits(compute_s=45))
+    assert asked == [("_track", 45), ("_ground", 45), ("_describe", 45), ("_ask", 45)]
 
 
 def test_without_the_platform_a_function_stays_itself(monkeypatch):
@@ -67,11 +67,11 @@ def test_without_the_platform_a_function_stays_itself(monkeypatch):
     assert on_gpu(len, seconds=1) is len
 
 
-def test_tracking_ends_with_a_complete_result(shelf, clip):
-    results = list(Tasks(shelf, Limits()).follow(clip, None, [], [BOX]))
+def test_tracking_ends_with_a_complete_result(registry, clip):
+    results = list(Tasks(registry, Limits()).track(clip, None, [], [BOX]))
     assert [len(result.tracks[0]) for result in results] == [8, 15, 20, 20]
     assert results[-1].complete and results[-1].video == clip.name
-    at_once = Tracker.track(shelf.tracker(), clip, box_xyxy_px=BOX)
+    at_once = Tracker.track(registry.tracker(), clip, box_xyxy_px=BOX)
     (track,), (expected,) = results[-1].tracks, at_once.tracks
     assert track.boxes_xyxy_px == pytest.approx(expected.boxes_xyxy_px, nan_ok=True)
     assert track.scores == pytest.approx(expected.scores, abs=1e-4, nan_ok=True)  # frames may be read in other batches
@@ -79,15 +79,15 @@ def test_tracking_ends_with_a_complete_result(shelf, clip):
 
 
 @pytest.mark.parametrize("limits", [Limits(compute_s=0), Limits(video_frames=8)], ids=["time", "frames"])
-def test_tracking_keeps_what_is_finished_where_time_or_frames_run_out(shelf, clip, limits):
-    results = list(Tasks(shelf, limits).follow(clip, None, [], [BOX]))
+def test_tracking_keeps_what_is_finished_where_time_or_frames_run_out(registry, clip, limits):
+    results = list(Tasks(registry, limits).track(clip, None, [], [BOX]))
     assert [len(result.tracks[0]) for result in results] == [8]
     assert not results[-1].complete
 
 
-def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
-    tracker = shelf.tracker()
-    monkeypatch.setitem(tracker.processor.tracking, "zoom", 0)  # nothing is read ahead for second looks
+def test_only_the_first_window_is_read_alone(registry, monkeypatch):
+    tracker = registry.tracker()
+    monkeypatch.setitem(tracker.processor.tracking, "zoom", 0)  # a refinement pass would read frames ahead
     ahead = []
     answer = tracker._answerer.answer_windows
 
@@ -95,9 +95,8 @@ def test_only_the_first_window_is_read_alone(shelf, monkeypatch):
         ahead.append(len(upcoming))
         return answer(requests, upcoming=upcoming)
 
-    stand_in = SimpleNamespace(answer_windows=spy, check_window=lambda *_: None, decoding="fast")
-    monkeypatch.setattr(tracker, "_answerer", stand_in)
-    results = Tasks(shelf, Limits()).follow(SHAPES, None, [], [BOX])
+    monkeypatch.setattr(tracker._answerer, "answer_windows", spy)
+    results = Tasks(registry, Limits()).track(SHAPES, None, [], [BOX])
     assert [len(next(results).tracks[0]) for _ in range(2)] == [8, 15]
     results.close()
     assert ahead[0] == 0 and ahead[1] > 0

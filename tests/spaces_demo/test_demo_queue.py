@@ -9,9 +9,9 @@ import httpx
 import pytest
 from gradio import queueing
 
-from elysium.spaces_demo.demo_limits import Limits
-from elysium.spaces_demo.demo_queue import Listeners, VisitorQueue, with_reason
-from elysium.spaces_demo.demo_server import serve_demo
+from elysium.spaces_demo.limits import Limits
+from elysium.spaces_demo.server import serve_demo
+from elysium.spaces_demo.visitor_queue import Listeners, VisitorQueue, with_reason
 
 
 class Everyone(Listeners):
@@ -21,7 +21,7 @@ class Everyone(Listeners):
         super().__init__()
         self.gone = gone
 
-    def listen_for(self, event: queueing.Event) -> bool:
+    def wait_for(self, event: queueing.Event) -> bool:
         return event.session_hash not in self.gone
 
 

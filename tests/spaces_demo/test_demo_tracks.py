@@ -9,7 +9,7 @@ from PIL import Image
 
 from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoWriter, read_video
-from elysium.spaces_demo.demo_tracks import (
+from elysium.spaces_demo.tracks import (
     FrameRecorder,
     TrackFiles,
     small_jpeg,

@@ -1,4 +1,7 @@
-"""The page: a video or picture, boxes on its first frame, and what can be asked. Each button is an API endpoint."""
+"""The page: a video or image, boxes on its first frame, and a tab for each task. Each button is an API endpoint.
+
+The arguments of a handler (`picture`, `words`) name the endpoint's parameters, which programs use.
+"""
 
 import functools
 import html
@@ -6,6 +9,7 @@ import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +19,20 @@ import pandas as pd
 from elysium.processing.structures import TrackingResult
 from elysium.visualization.annotate import OBJECT_COLORS, annotate_frame
 
-from .demo_examples import EXAMPLES, Example, example_box
-from .demo_inputs import BoxCanvas, PictureInput, VideoInput, box_canvas, live_frames
-from .demo_limits import (
-    Limits,
-    Media,
-    RefusedError,
-    check_boxes,
-    check_media,
-    check_question,
-    check_words,
-    naming,
+from .components import (
+    EXAMPLES,
+    BoxCanvas,
+    Example,
+    ImageInput,
+    VideoInput,
+    box_canvas,
+    example_boxes,
+    live_frames,
 )
-from .demo_models import ModelShelf
-from .demo_tasks import Tasks, first_frame
-from .demo_tracks import (
+from .limits import Limits, Media, RefusedError, check_boxes, check_media, check_prompts, check_question, naming
+from .models import ModelRegistry
+from .tasks import Tasks, first_frame
+from .tracks import (
     FrameRecorder,
     TrackFiles,
     small_jpeg,
@@ -42,61 +45,60 @@ from .demo_tracks import (
 log = logging.getLogger(__name__)
 
 TITLE = "Elysium"
-CHAT_MESSAGES = 40  # kept in view, questions and answers
+CHAT_MESSAGES = 40  # questions and answers that stay visible
 CANVAS_SIDE_PX = 1280
 NO_RESULT = (None, None, None, None, None)
 INTRODUCTION = """# Elysium
-Point at an object in a video, by a box or by words, and get its box in every frame. Or find, describe and ask."""
+Select an object in a video by a box or a text prompt, and get its box in every frame. Or ground, describe and ask."""
 HOW_TO_TRACK = (
-    "Draw a box on the first frame for each object, or type words, a line for each. With both, line 1 names box 1."
+    "Draw a box on the first frame for each object, or type text prompts, one per line. With both, line 1 names box 1."
 )
 
 
 def for_visitors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler whose refusals are shown to the visitor, and whose other errors are only written to the log."""
-    if inspect.isgeneratorfunction(function):
+    """Wrap a handler: refusals are shown to the visitor, other errors only logged."""
 
-        @functools.wraps(function)
-        def generate(*args: Any) -> Iterator[Any]:
-            try:
-                yield from function(*args)
-            except Exception as error:
-                raise _shown(error) from error
-
-        return generate
+    @functools.wraps(function)
+    def generate(*args: Any) -> Iterator[Any]:
+        with _visible_errors():
+            yield from function(*args)
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        try:
+        with _visible_errors():
             return function(*args)
-        except Exception as error:
-            raise _shown(error) from error
 
-    return call
+    return generate if inspect.isgeneratorfunction(function) else call
 
 
-def _shown(error: Exception) -> gr.Error:
-    """The error as a visitor sees it: Gradio renders messages as HTML."""
-    if isinstance(error, RefusedError):
-        return gr.Error(html.escape(str(error)), print_exception=False)
-    if isinstance(error, gr.Error):
-        return error
-    log.error("a request failed", exc_info=error)
-    return gr.Error("something went wrong on the server; try again, or try another file", print_exception=False)
+@contextmanager
+def _visible_errors() -> Iterator[None]:
+    """Replace errors of the block by what a visitor may see; Gradio renders messages as HTML."""
+    try:
+        yield
+    except RefusedError as error:
+        raise gr.Error(html.escape(str(error)), print_exception=False) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        log.error("a request failed", exc_info=error)
+        raise gr.Error(
+            "something went wrong on the server; try again, or try another file", print_exception=False
+        ) from error
 
 
 class Page:
-    """The handlers; what they take is checked here, whether it comes from the page or from the API.
+    """Handlers of the page and the API; they check their inputs.
 
     Args:
-        shelf: the models.
-        limits: of one request.
+        registry: the models.
+        limits: limits of one request.
         work: folder for results until Gradio has copied them.
     """
 
-    def __init__(self, shelf: ModelShelf, limits: Limits, work: Path) -> None:
-        self.shelf, self.limits, self.work = shelf, limits, work
-        self.tasks = Tasks(shelf, limits)
+    def __init__(self, registry: ModelRegistry, limits: Limits, work: Path) -> None:
+        self.registry, self.limits, self.work = registry, limits, work
+        self.tasks = Tasks(registry, limits)
 
     def track(
         self,
@@ -106,19 +108,19 @@ class Page:
         boxes: Any = None,
         model: str | None = None,
     ) -> Iterator[tuple[Any, ...]]:
-        """Follow objects through a video. Give words, a line for each object, or boxes in the first frame, or both.
+        """Track objects through a video from text prompts, one per line, boxes in the first frame, or both.
 
-        Answers after every window; the last answer has the annotated video, the contact sheet and the files.
+        Yields after every window; the last result has the annotated video, the contact sheet and the files.
         """
         media = self._media(video, picture, model)
-        lines, drawn = check_words(words, self.limits), check_boxes(boxes, media.info, self.limits)
+        prompts, drawn = check_prompts(words, self.limits), check_boxes(boxes, media.info, self.limits)
         total = media.info.num_frames or 0
         live: dict[str, Any] = {"frames": [], "first": 0, "done": 0, "total": total, "fps": media.info.fps}
         yield live, "", *NO_RESULT
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             files = TrackFiles.beside(Path(folder), media.name)
             with naming(media.path), FrameRecorder(media.path, files.video) as recorder:
-                for result in self.tasks.follow(media.path, model, lines, drawn):
+                for result in self.tasks.track(media.path, model, prompts, drawn):
                     first, frames = recorder.num_drawn, recorder.draw(result)
                     live |= {"frames": frames, "first": first, "done": recorder.num_drawn}
                     live["total"] = max(total, recorder.num_drawn)
@@ -128,16 +130,16 @@ class Page:
             yield live, *self._results(media, result, files, total=live["total"])
 
     def _media(self, video: str | None, picture: str | None, model: str | None) -> Media:
-        """The file of a request, checked, once its model is loaded.
+        """Return the checked file of a request, after its model is loaded.
 
-        It is loaded in this process: one with a GPU that is lent for a call is a copy of it, without its threads.
+        The model is loaded in this process: a ZeroGPU call runs in a copy of it, without its threads.
         """
         media = check_media(video, picture, self.limits)
-        self.shelf.tracker(model)
+        self.registry.tracker(model)
         return media
 
     def _results(self, media: Media, result: TrackingResult, files: TrackFiles, *, total: int) -> tuple[Any, ...]:
-        """What is shown below the frames."""
+        """Return the outputs shown below the frames."""
         with naming(media.path):
             write_files(media.path, result, files)
         rows, colors = pd.DataFrame(timeline_rows(result)), timeline_colors(result)
@@ -151,9 +153,9 @@ class Page:
     def ground(
         self, video: str | None = None, picture: str | None = None, words: str | None = None, model: str | None = None
     ) -> tuple[Any, list[dict[str, Any]]]:
-        """Find what words point at, a line for each object, in a picture or in the first frame of a video."""
+        """Ground text prompts, one per line, in an image or in the first frame of a video."""
         media = self._media(video, picture, model)
-        found = self.tasks.ground(media.path, model, check_words(words, self.limits), media.is_video)
+        found = self.tasks.ground(media.path, model, check_prompts(words, self.limits), media.is_video)
         boxes, labels = [one["box_xyxy_px"] for one in found], [one["text"] for one in found]
         with naming(media.path):
             drawn = annotate_frame(first_frame(media.path), boxes, labels, scores=[one["score"] for one in found])
@@ -162,7 +164,7 @@ class Page:
     def describe(
         self, video: str | None = None, picture: str | None = None, boxes: Any = None, model: str | None = None
     ) -> str:
-        """Say what is in a box (the first, where there are several) of a picture, or of a video's first frame."""
+        """Describe the object in the first box of an image or of a video's first frame."""
         media = self._media(video, picture, model)
         drawn = check_boxes(boxes, media.info, self.limits)
         if not drawn:
@@ -176,23 +178,23 @@ class Page:
         question: str | None = None,
         model: str | None = None,
     ) -> str:
-        """Answer a question about a video or picture. Each stands by itself: the model sees no earlier question."""
+        """Answer a question about a video or image. The model sees no earlier question."""
         media = self._media(video, picture, model)
         return self.tasks.ask(media.path, model, check_question(question, self.limits))
 
-    def look(self, video: str | None, picture: str | None) -> dict[str, Any] | None:
-        """The first frame for the canvas, with the box of an example; None where nothing is uploaded."""
+    def show_first_frame(self, video: str | None, picture: str | None) -> dict[str, Any] | None:
+        """Return the first frame for the canvas, with the box of an example; None without an upload."""
         if not video and not picture:
             return None
         media = check_media(video, picture, self.limits)
         with naming(media.path):
             shown = small_jpeg(first_frame(media.path), side_px=CANVAS_SIDE_PX)
         size = {"width": media.info.width, "height": media.info.height}
-        return {"picture": shown, **size, "boxes": example_box(media.path)}
+        return {"image": shown, **size, "boxes": example_boxes(media.path)}
 
-    def say_state(self, model: str) -> tuple[str, gr.Timer]:
-        """How far the model is, and what it was trained on; the timer stops when that is known."""
-        state = self.shelf.state(model)
+    def show_state(self, model: str) -> tuple[str, gr.Timer]:
+        """Return the model's state and training data; the timer stops once loading ends."""
+        state = self.registry.state(model)
         trained = f"; {state.trained_on}" if state.trained_on else ""
         text = {
             "loading": f"{model} is loading{trained}. You can upload and draw meanwhile.",
@@ -203,40 +205,40 @@ class Page:
 
     @staticmethod
     def add_to_chat(chat: list[Any], question: str, answer: str) -> tuple[list[Any], str]:
-        """The chat with a question and its answer, and an empty field; Gradio shows messages as HTML."""
-        asked = {"role": "user", "content": html.escape(question.strip(), quote=False)}
-        said = {"role": "assistant", "content": html.escape(answer, quote=False) or "(no words)"}
-        return [*chat, asked, said][-CHAT_MESSAGES:], ""
+        """Return the chat with a question and its answer, and an empty field; Gradio renders messages as HTML."""
+        user = {"role": "user", "content": html.escape(question.strip(), quote=False)}
+        assistant = {"role": "assistant", "content": html.escape(answer, quote=False) or "(empty answer)"}
+        return [*chat, user, assistant][-CHAT_MESSAGES:], ""
 
 
 def build_page(page: Page) -> gr.Blocks:
-    """The page with its events."""
+    """Build the page with its events."""
     limits = page.limits
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(limits.kept_s // 6, limits.kept_s)) as blocks:
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown(INTRODUCTION)
             with gr.Column(scale=1, min_width=220):
-                model = gr.Dropdown(page.shelf.names, value=page.shelf.names[0], label="Model")
+                model = gr.Dropdown(page.registry.names, value=page.registry.names[0], label="Model")
         state, timer = gr.HTML(), gr.Timer(1.0)
-        video, picture, boxes = _build_inputs(page)
+        video, image, boxes = _build_inputs(page)
         gr.Markdown(limits.sentence(), elem_classes="limits")
         with gr.Tab("Track"):
-            _build_track(page, video, picture, boxes, model)
+            _build_track(page, video, image, boxes, model)
         with gr.Tab("Ground"):
-            _build_ground(page, video, picture, model)
+            _build_ground(page, video, image, model)
         with gr.Tab("Describe"):
-            _build_describe(page, video, picture, boxes, model)
+            _build_describe(page, video, image, boxes, model)
         with gr.Tab("Ask"):
-            _build_ask(page, video, picture, model)
+            _build_ask(page, video, image, model)
         hidden: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         for event in (timer.tick, model.change, blocks.load):
-            event(for_visitors(page.say_state), model, [state, timer], **hidden)
+            event(for_visitors(page.show_state), model, [state, timer], **hidden)
     return blocks
 
 
-def _build_inputs(page: Page) -> tuple[VideoInput, PictureInput, BoxCanvas]:
-    """The upload, the examples, and the canvas that shows the first frame."""
+def _build_inputs(page: Page) -> tuple[VideoInput, ImageInput, BoxCanvas]:
+    """Build the upload, the examples and the canvas for the first frame."""
     limits = page.limits
     with gr.Row():
         with gr.Column(min_width=300):
@@ -248,12 +250,12 @@ def _build_inputs(page: Page) -> tuple[VideoInput, PictureInput, BoxCanvas]:
                     elem_id="video",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
-            with gr.Tab("Picture"):
-                picture = PictureInput(
-                    label="Picture",
+            with gr.Tab("Image"):
+                image = ImageInput(
+                    label="Image",
                     sources=["upload", "webcam", "clipboard"],
                     type="filepath",
-                    elem_id="picture",
+                    elem_id="image",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
             with gr.Row():
@@ -261,24 +263,24 @@ def _build_inputs(page: Page) -> tuple[VideoInput, PictureInput, BoxCanvas]:
         with gr.Column(min_width=300):
             colors = [color.as_hex() for color in OBJECT_COLORS.colors]
             boxes = box_canvas(colors=colors, most=limits.objects, label="Boxes", elem_id="boxes")
-    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "look", "concurrency_limit": 2}
-    for upload in (video, picture):
-        upload.change(for_visitors(page.look), [video, picture], boxes, show_progress="minimal", **private)
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "first_frame", "concurrency_limit": 2}
+    for upload in (video, image):
+        upload.change(for_visitors(page.show_first_frame), [video, image], boxes, show_progress="minimal", **private)
     for button, example in zip(buttons, EXAMPLES, strict=True):
-        button.click(functools.partial(_show, example), None, [video, picture], **private)
-    return video, picture, boxes
+        button.click(functools.partial(_use_example, example), None, [video, image], **private)
+    return video, image, boxes
 
 
-def _show(example: Example) -> tuple[str, None]:
-    """An example as the video, and no picture."""
+def _use_example(example: Example) -> tuple[str, None]:
+    """Return the example as the video, and no image."""
     return str(example.path), None
 
 
-def _build_track(page: Page, video: Any, picture: Any, boxes: Any, model: Any) -> None:
-    """Words, a button, and what comes of them."""
+def _build_track(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> None:
+    """Build the tab that tracks."""
     gr.Markdown(HOW_TO_TRACK)
-    words = gr.Textbox(
-        label="Words", lines=2, max_lines=page.limits.objects, placeholder="the red cross\nthe yellow ring"
+    prompts = gr.Textbox(
+        label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the red cross\nthe yellow ring"
     )
     with gr.Row():
         run = gr.Button("Track", variant="primary", elem_id="track")
@@ -299,36 +301,38 @@ def _build_track(page: Page, video: Any, picture: Any, boxes: Any, model: Any) -
         size = gr.LinePlot(title="Size of the box", label="Size", y_title="size, px", **axes)
     tracking = run.click(
         for_visitors(page.track),
-        [video, picture, words, boxes, model],
+        [video, image, prompts, boxes, model],
         [live, summary, annotated, sheet, centre, size, files],
         show_progress_on=summary,
-        **_of_model("track"),
+        **_model_event("track"),
     )
     stop.click(None, cancels=[tracking])
 
 
-def _build_ground(page: Page, video: Any, picture: Any, model: Any) -> None:
-    """Words, and where they point."""
-    gr.Markdown("Find what words point at, a line for each object: in the picture, or in the video's first frame.")
-    words = gr.Textbox(label="Words", lines=2, max_lines=page.limits.objects, placeholder="the red cross")
+def _build_ground(page: Page, video: Any, image: Any, model: Any) -> None:
+    """Build the tab that grounds."""
+    gr.Markdown(
+        "Find the objects that text prompts describe, one per line, in the image or in the video's first frame."
+    )
+    prompts = gr.Textbox(label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the red cross")
     run = gr.Button("Ground", variant="primary", elem_id="ground")
     with gr.Row():
         drawn = gr.Image(label="Boxes", interactive=False, min_width=300)
         found = gr.JSON(label="Boxes in pixels", min_width=300)
-    run.click(for_visitors(page.ground), [video, picture, words, model], [drawn, found], **_of_model("ground"))
+    run.click(for_visitors(page.ground), [video, image, prompts, model], [drawn, found], **_model_event("ground"))
 
 
-def _build_describe(page: Page, video: Any, picture: Any, boxes: Any, model: Any) -> None:
-    """A box, and words for it."""
-    gr.Markdown("Draw a box round an object on the first frame, and get words for it.")
+def _build_describe(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> None:
+    """Build the tab that describes."""
+    gr.Markdown("Draw a box around an object on the first frame to get a description.")
     run = gr.Button("Describe", variant="primary", elem_id="describe")
-    words = gr.Textbox(label="Description", interactive=False, elem_id="description")
-    run.click(for_visitors(page.describe), [video, picture, boxes, model], words, **_of_model("describe"))
+    description = gr.Textbox(label="Description", interactive=False, elem_id="description")
+    run.click(for_visitors(page.describe), [video, image, boxes, model], description, **_model_event("describe"))
 
 
-def _build_ask(page: Page, video: Any, picture: Any, model: Any) -> None:
-    """Questions and answers."""
-    gr.Markdown("Ask about the video or picture. Each question is answered by itself: the model sees no earlier one.")
+def _build_ask(page: Page, video: Any, image: Any, model: Any) -> None:
+    """Build the tab that answers questions."""
+    gr.Markdown("Ask about the video or image. The model sees no earlier question.")
     chat = gr.Chatbot(label="Questions and answers", height=320, render_markdown=False, buttons=["copy"])
     question = gr.Textbox(label="Question", placeholder="What moves to the left?", max_length=page.limits.question)
     run = gr.Button("Ask", variant="primary", elem_id="ask")
@@ -336,15 +340,15 @@ def _build_ask(page: Page, video: Any, picture: Any, model: Any) -> None:
     asking = gr.on(
         [run.click, question.submit],
         for_visitors(page.ask),
-        [video, picture, question, model],
+        [video, image, question, model],
         answer,
         show_progress_on=chat,
-        **_of_model("ask"),
+        **_model_event("ask"),
     )
     shown = [chat, question]
     asking.success(page.add_to_chat, [chat, question, answer], shown, queue=False, api_visibility="private")
 
 
-def _of_model(api_name: str) -> dict[str, Any]:
-    """One request at a time works with the model; the others wait."""
+def _model_event(api_name: str) -> dict[str, Any]:
+    """Return the options of an event that uses the model: one request runs at a time."""
     return {"api_name": api_name, "concurrency_id": "model", "concurrency_limit": 1}

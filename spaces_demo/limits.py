@@ -1,7 +1,7 @@
-"""What the page accepts, said beforehand and checked before anything is decoded.
+"""Limits of the page and the checks of a visitor's inputs.
 
-A visitor's file is looked at by its first bytes, its size and its headers, in this order. Only kinds of file that hold
-their pictures themselves are let through: nothing that names other files ever reaches a decoder.
+A file is checked by its size, its first bytes and its headers before any frame is decoded. Only formats that contain
+their own frames are accepted; files that refer to other files (playlists) never reach a decoder.
 """
 
 import re
@@ -20,48 +20,48 @@ from elysium.processing.structures import check_box_xyxy_px
 from elysium.processing.video_io import VideoError, VideoInfo, probe_video
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
 # ISO media (mp4, m4v, mov), Matroska (mkv, webm), AVI: offset and bytes.
 _VIDEO_SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "))
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class RefusedError(ValueError):
-    """What a visitor gave cannot be used; the message is for the visitor and holds no path."""
+    """An input cannot be used; the message is for the visitor and contains no path."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one request may ask for.
+    """Maximum values for one request and for the server.
 
     Args:
-        video_mb: size of a video file, in millions of bytes.
-        picture_mb: size of a picture file, in millions of bytes.
+        video_mb: size of a video file in MB (10^6 bytes).
+        image_mb: size of an image file in MB.
         video_s: length of a video in seconds.
-        video_frames: frames of a video.
+        video_frames: number of frames of a video.
         video_side_px: longer side of a video.
-        picture_side_px: longer side of a picture.
-        objects: objects that are tracked at once.
-        words: characters of the words for one object.
+        image_side_px: longer side of an image.
+        objects: number of objects tracked at once.
+        prompt: characters of the text prompt for one object.
         question: characters of a question.
-        compute_s: seconds that the model works on one request.
-        waiting: requests that wait in the queue.
-        waiting_of_session: of them, those of one visitor.
-        waiting_of_address: of them, those from one network address (which several visitors may share).
-        listen_s: seconds after which a request is dropped that nobody listens for.
-        kept_mb: all uploads and results that are kept at one time, in millions of bytes.
-        kept_s: seconds that an upload or result is kept.
+        compute_s: seconds of model time for one request.
+        waiting: requests waiting in the queue.
+        waiting_of_session: waiting requests of one visitor.
+        waiting_of_address: waiting requests from one network address, which several visitors may share.
+        listen_s: seconds after which a request without a listener is dropped.
+        kept_mb: total size of uploads and results on disk in MB.
+        kept_s: seconds for which an upload or result is kept.
     """
 
     video_mb: int = 50
-    picture_mb: int = 10
+    image_mb: int = 10
     video_s: float = 30.0
     video_frames: int = 900
     video_side_px: int = 1920
-    picture_side_px: int = 4096
+    image_side_px: int = 4096
     objects: int = 5
-    words: int = 120
+    prompt: int = 120
     question: int = 300
     compute_s: int = 60
     waiting: int = 40
@@ -72,23 +72,23 @@ class Limits:
     kept_s: int = 1800
 
     def sentence(self) -> str:
-        """The limits for people."""
+        """Return the limits as text for visitors."""
         return (
             f"Videos: at most {self.video_s:g} s, {self.video_frames} frames, {self.video_mb} MB, sides of "
-            f"{self.video_side_px} px. Pictures: {self.picture_mb} MB, sides of {self.picture_side_px} px. "
-            f"Up to {self.objects} objects of {self.words} letters; questions of {self.question} letters. The model "
-            f"works on a request for {self.compute_s} s at most. Files are removed after {self.kept_s // 60} minutes."
+            f"{self.video_side_px} px. Images: {self.image_mb} MB, sides of {self.image_side_px} px. Up to "
+            f"{self.objects} objects, text prompts of {self.prompt} and questions of {self.question} characters. "
+            f"A request gets {self.compute_s} s of computation. Files are removed after {self.kept_s // 60} minutes."
         )
 
 
 @dataclass(frozen=True)
 class Media:
-    """A video or picture that passed the checks.
+    """Video or image that passed the checks.
 
     Args:
-        path: where it lies.
+        path: the uploaded file.
         info: size and length.
-        is_video: whether it is a video rather than a picture.
+        is_video: whether it is a video rather than an image.
     """
 
     path: Path
@@ -97,16 +97,16 @@ class Media:
 
     @property
     def name(self) -> str:
-        """The visitor's name for it."""
+        """File name as uploaded."""
         return self.path.name
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors about a file, with its name in place of its path.
+    """Replace the path by the file's name in the errors of the block.
 
     Raises:
-        RefusedError: in place of a `ValueError`, `VideoError` included.
+        RefusedError: for every `ValueError` of the block, including `VideoError`.
     """
     try:
         yield
@@ -116,26 +116,26 @@ def naming(path: Path) -> Iterator[None]:
         raise RefusedError(str(error).replace(str(path), path.name)) from error
 
 
-def check_media(video: str | None, picture: str | None, limits: Limits) -> Media:
-    """The one file of a request.
+def check_media(video: str | None, image: str | None, limits: Limits) -> Media:
+    """Return the checked file of a request.
 
     Raises:
-        RefusedError: no file, both kinds, or a file that `check_video` or `check_picture` refuses.
+        RefusedError: no file, both kinds, or a file that `check_video` or `check_image` refuses.
     """
-    if video and picture:
-        raise RefusedError("give a video or a picture, got both; clear one of them")
+    if video and image:
+        raise RefusedError("there must be one video or image, got both; clear one of them")
     if video:
         return check_video(Path(video), limits)
-    if picture:
-        return check_picture(Path(picture), limits)
-    raise RefusedError("there must be a video or a picture, got none; upload one, or take an example")
+    if image:
+        return check_image(Path(image), limits)
+    raise RefusedError("there must be a video or an image, got none; upload one, or choose an example")
 
 
 def check_video(path: Path, limits: Limits) -> Media:
-    """A video within the limits.
+    """Check a video against the limits.
 
     Raises:
-        RefusedError: too large, too long, or no video.
+        RefusedError: too large, too long, or not a video.
     """
     _check_size(path, limits.video_mb, "a video")
     with path.open("rb") as file:
@@ -160,54 +160,54 @@ def check_video(path: Path, limits: Limits) -> Media:
     return Media(path, info, is_video=True)
 
 
-def check_picture(path: Path, limits: Limits) -> Media:
-    """A picture within the limits.
+def check_image(path: Path, limits: Limits) -> Media:
+    """Check an image against the limits.
 
     Raises:
-        RefusedError: too large, an animation, or no picture.
+        RefusedError: too large, an animation, or not an image.
     """
-    _check_size(path, limits.picture_mb, "a picture")
-    refusal = f"a picture must be {', '.join(PICTURE_SUFFIXES)}, got {path.name}, which is another kind of file"
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
+    _check_size(path, limits.image_mb, "an image")
+    refusal = f"an image must be {', '.join(IMAGE_SUFFIXES)}, got {path.name}, which is another kind of file"
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise RefusedError(f"{refusal}; save it as PNG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=PICTURE_FORMATS) as image:
-                size, frames = image.size, getattr(image, "n_frames", 1)
+            with Image.open(path, formats=IMAGE_FORMATS) as opened:
+                size, frames = opened.size, getattr(opened, "n_frames", 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise RefusedError(f"{refusal}, too large or broken; save it as PNG") from error
-    _check_side(*size, limits.picture_side_px, "a picture")
+    _check_side(*size, limits.image_side_px, "an image")
     if frames > 1:
-        raise RefusedError(f"a picture must be one picture, got {frames} in {path.name}; save it as mp4")
+        raise RefusedError(f"an image must have one frame, got {frames} in {path.name}; save it as mp4")
     with naming(path):
         return Media(path, probe_video(path), is_video=False)
 
 
-def check_words(text: str | None, limits: Limits) -> list[str]:
-    """Words for objects, a line for each.
+def check_prompts(text: str | None, limits: Limits) -> list[str]:
+    """Split text into one text prompt per line.
 
     Raises:
         RefusedError: too many lines, or a line that is too long.
 
-    >>> check_words("the red cross\\n\\n the yellow ring ", Limits())
+    >>> check_prompts("the red cross\\n\\n the yellow ring ", Limits())
     ['the red cross', 'the yellow ring']
     """
     text = text or ""
-    _check_length(text, limits.objects * (limits.words + 2), "the words")
+    _check_length(text, limits.objects * (limits.prompt + 2), "the text prompts")
     lines = [line.strip() for line in _CONTROL.sub(" ", text).split("\n") if line.strip()]
     if len(lines) > limits.objects:
         raise RefusedError(f"there must be at most {limits.objects} objects, got {len(lines)} lines; leave some out")
     for line in lines:
-        _check_length(line, limits.words, "the words for one object")
+        _check_length(line, limits.prompt, "a text prompt")
     return lines
 
 
 def check_question(text: str | None, limits: Limits) -> str:
-    """A question.
+    """Return a question without control characters.
 
     Raises:
-        RefusedError: none, or too long.
+        RefusedError: it is empty or too long.
     """
     question = _CONTROL.sub(" ", text or "").strip()
     if not question:
@@ -217,10 +217,10 @@ def check_question(text: str | None, limits: Limits) -> str:
 
 
 def check_boxes(boxes: Any, info: VideoInfo, limits: Limits) -> list[Box]:
-    """Boxes as they were drawn, each inside the picture.
+    """Return the drawn boxes, each inside the frame.
 
     Raises:
-        RefusedError: no list of boxes, too many, or a box that is not inside the picture.
+        RefusedError: not a list of boxes, too many, or a box outside the frame.
     """
     boxes = boxes or []
     numbers = [box for box in boxes if _is_box(box)] if isinstance(boxes, Sequence) else []
@@ -242,7 +242,7 @@ def _is_box(box: Any) -> bool:
 
 def _check_size(path: Path, limit_mb: int, what: str) -> None:
     if not path.is_file():
-        raise RefusedError(f"{what} must still be here, got {path.name}, which was removed; upload it again")
+        raise RefusedError(f"{what} must be an uploaded file, got {path.name}, which was removed; upload it again")
     size_mb = path.stat().st_size / 1e6
     if size_mb > limit_mb:
         raise RefusedError(
@@ -259,20 +259,18 @@ def _check_side(width: int, height: int, limit_px: int, what: str) -> None:
 
 def _check_length(text: str, limit: int, what: str) -> None:
     if len(text) > limit:
-        raise RefusedError(f"{what} must have at most {limit} letters, got {len(text)}; say it shorter")
+        raise RefusedError(f"{what} must have at most {limit} characters, got {len(text)}; shorten it")
 
 
 def _declared_size(path: Path) -> tuple[int, int]:
-    """The largest width and height that the streams declare, before any frame is decoded.
+    """Return the largest width and height that the video streams declare, without decoding a frame.
 
     Raises:
-        VideoError: it cannot be opened.
+        VideoError: the file cannot be opened.
     """
     try:
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
             sizes = [(s.codec_context.width, s.codec_context.height) for s in container.streams.video]
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"a video must be a file that opens, got {path}, which is broken; get the original"
-        ) from error
+        raise VideoError(f"a video must be readable, got {path}, which is broken; get the original") from error
     return max((width for width, _ in sizes), default=0), max((height for _, height in sizes), default=0)

@@ -1,4 +1,4 @@
-"""The page behind a port: queue, limits, a folder of its own for visitors' files, and the model loading meanwhile."""
+"""Serve the page: port, queue, middleware, and a temporary folder for visitors' files."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from .demo_examples import EXAMPLES
-from .demo_gate import Gate
-from .demo_limits import Limits
-from .demo_models import ModelShelf
-from .demo_page import Page, build_page
-from .demo_queue import Listeners, use_visitor_queue
+from .components import EXAMPLES
+from .limits import Limits
+from .middleware import RequestFilter
+from .models import ModelRegistry
+from .page import Page, build_page
+from .visitor_queue import Listeners, use_visitor_queue
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
@@ -27,18 +27,18 @@ CSS = """
 .summary { list-style: none; padding: 0; margin: 0; color: var(--body-text-color); }
 .summary .dot { display: inline-block; width: 12px; height: 12px; border-radius: 50%; margin-right: 8px; }
 .note { color: var(--body-text-color); border-left: 4px solid #d97706; padding-left: 10px; }
-#video video, #picture img { max-height: 320px; }
+#video video, #image img { max-height: 320px; }
 #boxes .html-container, #live .html-container, #summary .html-container { padding: 0; }
 .limits { font-size: 13px; color: var(--body-text-color-subdued); }
 """
-# Fonts of the visitor's own system: nothing is fetched from elsewhere.
+# System fonts, so that nothing is fetched from other hosts.
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
-SPARE_UPLOAD_BYTES = 100_000  # what stands round a file in its form
+SPARE_UPLOAD_BYTES = 100_000  # the rest of an upload's form
 
 
 class PortError(OSError):
-    """The page cannot be served at an address."""
+    """The page cannot be served at the address."""
 
 
 @contextmanager
@@ -51,18 +51,18 @@ def serve_demo(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> Iterator[str]:
-    """Serves the page while the block runs, and gives its address; visitors' files are removed at the end.
+    """Serve the page while the block runs, and yield its URL; visitors' files are removed at the end.
 
     Args:
-        models: names that a visitor may choose from; the first is loaded at once, behind the page.
-        host: address to listen at; by default this machine alone, or what GRADIO_SERVER_NAME says.
-        port: by default the first free one from 7860 on, or what GRADIO_SERVER_PORT says.
-        device: of the models; by default a GPU where there is one.
-        open_browser: whether to open the page.
-        limits: of requests.
+        models: names to choose from; the first is loaded at once, in the background.
+        host: address to listen on; by default GRADIO_SERVER_NAME, else this machine only.
+        port: port to listen on; by default GRADIO_SERVER_PORT, else the first free port from 7860.
+        device: device of the models; by default a GPU if available.
+        open_browser: whether to open the page in a browser.
+        limits: limits of requests.
 
     Raises:
-        PortError: the address is taken, or none of this machine.
+        PortError: the address is taken, or does not belong to this machine.
     """
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="elysium-demo-", ignore_cleanup_errors=True) as folder:
@@ -70,34 +70,34 @@ def serve_demo(
         cache.mkdir()
         work.mkdir()
         with _environment(GRADIO_TEMP_DIR=str(cache), GRADIO_ANALYTICS_ENABLED="False"):
-            shelf = ModelShelf(models, device=device)
-            blocks = build_page(Page(shelf, limits, work))
+            registry = ModelRegistry(models, device=device)
+            blocks = build_page(Page(registry, limits, work))
             listeners = Listeners()
             use_visitor_queue(blocks, limits, listeners)
             try:
-                gate = _gate(limits, cache, listeners)
-                address = _launch(blocks, limits, gate, host=host, port=port, open_browser=open_browser)
-                shelf.start()
+                middleware = _middleware(limits, cache, listeners)
+                address = _launch(blocks, limits, middleware, host=host, port=port, open_browser=open_browser)
+                registry.start()
                 yield address
             finally:
                 blocks.close(verbose=False)
 
 
-def wait_for_the_end() -> None:
-    """Waits in the main thread for Ctrl+C, or for the signal by which a platform stops a program.
+def wait_for_interrupt() -> None:
+    """Wait in the main thread for Ctrl+C or SIGTERM.
 
     Raises:
-        KeyboardInterrupt: at either, so that what is open is closed.
+        KeyboardInterrupt: on either, so that open files and folders are closed.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Event().wait()
 
 
 @contextmanager
-def _environment(**wanted: str) -> Iterator[None]:
-    """Variables that Gradio reads, for as long as the block runs."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables that Gradio reads while the block runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -108,9 +108,15 @@ def _environment(**wanted: str) -> Iterator[None]:
 
 
 def _launch(
-    blocks: gr.Blocks, limits: Limits, gate: Middleware, *, host: str | None, port: int | None, open_browser: bool
+    blocks: gr.Blocks,
+    limits: Limits,
+    middleware: Middleware,
+    *,
+    host: str | None,
+    port: int | None,
+    open_browser: bool,
 ) -> str:
-    """Opens the port, and gives the page's address."""
+    """Launch the page and return its URL."""
     try:
         _, address, _ = blocks.launch(
             server_name=host,
@@ -127,7 +133,7 @@ def _launch(
             max_file_size=limits.video_mb * 1_000_000,
             state_session_capacity=200,
             allowed_paths=[str(EXAMPLES[0].path.parent)],
-            app_kwargs={"middleware": [gate]},
+            app_kwargs={"middleware": [middleware]},
             theme=gr.themes.Soft(primary_hue="cyan", neutral_hue="slate", font=SANS, font_mono=MONO),
             css=CSS,
         )
@@ -139,7 +145,7 @@ def _launch(
     return address
 
 
-def _gate(limits: Limits, kept: Path, listeners: Listeners) -> Middleware:
+def _middleware(limits: Limits, kept: Path, listeners: Listeners) -> Middleware:
     upload_bytes = limits.video_mb * 1_000_000 + SPARE_UPLOAD_BYTES
     kept_bytes = limits.kept_mb * 1_000_000
-    return Middleware(Gate, upload_bytes=upload_bytes, kept_bytes=kept_bytes, kept=kept, listeners=listeners)
+    return Middleware(RequestFilter, upload_bytes=upload_bytes, kept_bytes=kept_bytes, kept=kept, listeners=listeners)

@@ -98,7 +98,7 @@ def test_a_file_that_is_too_large_is_not_kept(http):
     assert reply.status_code == 413
     form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    # One file that is too large, and two that are only so together: the page's limit, and the gate's.
+    # One file that is too large, and two that are only so together: Gradio's limit, and the middleware's.
     for starts in ((0,), (0, 30)):
         parts = (b"\r\n" * (number > 0) + form if number in starts else bytes(1_000_000) for number in range(60))
         assert http.post("/gradio_api/upload", content=parts, headers=headers).status_code == 413
@@ -113,5 +113,5 @@ def test_broken_bodies_are_refused_without_a_traceback(http, body):
 
 
 def test_the_pages_own_events_check_files_too(http, secret):
-    said = call(http, "look", [as_file(str(secret)), None])
+    said = call(http, "show_first_frame", [as_file(str(secret)), None])
     assert "event: error" in said and SECRET not in said and str(secret) not in said

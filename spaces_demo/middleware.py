@@ -1,7 +1,6 @@
-"""What stands before Gradio's own routes: bodies have a size, and nothing that a visitor names is fetched.
+"""ASGI middleware before Gradio's routes: limits the size of bodies and refuses URLs in place of files.
 
-Gradio lets only uploaded paths through as files, but it downloads a URL that stands in a file's place, whatever the
-field; so requests are looked through here, once for all of them.
+Gradio accepts only uploaded paths as files, but it downloads a URL given in place of a file, in any field.
 """
 
 import json
@@ -14,37 +13,37 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .demo_queue import Listeners
+from .visitor_queue import Listeners
 
 log = logging.getLogger(__name__)
 
 JSON_BYTES = 200_000
 UPLOAD_ROUTE = "/gradio_api/upload"
-# Gradio would fetch for a visitor what stands behind these, or hand an upload to an external program.
+# Gradio would fetch URLs for a visitor here, or pass an upload to an external program.
 CLOSED_ROUTES = ("/gradio_api/proxy=", "/gradio_api/process_recording", "/gradio_api/vibe")
 FILE_ROUTES = ("/gradio_api/file=", "/gradio_api/file/")
-NO_FETCHING = "this page fetches nothing: a file must be uploaded, got an address; download it and upload it here"
+NO_FETCHING = "this page fetches nothing: a file must be uploaded, got a URL; download it and upload it here"
 
 
 class TooLargeError(MultiPartException):
-    """A body goes on after its limit.
+    """A body exceeds its limit.
 
-    Of a kind that Gradio expects while it reads an upload: it then removes what it has written, and answers 413.
+    Gradio recognizes this kind and "maximum allowed size": it removes the partial upload and answers 413.
     """
 
     def __init__(self, limit: int):
-        super().__init__(f"the request goes on after the maximum allowed size of {limit} bytes; send less")
+        super().__init__(f"a request must be within the maximum allowed size of {limit} bytes, got more; send less")
 
 
-class Gate:
-    """ASGI middleware that refuses requests before Gradio reads them.
+class RequestFilter:
+    """Refuse requests before Gradio reads them.
 
     Args:
-        app: Gradio's.
-        upload_bytes: the most that one upload may send.
-        kept_bytes: the most that all uploads and results may take; uploads are refused from there on.
+        app: Gradio's application.
+        upload_bytes: maximum size of one upload request.
+        kept_bytes: maximum size of all uploads and results together; above it uploads are refused.
         kept: folder of uploads and results.
-        listeners: counts who waits for answers.
+        listeners: counts the clients that wait for results.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Gate:
         self.listeners = listeners or Listeners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses, or passes on."""
+        """Refuse a request, or pass it to Gradio."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -72,7 +71,7 @@ class Gate:
             await _too_large(limit)(scope, receive, send)
 
     def _refusal(self, scope: Scope, limit: int) -> PlainTextResponse | None:
-        """The answer to a request whose head is enough to refuse it."""
+        """Return the refusal that the path and the headers require, None to continue."""
         path: str = scope["path"]
         if path.startswith(CLOSED_ROUTES) or (path.startswith(FILE_ROUTES) and ":/" in path):
             return PlainTextResponse(NO_FETCHING, 404)
@@ -81,7 +80,7 @@ class Gate:
             return _too_large(limit)
         if path.rstrip("/") == UPLOAD_ROUTE and _folder_bytes(self.kept) > self.kept_bytes:
             log.warning("uploads are refused: %s is full", self.kept)
-            return PlainTextResponse("the server must have room for uploads, and has none; come back later", 507)
+            return PlainTextResponse("the server has no room for uploads; try again later", 507)
         return None
 
 
@@ -90,29 +89,29 @@ def _too_large(limit: int) -> PlainTextResponse:
 
 
 def _fault(body: bytes) -> PlainTextResponse | None:
-    """The answer to a body that is no JSON, or that names an address as a file."""
+    """Return the refusal of a body that is not JSON or has a URL in place of a file."""
     if not body:
         return None
     try:
-        return PlainTextResponse(NO_FETCHING, 403) if _names_address(json.loads(body)) else None
+        return PlainTextResponse(NO_FETCHING, 403) if _has_url(json.loads(body)) else None
     except (ValueError, RecursionError):
         return PlainTextResponse("a request must be JSON, got something else; see the page's API description", 400)
 
 
-def _names_address(value: Any) -> bool:
-    """Whether a file's path is an address, at any depth.
+def _has_url(value: Any) -> bool:
+    """Return whether any file's path, at any depth, is a URL.
 
-    >>> _names_address({"data": [{"path": "uploads/a.mp4"}, {"path": "http://example.org/a.mp4"}]})
+    >>> _has_url({"data": [{"path": "uploads/a.mp4"}, {"path": "http://example.org/a.mp4"}]})
     True
     """
     if isinstance(value, dict):
         path = value.get("path")
-        return (isinstance(path, str) and ":/" in path) or any(map(_names_address, value.values()))
-    return isinstance(value, list) and any(map(_names_address, value))
+        return (isinstance(path, str) and ":/" in path) or any(map(_has_url, value.values()))
+    return isinstance(value, list) and any(map(_has_url, value))
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """``receive`` that raises once a body goes on after its limit: its declared length may be missing or a lie."""
+    """Wrap ``receive`` to raise once a body exceeds its limit; the declared length may be missing or wrong."""
     taken = 0
 
     async def counted() -> Message:
@@ -127,7 +126,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 async def _read(receive: Receive) -> bytes:
-    """The whole body."""
+    """Return the whole body."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -137,7 +136,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """``receive`` that gives a body that was read already, and then what comes after it."""
+    """Wrap ``receive`` to return a body that was already read, then the messages after it."""
     given = False
 
     async def replayed() -> Message:
@@ -156,5 +155,5 @@ def _folder_bytes(folder: Path) -> int:
         try:
             total += path.stat().st_size
         except OSError:
-            continue  # removed in between
+            continue  # removed meanwhile
     return total

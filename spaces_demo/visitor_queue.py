@@ -1,8 +1,8 @@
-"""Gradio's queue, fair to its visitors.
+"""Gradio's queue with turns and limits for each visitor.
 
-Gradio takes requests first come, first served, whoever sent them and whether or not anyone waits for the answer. Here
-addresses take turns, then the sessions of an address; both have a bound on what they may have waiting; and a request
-runs only while somebody listens for its answer.
+Gradio serves requests first come, first served, even if nobody waits for the result. Here addresses take turns,
+and so do the sessions of an address; both have a maximum of waiting requests; and a request runs only while a client
+listens for its result.
 """
 
 import html
@@ -19,24 +19,24 @@ from gradio import queueing
 from gradio.server_messages import EventMessage, ProcessCompletedMessage
 from starlette.types import Scope
 
-from .demo_limits import Limits
+from .limits import Limits
 
 _STREAM_ROUTE = "/gradio_api/queue/data"
 _CALL_ROUTE = "/gradio_api/call/"
 _REMEMBERED = 1000
-# A path of the server, up to the name of the file.
+# A path on the server, up to the file name.
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\"<>/()]+/)+")
 
 
 class Listeners:
-    """Who waits for answers at the moment: sessions of the page, and single requests of the API."""
+    """Open result streams: sessions of the page, and single requests of the API."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def during(self, scope: Scope) -> Iterator[None]:
-        """Count a request for a stream of answers while the block runs; other requests change nothing."""
+        """Count a request for a result stream while the block runs; other requests change nothing."""
         key = self._key(scope)
         if key is None:
             yield
@@ -58,18 +58,18 @@ class Listeners:
             return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [None])[0]
         return path.rpartition("/")[2] if path.startswith(_CALL_ROUTE) else None
 
-    def listen_for(self, event: queueing.Event) -> bool:
-        """Return whether somebody waits for the answer to a request."""
+    def wait_for(self, event: queueing.Event) -> bool:
+        """Return whether a client waits for the result of a request."""
         return event.session_hash in self._open or event._id in self._open
 
 
 class VisitorQueue(queueing.Queue):
-    """Gradio's queue with turns, bounds, and reasons for what it refuses.
+    """Gradio's queue with turns, limits per visitor, and a reason in every refusal.
 
     Args:
-        limits: how much may wait, and for how long without a listener.
-        listeners: who waits for answers; the middleware counts them.
-        options: of Gradio's queue.
+        limits: number of waiting requests, and seconds without a listener.
+        listeners: open result streams, counted by the middleware.
+        options: options of Gradio's queue.
     """
 
     def __init__(self, limits: Limits, listeners: Listeners, **options: Any) -> None:
@@ -79,7 +79,7 @@ class VisitorQueue(queueing.Queue):
         self._served: OrderedDict[str, int] = OrderedDict()  # address or session -> turn
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """Queue a request, or say why not."""
+        """Queue a request, or return the reason for refusing it."""
         self._drop_abandoned()
         address = _address(request)
         waiting = [event for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue]
@@ -91,18 +91,18 @@ class VisitorQueue(queueing.Queue):
             (of_address, limits.waiting_of_address, "one address"),
         ):
             if count >= most:
-                reason = f"{whose} may have at most {most} requests waiting, got {count} already; wait for an answer"
+                reason = f"{whose} may have at most {most} requests waiting, got {count} already; wait for a result"
                 return False, reason, "queue_full"
         return await super().push(body, request, username)
 
     def get_events(self) -> Any:
-        """Return what runs next: the request whose turn it is, among those that somebody listens for."""
+        """Return the requests to run next: the one whose turn it is, among those with a listener."""
         self._drop_abandoned()
         unheard: list[tuple[queueing.EventQueue, list[queueing.Event]]] = []
         for queue in self.event_queue_per_concurrency_id.values():
             if queue.current_concurrency == queue.concurrency_limit:
-                continue  # Gradio asks every millisecond
-            heard = [event for event in queue.queue if self.listeners.listen_for(event)]
+                continue  # Gradio calls this every millisecond
+            heard = [event for event in queue.queue if self.listeners.wait_for(event)]
             unheard.append((queue, [event for event in queue.queue if event not in heard]))
             queue.queue[:] = self._in_turn(heard)
         found = super().get_events()
@@ -115,7 +115,7 @@ class VisitorQueue(queueing.Queue):
         return found
 
     def _in_turn(self, events: list[queueing.Event]) -> list[queueing.Event]:
-        """Return requests in the order in which they will run, if no other one comes."""
+        """Return requests in the order in which they run if no other arrives."""
         served, ordered, left = self._served.copy(), [], list(events)
         while left:
             chosen = min(
@@ -133,24 +133,24 @@ class VisitorQueue(queueing.Queue):
             served.move_to_end(name)
 
     def _drop_abandoned(self) -> None:
-        """Remove requests that nobody has listened for long enough; one who comes later finds the reason."""
+        """Remove requests that had no listener for too long; a client that comes later gets the reason."""
         latest_s = time.monotonic() - self.limits.listen_s
         for queue in self.event_queue_per_concurrency_id.values():
-            for event in [e for e in queue.queue if e.enqueue_time < latest_s and not self.listeners.listen_for(e)]:
+            for event in [e for e in queue.queue if e.enqueue_time < latest_s and not self.listeners.wait_for(e)]:
                 queue.queue.remove(event)
                 self.event_ids_to_events.pop(event._id, None)
-                reason = f"a request is dropped when nobody listens for its answer for {self.limits.listen_s:g} s"
+                reason = f"a request is dropped when nobody listens for its result for {self.limits.listen_s:g} s"
                 self.send_message(event, ProcessCompletedMessage(output={"error": reason}, success=False))
 
     def send_message(self, event: queueing.Event, event_message: EventMessage) -> None:
-        """Send a message; a refusal always says its reason, and no path of the server."""
+        """Send a message; every refusal has a reason and no path of the server."""
         if isinstance(event_message, ProcessCompletedMessage) and not event_message.success:
             event_message.output = with_reason(event_message.output)
         super().send_message(event, event_message)
 
 
 def use_visitor_queue(blocks: gr.Blocks, limits: Limits, listeners: Listeners) -> None:
-    """Give a page the queue, instead of Gradio's own."""
+    """Replace Gradio's queue of a page by a `VisitorQueue`."""
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
     plain = blocks._queue
     blocks._queue = VisitorQueue(
@@ -166,10 +166,10 @@ def use_visitor_queue(blocks: gr.Blocks, limits: Limits, listeners: Listeners) -
 
 
 def with_reason(output: dict[str, Any]) -> dict[str, Any]:
-    """Return a refusal with a reason that names no folder of the server.
+    """Return a refusal with a reason that contains no folder of the server.
 
-    The page's own refusals (`gr.Error`, which have a duration) are written for visitors. Others are Gradio's, about
-    values that it could not read.
+    The page's own refusals (`gr.Error`, which have a duration) are left as they are. Others are Gradio's, about values
+    that it could not parse.
 
     >>> with_reason({"error": "[Errno 2] No such file: '/srv/page/cache/a.mp4'"})["error"]
     "the request could not be read ([Errno 2] No such file: &#x27;a.mp4&#x27;); the page's API description says how"
@@ -186,6 +186,6 @@ def _address(request: Any) -> str:
 
 
 def _names(event: queueing.Event) -> tuple[str, str]:
-    """The names under which turns are counted: address, and session of that address."""
+    """Return the keys by which turns are counted: the address, and the session at that address."""
     address = _address(event.request)
     return address, f"{address} {event.session_hash}"

@@ -1,4 +1,4 @@
-"""The models of the page: loaded behind it, one at a time, and asked from any thread."""
+"""Model registry of the page: loads models in the background, one at a time."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import elysium.checkpoints
 
-from .demo_limits import RefusedError
+from .limits import RefusedError
 
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def on_gpu(function: Callable[..., Any], *, seconds: int) -> Callable[..., Any]:
-    """The function, with a GPU for so many seconds on a Space with ZeroGPU; as it is elsewhere.
+    """Wrap a function to get a GPU for some seconds on a ZeroGPU Space; elsewhere return it unchanged.
 
-    There the platform's package `spaces` lends a GPU for one call, and has to be imported before torch.
+    On ZeroGPU the package `spaces` provides a GPU for one call; it must be imported before torch.
     """
     try:
         import spaces
@@ -34,12 +34,12 @@ def on_gpu(function: Callable[..., Any], *, seconds: int) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class ModelState:
-    """How far a model is.
+    """Loading state of a model.
 
     Args:
-        name: of the model.
+        name: name of the model.
         state: "loading", "ready" or "failed".
-        trained_on: the checkpoint's sentence about its training data, empty where it is not known yet.
+        trained_on: the checkpoint's sentence about its training data, empty while unknown.
     """
 
     name: str
@@ -47,29 +47,29 @@ class ModelState:
     trained_on: str
 
 
-class ModelShelf:
-    """Checkpoints that a visitor may choose from, each loaded when it is first wanted.
+class ModelRegistry:
+    """Checkpoints to choose from, each loaded on first use.
 
     Args:
-        names: folders, Hub ids or names of checkpoints in the package; the first is loaded by `start`.
-        device: of the models; by default a GPU where there is one.
+        names: folders, Hub ids or names of checkpoints in the package; `start` loads the first.
+        device: device of the models; by default a GPU if available.
 
     Raises:
-        ValueError: no names.
+        ValueError: there are no names.
     """
 
     def __init__(self, names: Sequence[str], *, device: str | None = None) -> None:
         if not names:
-            raise ValueError("there must be a model to choose, got none; name one, such as elysium-tiny")
+            raise ValueError("there must be at least one model, got none; name one, such as elysium-tiny")
         self.names, self.device = list(dict.fromkeys(names)), device
         self._loading: dict[str, Future[Tracker]] = {}
         self._lock, self._turn = Lock(), Lock()
 
     def start(self, name: str | None = None) -> "Future[Tracker]":
-        """Begins to load a model, by default the first, unless that has begun; returns at once.
+        """Start to load a model in the background, by default the first; return at once.
 
         Raises:
-            RefusedError: a name that is not on the shelf.
+            RefusedError: the name is not in the registry.
         """
         name = self.names[0] if name is None else name
         if name not in self.names:
@@ -77,15 +77,15 @@ class ModelShelf:
         with self._lock:
             if name not in self._loading:
                 self._loading[name] = Future()
-                # A daemon: whoever stops the page does not wait for a model.
+                # A daemon thread, so that stopping the page does not wait for a model.
                 Thread(target=self._fill, args=(name,), name="elysium-loading", daemon=True).start()
             return self._loading[name]
 
     def tracker(self, name: str | None = None) -> "Tracker":
-        """A model, waited for where it is still loading.
+        """Return a model; wait while it is loading.
 
         Raises:
-            RefusedError: a name that is not on the shelf, or a model that cannot be loaded.
+            RefusedError: the name is not in the registry, or the model cannot be loaded.
         """
         loading = self.start(name)
         try:
@@ -94,10 +94,10 @@ class ModelShelf:
             raise RefusedError("the model must load, got an error on the server; choose another model") from error
 
     def state(self, name: str) -> ModelState:
-        """How far a model is; its loading is begun by this.
+        """Return the loading state of a model, and start to load it.
 
         Raises:
-            RefusedError: a name that is not on the shelf.
+            RefusedError: the name is not in the registry.
         """
         loading = self.start(name)
         if not loading.done():
@@ -107,7 +107,7 @@ class ModelShelf:
         return ModelState(name, "ready", loading.result().trained_on)
 
     def _fill(self, name: str) -> None:
-        """What a loading thread does; one model at a time."""
+        """Load a model, one at a time."""
         with self._turn:
             try:
                 self._loading[name].set_result(self._load(name))
@@ -127,6 +127,6 @@ class ModelShelf:
 
 
 def _shipped_sentence(name: str) -> str:
-    """What a checkpoint in the package says of its training data, read without torch; empty for others."""
+    """Return a packaged checkpoint's sentence about its training data, without torch; empty for others."""
     config = Path(elysium.checkpoints.__file__).parent / name / "config.json"
     return json.loads(config.read_text("utf-8")).get("trained_on", "") if config.is_file() else ""

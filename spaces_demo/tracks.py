@@ -1,4 +1,4 @@
-"""Results of tracking for the page: frames as they come, the annotated video, sheet, timeline and files."""
+"""Tracking results for the page: live frames, annotated video, contact sheet, timeline and files."""
 
 import base64
 import html
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.processing.structures import Track, TrackingResult
-from elysium.processing.video_io import VideoReader, VideoWriter
-from elysium.visualization.annotate import FrameAnnotator, marks_at, object_color
+from elysium.processing.video_io import VideoReader
+from elysium.visualization.annotate import AnnotatedVideoWriter, marks_at, object_color
 from elysium.visualization.contact_sheet import contact_sheet
 
 LIVE_SIDE_PX = 480
@@ -24,7 +24,7 @@ JPEG_QUALITY = 75
 
 @dataclass(frozen=True)
 class TrackFiles:
-    """What there is to see and download of one run, beside one another in one folder."""
+    """Output files of one tracking request, in one folder."""
 
     video: Path
     sheet: Path
@@ -33,7 +33,7 @@ class TrackFiles:
 
     @classmethod
     def beside(cls, folder: Path, name: str) -> "TrackFiles":
-        """The names that `elysium track` gives them, for a video of this name."""
+        """Return the file names that `elysium track` uses for a video of this name."""
         stem = Path(name).stem
         return cls(
             video=folder / f"{stem}.tracked.mp4",
@@ -44,19 +44,18 @@ class TrackFiles:
 
 
 class FrameRecorder:
-    """Draws the frames of a video as they are finished: into the annotated video, and small ones for the page.
+    """Draw frames as they are finished, into the annotated video and as small JPEGs for the page.
 
     Args:
-        video: what is tracked; it is decoded a second time, in step with the results.
-        output: the annotated video, whole or not there.
+        video: the tracked video; it is decoded a second time, in step with the results.
+        output: the annotated video; written completely or not at all.
     """
 
     def __init__(self, video: Path, output: Path) -> None:
         self._reader = VideoReader(video)
         info = self._reader.info
         self._frames = iter(self._reader)
-        self._annotator = FrameAnnotator(info.width, info.height)
-        self._writer = VideoWriter(output, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect)
+        self._writer = AnnotatedVideoWriter(output, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect)
         self.num_drawn = 0
 
     def __enter__(self) -> "FrameRecorder":
@@ -72,35 +71,35 @@ class FrameRecorder:
             self._reader.close()
 
     def draw(self, result: TrackingResult) -> list[str]:
-        """The frames that are finished for all objects and were not drawn yet, as data URLs of small JPEGs."""
-        pictures = []
+        """Draw the newly finished frames (those that all tracks have) and return them as data URLs of small JPEGs."""
+        images = []
         finished = min(len(track) for track in result.tracks)
         while self.num_drawn < finished and (frame := next(self._frames, None)) is not None:
-            drawn = self._annotator.annotate(frame.image, marks_at(result.tracks, frame.index))
-            self._writer.write(drawn, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
-            pictures.append(small_jpeg(drawn))
+            marks = marks_at(result.tracks, frame.index)
+            drawn = self._writer.write(frame.image, marks, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
+            images.append(small_jpeg(drawn))
             self.num_drawn += 1
-        return pictures
+        return images
 
 
 def small_jpeg(image: NDArray[np.uint8], *, side_px: int = LIVE_SIDE_PX) -> str:
-    """A picture (uint8 RGB of shape `(H, W, 3)`) as a data URL, at most so large."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    """Return an image (uint8 RGB of shape `(H, W, 3)`) as a JPEG data URL with sides of at most ``side_px``."""
+    small = Image.fromarray(image)
+    small.thumbnail((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=JPEG_QUALITY)
+    small.save(data, "JPEG", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def write_files(video: Path, result: TrackingResult, files: TrackFiles) -> None:
-    """The boxes, as `elysium track` writes them, and the contact sheet."""
+    """Write the boxes as `elysium track` does, and the contact sheet."""
     result.save(files.json)
     result.save(files.csv)
     contact_sheet(video, result, files.sheet)
 
 
 def timeline_rows(result: TrackingResult) -> list[dict[str, Any]]:
-    """Centre and size of every box over time, a row for each line of the plots; None where there is no box."""
+    """Return the plot rows: centre and size of every box over time, None where there is no box."""
     rows = []
     for track in result.tracks:
         x1, y1, x2, y2 = track.boxes_xyxy_px.T
@@ -115,7 +114,7 @@ def timeline_rows(result: TrackingResult) -> list[dict[str, Any]]:
 
 
 def timeline_colors(result: TrackingResult) -> dict[str, str]:
-    """The colour of every line: the object's own for x and width, a darker one for y and height."""
+    """Return the colour of every plot line: the object's for x and width, a darker one for y and height."""
     colors = {}
     for track in result.tracks:
         own = object_color(track.track_id)
@@ -126,7 +125,7 @@ def timeline_colors(result: TrackingResult) -> dict[str, str]:
 
 
 def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> str:
-    """A line for each object, and what is missing; a visitor's words are escaped."""
+    """Return a line for each object with its missing frames; text prompts are escaped."""
     lines = []
     for track in result.tracks:
         color = object_color(track.track_id).as_hex()
@@ -142,12 +141,12 @@ def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> 
         done = min(len(track) for track in result.tracks)
         note = (
             f'<p class="note">Stopped after {done} of {num_frames} frames: a request gets {compute_s} s. '
-            "Cut the video, or follow fewer objects; on a machine of your own, elysium track has no such limit.</p>"
+            "Cut the video, or track fewer objects; elysium track on your own machine has no such limit.</p>"
         )
     return f'<ul class="summary">{"".join(lines)}</ul>{note}'
 
 
 def _short(track: Track) -> str:
-    """The object's number and the beginning of its words, for a legend."""
-    words = " ".join((track.text or "object").split())
-    return f"{track.track_id} {words if len(words) <= 24 else words[:23] + '…'}"
+    """Return the object's number and the beginning of its text prompt, for a legend."""
+    text = " ".join((track.text or "object").split())
+    return f"{track.track_id} {text if len(text) <= 24 else text[:23] + '…'}"
