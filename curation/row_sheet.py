@@ -7,7 +7,7 @@ from typing import Any
 from elysium.processing.atomic_files import atomic_path
 from elysium.readers.check import look_at
 from elysium.readers.check_sheet import draw_strips, make_strip
-from elysium.readers.rows import row_of_record
+from elysium.readers.samples import sample_of_record
 
 
 def row_sheet(rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | Path, *, of: int) -> None:
@@ -30,7 +30,7 @@ def row_sheet(rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | P
         raise ValueError("a contact sheet must have a row or more, got 0; keep some")
     strips = []
     for color, record in enumerate(rows, start=1):
-        row = row_of_record(dict(record), "curated", Path(root))
+        row = sample_of_record(dict(record), "curated", Path(root))
         places, pictures = look_at(row)
         strips.append(make_strip(row, places, pictures, color=color))
     sheet = draw_strips(strips, f"{len(rows)} of {of} rows")

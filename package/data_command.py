@@ -50,11 +50,11 @@ def run_data_check(
     spec = {"source": source, "path": str(folder)} | parse_pairs(options, "--option")
     if output is not None:
         check_folder(output.absolute())
-    from elysium.readers.check import SHEET, check_rows
+    from elysium.readers.check import SHEET, check_samples
 
     rows = open_source(spec)
     with frame_progress("Checking rows", len(rows)) as progress:
-        summary = check_rows(rows, limit=limit, output=output, progress=progress)
+        summary = check_samples(rows, limit=limit, output=output, progress=progress)
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
     else:

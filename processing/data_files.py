@@ -28,6 +28,16 @@ class DatasetError(ValueError):
     """A data set is not as its official layout has it; the message says what, where, and what to do."""
 
 
+def broken_rule(error: BaseException) -> str:
+    """Return the rule that an error message begins with, before ", got"; else the name of the error's class.
+
+    >>> broken_rule(DatasetError("a box must be finite, got nan in row 3; get it again")), broken_rule(KeyError("id"))
+    ('a box must be finite', 'KeyError')
+    """
+    rule, got, _ = str(error).partition(", got ")
+    return rule if got else type(error).__name__
+
+
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file.
 

@@ -1,4 +1,4 @@
-"""Text files of boxes and flags, whatever stands between the numbers."""
+"""Read text files of boxes and flags, with any separator between the numbers."""
 
 import os
 import warnings
@@ -15,20 +15,20 @@ _SEPARATORS = str.maketrans(",;\t\r", "    ")
 
 
 def read_boxes(path: Path, *, columns: int = 4) -> NDArray[np.float64]:
-    """A box a line, numbers apart by commas, tabs, semicolons or spaces; NaN is read as such.
+    """Return the boxes of a file with one box a line, with commas, tabs, semicolons or spaces between the numbers.
 
     Returns:
         `np.ndarray` of shape `(T, columns)`.
 
     Raises:
-        DatasetError: no such file, nothing in it, or a line with other than so many numbers.
+        DatasetError: no such file, an empty one, or a line with another number of numbers.
     """
     values = _read_csv(path, columns)
     return _read_line_by_line(path, read_text(path), columns) if values is None else values
 
 
 def _read_csv(path: Path, columns: int) -> NDArray[np.float64] | None:
-    """By Arrow's reader, three times as fast as NumPy's; None where the file is not plain enough for it."""
+    """Read with Arrow, three times as fast as NumPy; return None where the file is not plain CSV."""
     data = read_bytes(path)
     first = data[:200].split(b"\n", 1)[0]
     delimiter = next((mark for mark in (",", "\t", ";") if mark.encode() in first), " ")
@@ -49,7 +49,7 @@ def _read_csv(path: Path, columns: int) -> NDArray[np.float64] | None:
 
 
 def _read_line_by_line(path: Path, text: str, columns: int) -> NDArray[np.float64]:
-    """The slow way, for other separators and to say which line is wrong."""
+    """Read files with other separators, and name the line that is wrong."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.translate(_SEPARATORS).split()
@@ -68,42 +68,42 @@ def _read_line_by_line(path: Path, text: str, columns: int) -> NDArray[np.float6
 
 
 def read_flags(path: Path) -> NDArray[np.float64]:
-    """Numbers in one line or in many, such as LaSOT's `full_occlusion.txt` or GOT-10k's `cover.label`.
+    """Return the numbers of a file, on one line or many: LaSOT's `full_occlusion.txt` or GOT-10k's `cover.label`.
 
     Returns:
         `np.ndarray` of shape `(T,)`.
 
     Raises:
-        DatasetError: no such file, or something that is no number.
+        DatasetError: no such file, or text that is not a number.
     """
     try:
-        with warnings.catch_warnings(action="error"):  # what is no number
+        with warnings.catch_warnings(action="error"):  # text that is not a number
             return np.fromstring(read_text(path).translate(_SEPARATORS), dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning) as error:
         raise DatasetError(f"a file of labels must hold numbers, got {error} in {path}; get it again") from error
 
 
 def check_root(root: str | Path, layout: str) -> Path:
-    """The folder of a data set.
+    """Return the folder of a dataset.
 
     Raises:
-        DatasetError: it is not there; ``layout`` says what is looked for.
+        DatasetError: it does not exist; ``layout`` says what is expected.
     """
     folder = Path(root)
     if not os.path.isdir(folder):
-        raise DatasetError(f"a data set must be an existing folder ({layout}), got {folder}; check the path")
+        raise DatasetError(f"a dataset must be an existing folder ({layout}), got {folder}; check the path")
     return folder
 
 
 def check_some(found: list[Path], root: Path, layout: str) -> list[Path]:
-    """What was found, if anything was.
+    """Return ``found`` unless it is empty.
 
     Raises:
-        DatasetError: nothing; ``layout`` says what is looked for.
+        DatasetError: it is empty; ``layout`` says what is expected.
     """
     if not found:
         raise DatasetError(
-            f"a data set must be laid out as {layout}, got nothing like it in {root}; extract its archives there, or "
+            f"a dataset must be laid out as {layout}, got nothing like it in {root}; extract its archives there, or "
             "give the folder that holds them"
         )
     return found

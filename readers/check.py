@@ -1,4 +1,4 @@
-"""What a data set holds, and what of it is broken: every row read, sizes compared, some boxes drawn."""
+"""Check a dataset: read every sample, compare sizes, count what is broken, and draw some boxes."""
 
 import json
 import re
@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.data_files import broken_rule
 
 from .check_sheet import Strip, draw_strips, make_strip
 from .frame_sources import DatasetError, PictureFrames
-from .rows import ListRows, Row, RowSource
+from .samples import Sample, SampleList, SampleSource
 
 SHEET, SUMMARY = "overlays.png", "summary.json"
-# Upper ends of classes: the side of a square of the box's area, as a share of that of the picture's.
+# Upper ends of size classes: side of a square of the box's area, as a share of that of the image.
 SIDES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 _COMMON = 5
 
 
-def check_rows(
-    source: RowSource,
+def check_samples(
+    source: SampleSource,
     *,
     limit: int | None = None,
     output: Path | None = None,
@@ -32,20 +33,20 @@ def check_rows(
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Goes through the rows, and says what they hold.
+    """Read all samples, and summarise them.
 
     Args:
         source: as `open_source` gives it.
-        limit: only the first rows.
-        output: folder for `overlays.png`, with the boxes of a sample of the rows, and `summary.json`; made where it
+        limit: number of samples to read; all by default.
+        output: folder for `overlays.png`, with the boxes of some samples, and `summary.json`; created where it
             is missing.
-        num_drawn: rows in that sample; those of them that are broken are not drawn.
-        seed: of the sample.
-        progress: called after each row with the rows read and how many there are to read.
+        num_drawn: samples to draw; broken ones among them are not drawn.
+        seed: of the choice of samples to draw.
+        progress: called after each sample with the number of samples read and to read.
 
     Returns:
-        What `summary.json` holds: `source`, its number of `rows`, entries `skipped` when it was opened by reason, and
-        what `Tally.to_dict` says.
+        Content of `summary.json`: `source`, its number of `rows`, entries `skipped` when it was opened by reason, and
+        the result of `Tally.to_dict`.
 
     Raises:
         OutputError: ``output`` cannot be written.
@@ -55,70 +56,70 @@ def check_rows(
     tally, strips = Tally(), list[Strip]()
     for index in range(count):
         try:
-            row = source[index]
-            places, pictures = look_at(row)
-        except Exception as error:  # whatever it is, training would meet it too: it is counted and shown
+            sample = source[index]
+            places, images = look_at(sample)
+        except Exception as error:  # training would meet any error too: it is counted and shown
             tally.add_error(index, error)
         else:
-            tally.add(row)
+            tally.add(sample)
             if index in chosen:
-                strips.append(make_strip(row, places, pictures, color=len(strips) + 1))
+                strips.append(make_strip(sample, places, images, color=len(strips) + 1))
         if progress is not None:
             progress(index + 1, count)
-    skipped = dict(source.skipped) if isinstance(source, ListRows) else {}
+    skipped = dict(source.skipped) if isinstance(source, SampleList) else {}
     summary = {"source": source.name, "rows": len(source), "skipped": skipped} | tally.to_dict()
     if output is not None:
         _write(output, summary, strips)
     return summary
 
 
-def look_at(row: Row) -> tuple[list[int], NDArray[np.uint8]]:
-    """The first, middle and last frame of a row, after everything that can be checked without decoding them all.
+def look_at(sample: Sample) -> tuple[list[int], NDArray[np.uint8]]:
+    """Check a sample as far as possible without decoding all frames; return its first, middle and last frame.
 
     Returns:
-        Their 0-based places, and the pictures `(n, H, W, 3)`.
+        Their 0-based indices, and the images `(n, H, W, 3)`.
 
     Raises:
-        DatasetError: nothing to learn, another number of frames than of boxes, or frames of different sizes.
-        VideoError, ValueError: what reading them raises.
+        DatasetError: no task possible, different numbers of frames and boxes, or frames of different sizes.
+        VideoError, ValueError: raised when frames are read.
     """
-    length, boxes = len(row.frames), row.boxes_xyxy_norm
+    length, boxes = len(sample.frames), sample.boxes_xyxy_norm
     if boxes is not None and len(boxes) != length:
         raise DatasetError(
-            f"a row must have a box for each frame, got {len(boxes)} boxes and {length} frames in {row.where}; "
+            f"a sample must have a box for each frame, got {len(boxes)} boxes and {length} frames in {sample.where}; "
             "extract its archive again"
         )
-    worded = bool(row.text or row.description)
-    if not row.turns and not (row.visible.any() and (worded or length > 1)):
-        got = "an object without words in a picture" if row.visible.any() else "no visible box"
-        raise DatasetError(f"a row must have something to learn, got {got} in {row.where}; leave it out")
-    if isinstance(row.frames, PictureFrames):
-        _check_sizes(row.frames, row.where)
+    worded = bool(sample.text or sample.description)
+    if not sample.turns and not (sample.visible.any() and (worded or length > 1)):
+        got = "an object without a text in an image" if sample.visible.any() else "no visible box"
+        raise DatasetError(f"a sample must have something to learn, got {got} in {sample.where}; leave it out")
+    if isinstance(sample.frames, PictureFrames):
+        _check_sizes(sample.frames, sample.where)
     places = sorted({0, length // 2, length - 1})
-    pictures = row.frames.read(places)
-    height, width = pictures.shape[1:3]
-    if row.frames.size != (width, height):
+    images = sample.frames.read(places)
+    height, width = images.shape[1:3]
+    if sample.frames.size != (width, height):
         raise DatasetError(
             f"frames must have the size that their file declares, got {width}x{height} after "
-            f"{row.frames.size[0]}x{row.frames.size[1]} in {row.where}; get it again"
+            f"{sample.frames.size[0]}x{sample.frames.size[1]} in {sample.where}; get it again"
         )
-    return places, pictures
+    return places, images
 
 
 def _check_sizes(frames: PictureFrames, where: str) -> None:
-    """Reads the size of every picture, without decoding it."""
+    """Check that all images have the same size, without decoding them."""
     for file in frames.files[1:]:
         size = PictureFrames([file]).size
         if size != frames.size:
             raise DatasetError(
-                f"frames of a row must have one size, got {size[0]}x{size[1]} after {frames.size[0]}x{frames.size[1]} "
-                f"in {where}; get them again"
+                f"frames of a sample must have one size, got {size[0]}x{size[1]} after "
+                f"{frames.size[0]}x{frames.size[1]} in {where}; get them again"
             )
 
 
 @dataclass
 class Tally:
-    """Counts of what was seen; its size does not grow with the number of rows."""
+    """Counts over samples; its size does not grow with their number."""
 
     good: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -133,23 +134,23 @@ class Tally:
     words: Counter[str] = field(default_factory=Counter)
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, row: Row) -> None:
-        """A row that can be learnt from."""
-        length, seen = len(row.frames), int(row.visible.sum())
+    def add(self, sample: Sample) -> None:
+        """Count a sample that can be read."""
+        length, seen = len(sample.frames), int(sample.visible.sum())
         self.good += 1
-        kind = "a picture" if length == 1 else "a video"
-        self.kinds[f"{kind} with {'turns' if row.boxes_xyxy_norm is None else 'boxes'}"] += 1
-        if row.boxes_xyxy_norm is None:
+        kind = "an image" if length == 1 else "a video"
+        self.kinds[f"{kind} with {'turns' if sample.boxes_xyxy_norm is None else 'boxes'}"] += 1
+        if sample.boxes_xyxy_norm is None:
             self.frames["without_boxes"] += length
         else:
             self.frames.update(boxed=seen, absent=length - seen)
-            self._add_boxes(row.boxes_xyxy_norm[row.visible])
-        width, height = row.frames.size
+            self._add_boxes(sample.boxes_xyxy_norm[sample.visible])
+        width, height = sample.frames.size
         self.sizes[f"{width}x{height}"] += 1
-        self.with_text += row.text is not None
-        self.turns += len(row.turns)
-        texts = {row.text, row.description} - {None}
-        for text in [*texts, *(text for turn in row.turns for text in turn)]:
+        self.with_text += sample.text is not None
+        self.turns += len(sample.turns)
+        texts = {sample.text, sample.description} - {None}
+        for text in [*texts, *(text for turn in sample.turns for text in turn)]:
             found = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", str(text).lower())
             self.num_words += len(found)
             self.words.update(found)
@@ -162,22 +163,22 @@ class Tally:
         self.smallest, self.largest = min(self.smallest, sides.min()), max(self.largest, sides.max())
 
     def add_error(self, index: int, error: Exception) -> None:
-        """A row that cannot be read; the first of each reason is kept whole."""
+        """Count a sample that cannot be read; the first message of each reason is kept."""
         first = {"count": 0, "first_row": index, "first": f"{error}" or type(error).__name__}
         self.errors.setdefault(reason_of(error), first)["count"] += 1
 
     @property
     def broken(self) -> int:
-        """Rows that cannot be read."""
+        """Return the number of samples that cannot be read."""
         return sum(found["count"] for found in self.errors.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts as JSON holds them.
+        """Return the counts as JSON values.
 
         Returns:
             `checked`, `good` and `broken` rows; `kinds` of good rows; `frames` with a box, with the object absent and
             of rows without boxes; `box_sides`, how many boxes have which side (of a square of the same area, as a
-            share of the picture's), with the smallest and the largest; the commonest `picture_sizes`; `words` of
+            share of the image's), with the smallest and the largest; the commonest `picture_sizes`; `words` of
             texts, descriptions and turns; `errors` by reason, the commonest first.
         """
         low = (0.0, *SIDES)
@@ -202,15 +203,12 @@ class Tally:
 
 
 def reason_of(error: Exception) -> str:
-    """The rule that was broken: the message up to what was found, without paths and numbers.
+    """Return the rule that was broken, without paths and numbers.
 
     >>> reason_of(ValueError("a box must be below 640, got 700 in a/b.csv; is it x,y,w,h?"))
     'a box must be below N'
     """
-    rule, got, _ = str(error).partition(", got ")
-    if not got:
-        return type(error).__name__
-    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"\S*/\S*", "…", rule))
+    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"\S*/\S*", "…", broken_rule(error)))
 
 
 def _write(output: Path, summary: dict[str, Any], strips: list[Strip]) -> None:

@@ -1,4 +1,4 @@
-"""One sheet of a sample of rows: some frames of each with its box, and its words."""
+"""Draw a contact sheet of some samples: frames with boxes, and texts."""
 
 import textwrap
 import unicodedata
@@ -21,7 +21,7 @@ from elysium.visualization.contact_sheet import (
 )
 from elysium.visualization.fonts import TextLine
 
-from .rows import Row
+from .samples import Sample
 
 COLUMNS = 2
 STRIP_WIDTH_PX = (SHEET_WIDTH_PX - GAP_PX * (COLUMNS + 1)) // COLUMNS
@@ -35,12 +35,12 @@ _MOST_LINES = 3
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """A row as it is drawn.
+    """Drawing of a sample.
 
     Args:
-        title: its name.
-        lines: its words.
-        tiles: pictures with boxes, each with a caption.
+        title: name of the sample.
+        lines: texts of the sample.
+        tiles: images with boxes, each with a caption.
     """
 
     title: str
@@ -48,46 +48,46 @@ class Strip:
     tiles: list[tuple[Image.Image, str]]
 
 
-def make_strip(row: Row, places: Sequence[int], pictures: NDArray[np.uint8], *, color: int) -> Strip:
-    """Small pictures with boxes, so that the large ones need not be kept.
+def make_strip(sample: Sample, places: Sequence[int], images: NDArray[np.uint8], *, color: int) -> Strip:
+    """Return small images with boxes, so that the large ones need not be kept.
 
     Args:
-        row: what is drawn.
-        places: 0-based frames, at most three.
-        pictures (`np.ndarray` of shape `(n, H, W, 3)`): uint8 RGB, those frames.
+        sample: sample to draw.
+        places: 0-based indices of at most three frames.
+        images (`np.ndarray` of shape `(n, H, W, 3)`): uint8 RGB, those frames.
         color: number of the colour, from 1.
     """
     side = _TILE_PX if len(places) > 1 else STRIP_WIDTH_PX // 2
     tiles = []
-    for place, picture in zip(places, pictures, strict=True):
-        caption = f"frame {place + 1} of {len(row.frames)}" if len(row.frames) > 1 else ""
-        if row.boxes_xyxy_norm is not None and not row.visible[place]:
+    for place, image in zip(places, images, strict=True):
+        caption = f"frame {place + 1} of {len(sample.frames)}" if len(sample.frames) > 1 else ""
+        if sample.boxes_xyxy_norm is not None and not sample.visible[place]:
             caption += f" · {REASON_NOTES['absent']}"
-        tiles.append((_draw_tile(row, place, picture, side, color), caption))
-    lines = [row.text] if row.text else []
-    lines += [row.description] if row.description and row.description != row.text else []
-    lines += [f"{question} → {answer}" for question, answer in row.turns]
-    return Strip(row.key, lines, tiles)
+        tiles.append((_draw_tile(sample, place, image, side, color), caption))
+    lines = [sample.text] if sample.text else []
+    lines += [sample.description] if sample.description and sample.description != sample.text else []
+    lines += [f"{question} → {answer}" for question, answer in sample.turns]
+    return Strip(sample.key, lines, tiles)
 
 
-def _draw_tile(row: Row, place: int, picture: NDArray[np.uint8], side: int, color: int) -> Image.Image:
-    """A picture that fits into a square, with its box; a label would hide small ones, so the words stand beside it."""
-    image = Image.fromarray(picture)
-    scale = min(side / image.width, side / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    small = image.resize(size, Image.Resampling.LANCZOS)
-    if row.boxes_xyxy_norm is not None and row.visible[place]:
-        x1, y1, x2, y2 = row.boxes_xyxy_norm[place] * [*size, *size]
+def _draw_tile(sample: Sample, place: int, image: NDArray[np.uint8], side: int, color: int) -> Image.Image:
+    """Return an image that fits into a square, with its box and without a label, which could hide small boxes."""
+    full = Image.fromarray(image)
+    scale = min(side / full.width, side / full.height)
+    size = (max(1, round(full.width * scale)), max(1, round(full.height * scale)))
+    small = full.resize(size, Image.Resampling.LANCZOS)
+    if sample.boxes_xyxy_norm is not None and sample.visible[place]:
+        x1, y1, x2, y2 = sample.boxes_xyxy_norm[place] * [*size, *size]
         draw = ImageDraw.Draw(small)
         # A box's right and lower edges are outside of it, PIL's inside; here a box may be narrower than a pixel.
         x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
-        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=INK, width=4)  # shows on pictures of the box's colour
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=INK, width=4)  # visible on images of the box's colour
         draw.rectangle((x1, y1, x2, y2), outline=object_color(color).as_hex(), width=2)
     return small
 
 
 def draw_strips(strips: Sequence[Strip], title: str) -> Image.Image:
-    """The sheet: strips in two columns under a title, or one where there is one."""
+    """Return the sheet: strips in two columns under a title; one column for a single strip."""
     drawn = [_draw_strip(strip) for strip in strips]
     rows = [drawn[start : start + COLUMNS] for start in range(0, len(drawn), COLUMNS)]
     width = SHEET_WIDTH_PX if len(strips) > 1 else STRIP_WIDTH_PX + 2 * GAP_PX
@@ -103,7 +103,7 @@ def draw_strips(strips: Sequence[Strip], title: str) -> Image.Image:
 
 
 def _draw_strip(strip: Strip) -> Image.Image:
-    """Title, tiles side by side with captions, words below them; beside a single tile, where there is room."""
+    """Draw the title, tiles side by side with captions, and texts below them or beside a single tile."""
     single = len(strip.tiles) == 1
     left = strip.tiles[0][0].width + GAP_PX if single else 0
     words = [line for text in strip.lines for line in _wrapped(text, STRIP_WIDTH_PX - left)]

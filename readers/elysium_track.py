@@ -1,8 +1,8 @@
-"""ElysiumTrack-1M rows, as JSONL or from a hub: one object in one video, with words and a box for every frame.
+"""Read rows of ElysiumTrack-1M from JSONL or the Hub: one object in one video, with a text and a box per frame.
 
 A row is ``source, id, vid, metadata, frames: [path…], object_class, box: [[x1,y1,x2,y2] in 0..1 or null…],
-object_description, frame_size: [w, h]``; `video` may stand in place of `frames`, and a picture or video may be
-``{"bytes", "path"}`` in place of a path. `elysium synth` writes such rows too.
+object_description, frame_size: [w, h]``; `video` may replace `frames`, and an image or video may be
+``{"bytes", "path"}`` instead of a path. `elysium synth` writes such rows too.
 """
 
 import os
@@ -24,15 +24,15 @@ Row = dict[str, Any]
 
 
 def read_elysium_track(source: str | Path, split: str = "validation") -> Iterator[TrackingSequence]:
-    """The objects of a JSONL file, of a folder with one, or of a data set on the Hub, streamed.
+    """Yield the objects of a JSONL file, of a folder of such files, or of a dataset on the Hub, streamed.
 
     Args:
         source: `rows.jsonl`, a folder that holds JSONL files, or a Hub id `owner/name`. Paths in a row are relative
             to the file's folder.
-        split: of a data set on the Hub.
+        split: of a dataset on the Hub.
 
     Raises:
-        DatasetError: nothing there, or a row that is not as above.
+        DatasetError: no such source, or a row that is not as above.
     """
     for number, (row, root) in enumerate(rows_of(source, split)):
         with in_place(f"row {number} of {source}"):
@@ -41,7 +41,7 @@ def read_elysium_track(source: str | Path, split: str = "validation") -> Iterato
 
 
 def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]:
-    """Rows, each with the folder that its paths are relative to (None for what is streamed from the Hub)."""
+    """Yield rows, each with the folder that its paths are relative to; None for rows streamed from the Hub."""
     place = Path(source)
     if os.path.exists(place):
         files = [place] if os.path.isfile(place) else sorted(place.glob("*.jsonl"))
@@ -55,11 +55,11 @@ def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]
 
 
 def streamed_rows(name: str, split: str) -> Any:
-    """The `datasets.IterableDataset` of a data set on the Hub, with pictures and videos undecoded."""
+    """Return the `datasets.IterableDataset` of a dataset on the Hub, with images and videos undecoded."""
     from datasets import Image, Sequence, Video, load_dataset
 
     lines = hub_files(name, ".jsonl") if hub_files(name, ".zip") else []
-    if lines:  # frames in zip files beside the rows: `datasets` would take them for rows too
+    if lines:  # frames in zip files beside the rows, which `datasets` would read as rows too
         named = [path for path in lines if PurePosixPath(path).stem.startswith(split)] or lines
         return load_dataset("json", data_files=named, split="train", streaming=True)
     rows = load_dataset(name, split=split, streaming=True)
@@ -72,10 +72,10 @@ def streamed_rows(name: str, split: str) -> Any:
 
 
 def sequence_of_row(row: Row, root: Path | ZippedFolder | None = None) -> TrackingSequence:
-    """One row as a sequence; its name is its `id` with every separator of folders replaced.
+    """Return a row as a sequence; its name is its `id` with path separators replaced.
 
     Raises:
-        DatasetError: a field is missing or not as it must be.
+        DatasetError: a field is missing or has another form.
     """
     missing = [name for name in ("id", "box", "frame_size") if row.get(name) is None]
     if missing:
@@ -102,7 +102,7 @@ def row_text(row: Row, field: str) -> str | None:
     """Return the text in a field of a row; None where there is none.
 
     Raises:
-        DatasetError: it holds something else.
+        DatasetError: the field is not text.
     """
     text = row.get(field)
     if text is not None and not isinstance(text, str):
@@ -117,7 +117,7 @@ def _frame_size(size: Any, name: str) -> tuple[int, int]:
 
 
 def _boxes_px(boxes: Any, frame_size: tuple[int, int], name: str) -> NDArray[np.float64]:
-    """x1,y1,x2,y2 in 0..1, null or without area where there is none, as x,y,w,h in pixels with NaN."""
+    """Convert x1,y1,x2,y2 in 0..1 (absent: null or no area) to x,y,w,h in pixels (absent: NaN)."""
     for box in boxes if isinstance(boxes, list | tuple) and boxes else [boxes]:
         if box is not None and not (isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box))):
             raise DatasetError(f"a box must be four numbers or null, got {box!r} in row {name}; box is a list of them")

@@ -1,4 +1,4 @@
-"""Where the pictures of a sequence come from: files, bytes or a video; looked at only when they are asked for."""
+"""Frames of a sequence from files, bytes or a video; read only when needed."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,27 +22,27 @@ Picture = NDArray[np.uint8]
 
 
 class Frames(Protocol):
-    """Pictures in order, all of one size, uint8 RGB `(H, W, 3)`."""
+    """Images in order, all of one size, uint8 RGB `(H, W, 3)`."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of frames."""
 
     def __iter__(self) -> Iterator[Picture]:
-        """One after the other, none kept."""
+        """Yield all frames; none is kept in memory."""
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Those with the 0-based `indices`, which rise strictly: `(n, H, W, 3)`."""
+        """Return the frames at 0-based, strictly increasing ``indices``, `(n, H, W, 3)`."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Return width and height in pixels."""
 
 
 class PictureFrames:
-    """A frame in each file.
+    """Frames from image files.
 
     Args:
-        files: paths or encoded pictures in order, or what lists them when they are first needed.
+        files: paths or encoded images in order, or a function that lists them when first needed.
     """
 
     def __init__(self, files: Sequence[PictureLike] | Callable[[], Sequence[PictureLike]]) -> None:
@@ -50,7 +50,7 @@ class PictureFrames:
 
     @cached_property
     def files(self) -> Sequence[PictureLike]:
-        """Paths or encoded pictures."""
+        """Return paths or encoded images."""
         return self._files() if callable(self._files) else self._files
 
     def __len__(self) -> int:
@@ -60,10 +60,10 @@ class PictureFrames:
         return (_decode(file) for file in self.files)
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Those frames, `(n, H, W, 3)`.
+        """Return the frames at ``indices``, `(n, H, W, 3)`.
 
         Raises:
-            DatasetError: a picture is missing, does not decode, or has another size than the first.
+            DatasetError: an image is missing, does not decode, or has another size than the first.
         """
         pictures = [_decode(self.files[index]) for index in indices]
         if len({picture.shape for picture in pictures}) > 1:
@@ -73,7 +73,7 @@ class PictureFrames:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, of the first picture."""
+        """Return width and height of the first image in pixels."""
         try:
             return image_size(_opened(self.files[0]))
         except VideoError as error:
@@ -81,7 +81,7 @@ class PictureFrames:
 
 
 class VideoFrames:
-    """The frames of a video, by its path or its bytes."""
+    """Frames of a video, given by its path or its bytes."""
 
     def __init__(self, video: PictureLike, *, num_frames: int | None = None) -> None:
         self._video = video
@@ -89,7 +89,7 @@ class VideoFrames:
 
     @property
     def video(self) -> str | Path | bytes:
-        """The path of the video, or its bytes."""
+        """Return the path of the video, or its bytes."""
         return _opened(self._video)
 
     @cached_property
@@ -107,7 +107,7 @@ class VideoFrames:
                 yield frame.image
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Those frames, `(n, H, W, 3)`.
+        """Return the frames at ``indices``, `(n, H, W, 3)`.
 
         Raises:
             VideoError: the video cannot be read.
@@ -117,19 +117,19 @@ class VideoFrames:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Return width and height in pixels."""
         return self._info[:2]
 
 
 class SomeFrames:
-    """Some frames of a video, as if it had no others: those that an annotation speaks of.
+    """Annotated frames of a video, as if it had no others.
 
     Args:
-        frames: all of them.
-        indices: 0-based places in ``frames``, at least one, which rise strictly.
+        frames: all frames.
+        indices: 0-based, strictly increasing indices into ``frames``, at least one.
 
     Raises:
-        DatasetError: no indices, a negative one, or others than such as rise.
+        DatasetError: no indices, a negative one, or an order that is not strictly increasing.
     """
 
     def __init__(self, frames: Frames, indices: Sequence[int]) -> None:
@@ -137,8 +137,8 @@ class SomeFrames:
         rising = all(one < other for one, other in pairwise(self.indices))
         if not self.indices or self.indices[0] < 0 or not rising:
             raise DatasetError(
-                f"frame indices must be 0 or more and rise strictly, got {self.indices[:8]}; sort them and leave out "
-                "those that come twice"
+                f"frame indices must be 0 or more and strictly increasing, got {self.indices[:8]}; sort them and "
+                "leave out those that come twice"
             )
 
     def __len__(self) -> int:
@@ -150,17 +150,17 @@ class SomeFrames:
         return (picture for index, picture in enumerate(leading) if index in wanted)
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Those frames, counted among the chosen ones, `(n, H, W, 3)`; raises what reading them raises."""
+        """Return frames by their indices among the annotated ones, `(n, H, W, 3)`."""
         return self.frames.read([self.indices[index] for index in indices])
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Return width and height in pixels."""
         return self.frames.size
 
 
 def picture_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> PictureFrames:
-    """The pictures of a folder in natural order, from the ``first`` (0-based) up to ``stop``; listed when needed."""
+    """Return the images of a folder in natural order, from the ``first`` (0-based) up to ``stop``."""
 
     return PictureFrames(partial(_list_pictures, folder, first, stop))
 
@@ -170,29 +170,29 @@ def _list_pictures(folder: Path, first: int, stop: int | None) -> list[Path]:
         names = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     except OSError as error:
         raise DatasetError(
-            f"the frames of a sequence must be in {folder}, got {error.strerror}; extract the data set's archives"
+            f"the frames of a sequence must be in {folder}, got {error.strerror}; extract the dataset's archives"
         ) from error
     if not names:
         raise DatasetError(
-            f"a folder of frames must hold pictures, got none in {folder}; extract the data set's archives"
+            f"a folder of frames must hold images, got none in {folder}; extract the dataset's archives"
         )
     return sorted(names, key=lambda path: natural_key(path.name))[first:stop]
 
 
 def row_frames(row: dict[str, Any], root: Path | ZippedFolder | None) -> Frames:
-    """The frames of a row: `frames` (paths, or undecoded pictures ``{"bytes", "path"}``) or `video` (the same).
+    """Return the frames of a row: `frames` (paths or undecoded images ``{"bytes", "path"}``) or `video` (the same).
 
     Args:
         row: of a JSONL file or a streamed data set.
-        root: what relative paths are relative to, where also zip files may hold what they name; or zip files alone;
-            None where a row must bring bytes or absolute paths.
+        root: folder of relative paths and of zip files that may hold them; or zip files;
+            None where a row must have bytes or absolute paths.
 
     Raises:
         DatasetError: the row has neither.
     """
     if row.get("frames"):
         if not isinstance(row["frames"], list | tuple):
-            raise DatasetError(f"frames of a row must be a list of pictures, got {type(row['frames']).__name__}")
+            raise DatasetError(f"frames of a row must be a list of images, got {type(row['frames']).__name__}")
         base = _base(row["frames"][0], root)
         return PictureFrames([_place(item, base) for item in row["frames"]])
     if row.get("video"):
@@ -203,14 +203,14 @@ def row_frames(row: dict[str, Any], root: Path | ZippedFolder | None) -> Frames:
 
 
 def _place(item: Any, root: Path | ZippedFolder | None) -> PictureLike:
-    """What a row's path or ``{"bytes", "path"}`` stands for."""
+    """Return the image or video that a row's path or ``{"bytes", "path"}`` names."""
     if isinstance(item, dict):
         if isinstance(item.get("bytes"), bytes | bytearray) and item["bytes"]:
             return bytes(item["bytes"])
         item = item.get("path")
     if not isinstance(item, str):
         raise DatasetError(
-            f"a frame or video must be a path or {{'bytes', 'path'}}, got {type(item).__name__}; load the data set "
+            f"a frame or video must be a path or {{'bytes', 'path'}}, got {type(item).__name__}; load the dataset "
             "with decode=False"
         )
     if isinstance(root, ZippedFolder):
@@ -219,7 +219,7 @@ def _place(item: Any, root: Path | ZippedFolder | None) -> PictureLike:
 
 
 def _base(first: Any, root: Path | ZippedFolder | None) -> Path | ZippedFolder | None:
-    """What the paths of a row are relative to: zip files of the folder where it does not have the first itself."""
+    """Return the root of a row's paths: the folder, or its zip files where the first path is not in the folder."""
     place = _place(first, root)
     if isinstance(root, Path) and isinstance(place, Path) and not os.path.exists(place):
         return ZippedFolder.beside(root) or root
@@ -227,7 +227,7 @@ def _base(first: Any, root: Path | ZippedFolder | None) -> Path | ZippedFolder |
 
 
 def _opened(file: PictureLike) -> str | Path | bytes:
-    """A path or bytes as they are; of a member of a zip file its content."""
+    """Return a path or bytes unchanged, and the content of a member of a zip file."""
     return file.read() if isinstance(file, ZipMember) else file
 
 

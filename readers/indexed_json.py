@@ -176,7 +176,7 @@ class _ArrayScanner:
         return first, self._begin + stop, value
 
     def _more(self) -> bool:
-        """Drop what was read and append the next piece of the file, at least as long as the rest; False at its end."""
+        """Append a piece of the file, at least as long as the rest, and drop what was read; False at the end."""
         kept = self._text[self._at :]
         data = self._file.read(max(_CHUNK_BYTES, len(kept)))
         self._begin, self._at = self._begin + self._at, 0

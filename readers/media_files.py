@@ -1,4 +1,4 @@
-"""Fields that an annotation must have, and media files that must be there: shared by readers of datasets."""
+"""Check fields of annotations and find media files; shared by the readers."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 
 
 def fields_of(row: Any, names: Sequence[str], where: str) -> list[Any]:
-    """The values of fields that an annotation must have.
+    """Return the values of fields that an annotation must have.
 
     Raises:
         DatasetError: one is missing or null.
@@ -24,25 +24,23 @@ def fields_of(row: Any, names: Sequence[str], where: str) -> list[Any]:
 
 
 def first_file(root: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
-    """The first of these files that is there, looked for in ``root/folder`` for each folder in order.
+    """Return the first of these files that exists in ``root/folder``, for each folder in order.
 
     Raises:
-        DatasetError: none is.
+        DatasetError: none exists.
     """
     for folder in folders:
         for name in names:
             if os.path.isfile(root / folder / name):
                 return root / folder / name
     places = " or ".join(str(root / folder) for folder in folders)
-    raise DatasetError(
-        f"a data set must hold {' or '.join(names)} in {places}, got no such file; check path and split"
-    )
+    raise DatasetError(f"a dataset must hold {' or '.join(names)} in {places}, got no such file; check path and split")
 
 
 def index_videos(root: Path) -> dict[str, Path]:
-    """The videos of a folder and of the folders in it, by their names without suffix.
+    """Return the videos of a folder and of its subfolders by their names without suffix.
 
-    Where a name stands more than once, the order of `VIDEO_SUFFIXES` decides, then that of the paths.
+    Where a name occurs more than once, the order of `VIDEO_SUFFIXES` decides, then that of the paths.
     """
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")]
     files = [
@@ -59,16 +57,16 @@ def index_videos(root: Path) -> dict[str, Path]:
 
 
 def check_present(missing: Iterable[str], total: int, what: str, remedy: str) -> None:
-    """Nothing that a split needs is missing.
+    """Check that no file of a split is missing.
 
     Args:
-        missing: names that were not found.
-        total: how many are needed.
-        what: they are, in the plural.
-        remedy: what to do.
+        missing: names of files that were not found.
+        total: number of files of the split.
+        what: kind of the files, in the plural.
+        remedy: advice for the message.
 
     Raises:
-        DatasetError: something is; the message names the first and how many there are.
+        DatasetError: a file is missing; the message has their number and the first name.
     """
     names = list(dict.fromkeys(missing))
     if names:

@@ -1,4 +1,4 @@
-"""Reads pickles that hold plain data, and refuses everything else: a pickle can run code when it is loaded."""
+"""Read pickles of plain data, and refuse all others: a pickle can run code when it is loaded."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ _DAMAGE = (
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, tuples, sets, strings, numbers, booleans and None; no class and no function."""
+    """Unpickler of dictionaries, lists, tuples, sets, strings, numbers, booleans and None; no class, no function."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -32,12 +32,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """The plain data of a pickle, of Python 2 or 3.
+    """Return the plain data of a pickle of Python 2 or 3.
 
-    Strings of Python 2 are bytes; they become text here, as UTF-8, or as Latin-1 where they are not UTF-8.
+    Strings of Python 2 are bytes; they are decoded as UTF-8, or as Latin-1 where they are not UTF-8.
 
     Raises:
-        DatasetError: the file cannot be read, is damaged, or holds anything but plain data.
+        DatasetError: the file cannot be read, is damaged, or holds other than plain data.
     """
     content = read_bytes(path)
     try:
@@ -45,12 +45,12 @@ def load_plain_pickle(path: Path) -> Any:
     except _DAMAGE as error:
         raise DatasetError(
             f"a pickle must hold nothing but dictionaries, lists, text and numbers, got {path} ({error}); "
-            "it would have to run code to load more: get it from the data set's own page"
+            "loading more would run code: get the file from the dataset's page"
         ) from error
 
 
 def _as_text(value: Any) -> Any:
-    """The same with every byte string as text."""
+    """Return a value with all byte strings in it as text."""
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")

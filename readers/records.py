@@ -1,4 +1,4 @@
-"""`TrackingSequence`, one object in one video with its true boxes: what every reader of a tracking data set gives."""
+"""`TrackingSequence`: one object in one video with its true boxes, as all readers of tracking datasets return it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ class TrackingSequence:
     """One object in one video.
 
     Args:
-        name: unique in its data set; also the name of its result file.
-        frames: the pictures, opened only when they are asked for; scoring results needs none.
-        boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): left, top, width, height in pixels just as the annotation
+        name: unique in its dataset; also the name of its result file.
+        frames: the images, opened only when needed; scoring results needs none.
+        boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): left, top, width, height in pixels as the annotation
             gives them; NaN or without area where there is none. `(1, 4)` where the truth of a test set is withheld.
         visible (`np.ndarray` of shape `(T,)`): bool, False where the annotation says that the object cannot be seen.
-        text: words for the object, or None.
+        text: text prompt for the object, or None.
         object_class: name of its class, or None.
         size: width and height of the frames in pixels where the annotation says so, else None.
-        group: a part of the data set that figures are also given for, or None.
+        group: a part of the dataset that is also scored on its own, or None.
 
     Raises:
         DatasetError: the shapes do not fit.
@@ -51,16 +51,16 @@ class TrackingSequence:
 
     @property
     def truth_is_withheld(self) -> bool:
-        """Whether only the first box is given, as of test sets that a server scores."""
+        """Return whether only the first box is given, as in test sets that a server scores."""
         return len(self.boxes_xywh_px) == 1
 
     @property
     def picture_size(self) -> tuple[int, int]:
-        """Width and height in pixels: as annotated, else of the first frame."""
+        """Return width and height in pixels: as annotated, else of the first frame."""
         return self.size or self.frames.size
 
     def first_box_xyxy_px(self) -> tuple[float, float, float, float]:
-        """The box that a tracker starts from, cut to the picture.
+        """Return the box of frame 1, cut to the image.
 
         Raises:
             DatasetError: frame 1 has no box.
@@ -69,8 +69,9 @@ class TrackingSequence:
         if box is None:
             right, bottom = self.picture_size
             raise DatasetError(
-                f"frame 1 must have a box inside the {right}x{bottom} picture to track by box, got "
-                f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or ask by words"
+                f"frame 1 must have a box inside the {right}x{bottom} image to track by box, got "
+                f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or "
+                "use a text prompt"
             )
         return box
 
@@ -81,10 +82,10 @@ class TrackingSequence:
         return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None  # None for NaN as well
 
     def check_length(self) -> None:
-        """There are as many frames as boxes.
+        """Check that there are as many frames as boxes.
 
         Raises:
-            DatasetError: there are not.
+            DatasetError: the numbers differ.
         """
         if len(self.boxes_xywh_px) not in (1, len(self.frames)):
             raise DatasetError(

@@ -1,25 +1,30 @@
-"""RefCOCO, RefCOCO+ (Kazemzadeh et al. 2014, Yu et al. 2016) and RefCOCOg (Mao et al. 2016), on COCO train2014.
+"""Read RefCOCO, RefCOCO+ (Kazemzadeh et al. 2014, Yu et al. 2016) and RefCOCOg (Mao et al. 2016), on COCO train2014.
 
 The official layout, as https://github.com/lichengunc/refer lays it out:
 
     DIR/refcoco/{instances.json, refs(unc).p}    DIR/refcoco+/…    DIR/refcocog/{instances.json, refs(umd).p}
     DIR/images/train2014/COCO_train2014_000000000009.jpg     (or DIR/images/mscoco/images/train2014/…)
 
-or a parquet form of it (`refcoco_parquet`). Boxes of `instances.json` are x,y,w,h in pixels.
+or a Parquet form of it (`refcoco_parquet`). Boxes of `instances.json` are x,y,w,h in pixels.
 """
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from elysium.processing.data_files import DatasetError, is_number, read_json
 
+from .frame_sources import PictureFrames
 from .media_files import check_present, fields_of
 from .plain_pickle import load_plain_pickle
 from .refcoco_parquet import is_parquet_source, read_parquet_objects
 from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken
+from .samples import Sample, SampleList
 
 # The partition into splits that papers report; another one is named before the split, as in "google:val".
 PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
@@ -29,8 +34,7 @@ PICTURE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014")
 def read_refcoco(
     source: str | Path, dataset: str = "refcoco", split: str = "val", *, limit: int | None = None
 ) -> Iterator[ReferringExpression]:
-    """Each sentence of a split as a sample, in the order of the data set. Arguments as of `read_referred_objects`;
-    ``limit`` counts sentences."""
+    """Yield each sentence of a split, as `read_referred_objects` yields objects; ``limit`` counts sentences."""
     targets = read_referred_objects(source, dataset, split, limit=limit)
     yield from islice((expression for target in targets for expression in expressions_of(target)), limit)
 
@@ -38,20 +42,20 @@ def read_refcoco(
 def read_referred_objects(
     source: str | Path, dataset: str = "refcoco", split: str = "val", *, limit: int | None = None
 ) -> Iterator[ReferredObject]:
-    """The objects of a split with all their sentences, in the order of the data set.
+    """Yield the objects of a split with all their sentences, in the order of the dataset.
 
     Args:
-        source: the folder of the official layout; a parquet file or a folder of them; or a Hub id.
+        source: folder in the official layout; a Parquet file or a folder of them; or a Hub id.
         dataset: "refcoco", "refcoco+" or "refcocog".
-        split: "train", "val", "test", "testA" or "testB", or several with commas. "test" takes in testA and testB, as
-            the official code does. "google:val" means Google's partition instead of that in `PARTITIONS`.
-        limit: so many objects at most; pictures of the others need not be there.
+        split: "train", "val", "test", "testA" or "testB", or several with commas. "test" includes testA and testB,
+            as in the official code. "google:val" means Google's partition instead of that in `PARTITIONS`.
+        limit: most objects; images of the others need not exist.
 
     Raises:
-        DatasetError: another layout, an unknown split, or pictures that are missing.
+        DatasetError: another layout, an unknown split, or missing images.
     """
     if dataset not in PARTITIONS:
-        raise DatasetError(f"the data set must be one of {', '.join(PARTITIONS)}, got {dataset!r}")
+        raise DatasetError(f"the dataset must be one of {', '.join(PARTITIONS)}, got {dataset!r}")
     if is_parquet_source(source):
         found = (row for name in split.split(",") for row in read_parquet_objects(source, name.strip()))
         yield from islice(found, limit)
@@ -59,19 +63,64 @@ def read_referred_objects(
     folder = Path(source)
     if not os.path.isdir(folder / dataset):
         raise DatasetError(
-            f"RefCOCO must be a folder with {dataset}/instances.json, parquet files, or a Hub id owner/name, got "
+            f"RefCOCO must be a folder with {dataset}/instances.json, Parquet files, or a Hub id owner/name, got "
             f"{source}; give the folder that holds {dataset}/ and images/"
         )
     targets = [target for name in split.split(",") for target in _official(folder, dataset, name.strip())][:limit]
     pictures = [target.picture for target in targets if isinstance(target.picture, Path)]
     missing = [str(picture) for picture in dict.fromkeys(pictures) if not os.path.isfile(picture)]
     remedy = f"extract COCO's train2014.zip into {folder / PICTURE_FOLDERS[0]}"
-    check_present(missing, len(set(pictures)), "pictures", remedy)
+    check_present(missing, len(set(pictures)), "images", remedy)
     yield from targets
 
 
+def refcoco_samples(path: str, *, dataset: str = "refcoco", split: str = "train") -> SampleList:
+    """Return a training sample for each sentence of a split: to find the object by, and to describe it with.
+
+    Args:
+        path: folder in the official layout, or Parquet files with paths of images.
+        dataset: "refcoco", "refcoco+" or "refcocog".
+        split: "train", or several with commas; "google:train" for Google's partition.
+
+    Raises:
+        DatasetError: another layout or split, missing images, or images inside Parquet files, which would fill the
+            memory.
+    """
+    if not os.path.exists(Path(path)):
+        raise DatasetError(f"{dataset} must be an existing folder or parquet file, got {path}; check the path")
+    expressions: list[ReferringExpression] = []
+    for target in read_referred_objects(path, dataset, split):
+        if isinstance(target.picture, bytes):
+            raise DatasetError(
+                f"images to train with must be files, got encoded ones in {path}; use the official layout with "
+                "COCO's train2014"
+            )
+        expressions.extend(expressions_of(target))
+    return SampleList(dataset, expressions, partial(_sample, name=dataset))
+
+
+def _sample(expression: ReferringExpression, *, name: str) -> Sample:
+    """Return a sentence as a training sample.
+
+    Raises:
+        DatasetError: nothing of the box is inside the image, or the image does not open.
+    """
+    target: ReferredObject = expression.target
+    frames = PictureFrames([target.picture])
+    width, height = target.size or frames.size
+    box = target.box_inside(width, height)
+    return Sample(
+        source=name,
+        key=expression.key,
+        frames=frames,
+        boxes_xyxy_norm=np.array([box]) / [width, height, width, height],
+        text=expression.text,
+        description=expression.text,
+    )
+
+
 def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
-    """The objects of one split of the official layout."""
+    """Return the objects of one split of the official layout."""
     partition, colon, name = split.rpartition(":")
     references = _references(root / dataset, partition if colon else PARTITIONS[dataset])
     chosen = [row for row in references if row["split"] == name or (name == "test" and row["split"].startswith(name))]
@@ -85,7 +134,7 @@ def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
 
 
 def _references(folder: Path, partition: str) -> list[dict[str, Any]]:
-    """The rows of `refs(PARTITION).p`, each checked for the fields that are used."""
+    """Return the references of `refs(PARTITION).p`, after checking the fields that are used."""
     path = folder / f"refs({partition}).p"
     if not os.path.isfile(path):
         there = sorted(file.name for file in folder.glob("refs(*).p"))
@@ -108,14 +157,14 @@ def _references(folder: Path, partition: str) -> list[dict[str, Any]]:
 
 
 def _instances(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, dict[str, Any]]]:
-    """Pictures and boxes of `instances.json`, by their ids."""
+    """Return images and boxes of `instances.json` by their ids."""
     content = read_json(path)
     images, annotations = fields_of(content, ("images", "annotations"), str(path))
     return _by_id(images, "images", path), _by_id(annotations, "annotations", path)
 
 
 def _by_id(rows: Any, name: str, path: Path) -> dict[Any, dict[str, Any]]:
-    """The entries of a list of `instances.json` by their ids."""
+    """Return the entries of a list of `instances.json` by their ids."""
     if not isinstance(rows, list):
         raise DatasetError(f"{name} must be a list, got {type(rows).__name__} in {path}; get it again")
     found = {}
@@ -128,7 +177,7 @@ def _by_id(rows: Any, name: str, path: Path) -> dict[Any, dict[str, Any]]:
 
 
 def _form_of(sentence: dict[str, Any], key: str) -> list[str]:
-    """The field of a sentence that has its words: `sent`, else `raw`."""
+    """Return the field of a sentence that holds its text: `sent`, else `raw`; none where both are empty."""
     for form in ("sent", "raw"):
         text = sentence.get(form)
         if text is not None and not isinstance(text, str):
@@ -141,14 +190,14 @@ def _form_of(sentence: dict[str, Any], key: str) -> list[str]:
 def _target(
     row: dict[str, Any], place: str, images: dict[Any, Any], annotations: dict[Any, Any], folder: Path
 ) -> ReferredObject:
-    """One reference, its picture and its box put together."""
+    """Return a reference with its image and its box."""
     key = f"{place}/{row['ref_id']}"
     if row["image_id"] not in images or row["ann_id"] not in annotations:
         raise DatasetError(
-            f"instances.json must hold picture {row['image_id']} and annotation {row['ann_id']} of {key}, got no such "
+            f"instances.json must hold image {row['image_id']} and annotation {row['ann_id']} of {key}, got no such "
             "ids; take both files from one archive"
         )
-    # A reference's own file_name ends in the annotation's number; the picture's name stands in instances.json.
+    # A reference's own file_name ends in the annotation's number; the image's name is in instances.json.
     file_name, width, height = fields_of(images[row["image_id"]], ("file_name", "width", "height"), key)
     (box,) = fields_of(annotations[row["ann_id"]], ("bbox",), key)
     if not (isinstance(file_name, str) and is_number(width) and is_number(height)):

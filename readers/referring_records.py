@@ -1,4 +1,4 @@
-"""Objects in pictures and the words that point at them: what every reader of a referring data set gives."""
+"""Objects in images with referring expressions, as all readers of such datasets return them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ReferredObject:
-    """One object in one picture, and everything that was said to point at it.
+    """One object in one image, and all expressions that refer to it.
 
     Args:
-        key: unique in its data set, and the same whenever it is read.
-        split: the split that it belongs to, such as "testA".
-        picture: path, or the bytes of a JPEG or PNG file.
+        key: unique in its dataset, and the same whenever it is read.
+        split: split of the dataset, such as "testA".
+        picture: path of an image, or the bytes of a JPEG or PNG file.
         sentences: one or more, none of them blank.
-        box_xyxy_px: pixels of the picture as it is stored, as annotated: it may reach past the edge by a rounding.
+        box_xyxy_px: in pixels of the stored image, as annotated: rounding may take it past the edge.
         size: width and height in pixels where the annotation says so, else None.
     """
 
@@ -37,23 +37,23 @@ class ReferredObject:
     size: tuple[int, int] | None = None
 
     def load_picture(self) -> NDArray[np.uint8]:
-        """The picture as it is stored, uint8 RGB `(H, W, 3)`: boxes count stored pixels, so EXIF does not turn it.
+        """Return the stored image, uint8 RGB `(H, W, 3)`; not rotated by EXIF, since boxes count stored pixels.
 
         Raises:
-            DatasetError: it is missing, does not decode, or has not the annotated size.
+            DatasetError: it is missing, does not decode, or has another size than annotated.
         """
         picture = PictureFrames([self.picture]).read([0])[0]
         height, width = picture.shape[:2]
         if self.size is not None and self.size != (width, height):
             raise DatasetError(
-                f"a picture must have the annotated size {self.size[0]}x{self.size[1]}, got {width}x{height} in "
+                f"an image must have the annotated size {self.size[0]}x{self.size[1]}, got {width}x{height} in "
                 f"{'its bytes' if isinstance(self.picture, bytes) else self.picture} for {self.key}; "
-                "get the pictures in their original size"
+                "get the images in their original size"
             )
         return picture
 
     def box_inside(self, width: int, height: int) -> Box:
-        """`box_xyxy_px` cut to a picture of this size, to be asked about.
+        """Return `box_xyxy_px` cut to an image of this size.
 
         Raises:
             DatasetError: nothing of it is inside.
@@ -62,8 +62,8 @@ class ReferredObject:
         box = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
         if not (box[0] < box[2] and box[1] < box[3]):
             raise DatasetError(
-                f"a box must be inside its {width}x{height} picture, got {self.box_xyxy_px} for {self.key}; "
-                "check that pictures and annotations belong together"
+                f"a box must be inside its {width}x{height} image, got {self.box_xyxy_px} for {self.key}; "
+                "check that images and annotations belong together"
             )
         return box
 
@@ -73,9 +73,9 @@ class ReferringExpression:
     """One sentence about one object: a sample of referring expression comprehension.
 
     Args:
-        key: unique in its data set, and the same whenever it is read.
-        text: the sentence.
-        target: the object that it points at.
+        key: unique in its dataset, and the same whenever it is read.
+        text: sentence.
+        target: object that it refers to.
     """
 
     key: str
@@ -84,18 +84,18 @@ class ReferringExpression:
 
 
 def expressions_of(target: ReferredObject) -> Iterator[ReferringExpression]:
-    """Each sentence of an object as a sample."""
+    """Yield each sentence of an object as a sample."""
     for number, text in enumerate(target.sentences):
         yield ReferringExpression(key=f"{target.key}/{number}", text=text, target=target)
 
 
 def checked_box(values: Any, where: str, *, corners: bool) -> Box:
-    """Four numbers of an annotation as x1, y1, x2, y2.
+    """Return four numbers of an annotation as x1, y1, x2, y2.
 
     Args:
         values: x, y, width, height; with ``corners`` x1, y1, x2, y2. Pixels.
-        where: what the box belongs to, for the message.
-        corners: how the values are to be read; it is never guessed from them.
+        where: owner of the box, for the message.
+        corners: form of the values; it is never guessed from them.
 
     Raises:
         DatasetError: not four finite numbers, or no area.
@@ -117,7 +117,7 @@ def checked_box(values: Any, where: str, *, corners: bool) -> Box:
 
 
 def spoken(sentences: Sequence[str | None]) -> tuple[str, ...]:
-    """The sentences without blanks at their ends; one without any words is left out, since it points at nothing.
+    """Return the sentences without blanks at their ends; blank ones are left out, since they refer to nothing.
 
     >>> spoken([" red cup ", ""])
     ('red cup',)

@@ -1,10 +1,10 @@
-"""Files of boxes that a user brings: CSV, JSONL, or what ``elysium track --boxes OUT.json`` writes.
+"""Read files of boxes of users: CSV, JSONL, or JSON of ``elysium track --boxes OUT.json``.
 
 A line of CSV, or an object of JSONL, has `video`, `frame_idx` (0-based), and `x1`, `y1`, `x2`, `y2` in pixels of the
-video after rotation, all four empty (null) where the object cannot be seen. Cells stand apart by commas, semicolons or
-tabs; numbers may have a decimal comma ("10,5"). `object` tells objects of one video apart, and `text` names the object
-in words. Other columns are not looked at. A line that is wrong spoils its object alone: what is wrong with it is kept,
-with the number of the line.
+video after rotation, all four empty (null) where the object is absent. Cells are separated by commas, semicolons or
+tabs; numbers may have a decimal comma ("10,5"). `object` tells objects of one video apart, and `text` is a text prompt
+for the object. Other columns are ignored. A wrong line affects its own object alone: the error is kept, with the line
+number.
 """
 
 import math
@@ -30,18 +30,18 @@ Record = dict[str, Any]
 
 @dataclass(eq=False)
 class ObjectBoxes:
-    """All that files say of one object in one video.
+    """Annotation of one object in one video.
 
     Args:
-        video: as it is written.
-        name: of the object within the video; empty where there is one without a name.
-        file: that it stands in.
+        video: as written in the file.
+        name: of the object within the video; empty for an object without a name.
+        file: that holds it.
         lines: number of the line of each entry, from 1.
         frame_indices: 0-based, in the order of the lines.
-        corners_px: four numbers of each entry, x1, y1, x2, y2, NaN where the object cannot be seen.
-        text: words for it, or None.
-        size: width and height in pixels that the boxes are meant for, or None where the file does not say.
-        error: what is wrong with its first wrong line, or None.
+        corners_px: four numbers of each entry, x1, y1, x2, y2, NaN where the object is absent.
+        text: text prompt, or None.
+        size: width and height in pixels of the annotated video, or None where the file does not say.
+        error: message about its first wrong line, or None.
     """
 
     video: str
@@ -55,26 +55,26 @@ class ObjectBoxes:
     error: str | None = None
 
     def where(self, position: int) -> str:
-        """The place of an entry, for messages."""
+        """Return the place of an entry, for messages."""
         return f"line {self.lines[position]} of {self.file}"
 
 
 class BoxTable:
-    """The objects of one or more files, in the order in which they come first."""
+    """Objects of one or more files, in the order of their first lines."""
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], ObjectBoxes] = {}
 
     @property
     def objects(self) -> list[ObjectBoxes]:
-        """One for each video and name; each line without either is an object of its own, which has an error."""
+        """Return an object for each video and name; a line without either is an object of its own with an error."""
         return list(self._objects.values())
 
     def read(self, path: Path) -> None:
-        """Adds what a file says.
+        """Add the objects of a file.
 
         Raises:
-            DatasetError: the file cannot be read, or its suffix, header or JSON is another.
+            DatasetError: the file cannot be read, or has another suffix, header or form of JSON.
         """
         if path.suffix.lower() not in BOX_FILES:
             raise DatasetError(f"a file of boxes must end in {', '.join(BOX_FILES)}, got {path}; change the suffix")
@@ -119,7 +119,7 @@ class BoxTable:
         found.corners_px.extend(corners)
 
     def _add_tracks(self, record: Record, path: Path, line: int) -> None:
-        """The tracks of one video; frames whose answer could not be read are not known, and are left out."""
+        """Add the tracks of one video; frames whose answer could not be read are unknown, and left out."""
         where = f"line {line} of {path}"
         video, tracks, width, height = fields_of(record, ("video", "tracks", "width", "height"), where)
         for number, written in enumerate(tracks if isinstance(tracks, list) else [tracks], start=1):
@@ -142,10 +142,10 @@ class BoxTable:
 
 
 def _check_track(written: Any, width: Any, height: Any) -> None:
-    """What `Track.from_dict` would take for something else: true for 1, 1.5 for 1.
+    """Refuse values that `Track.from_dict` would misread: true for 1, 1.5 for 1.
 
     Raises:
-        TypeError: a number is none.
+        TypeError: a value is not a number.
     """
     boxes = [frame["box_xyxy_px"] for frame in written["frames"]]
     whole = [width, height, *(frame["frame_idx"] for frame in written["frames"])]
@@ -157,7 +157,7 @@ def _check_track(written: Any, width: Any, height: Any) -> None:
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
-    """Number of its last line and cells by column of each record, or what is wrong with it."""
+    """Yield the last line number and the cells by column of each record, or an error."""
     table = read_csv(path)
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
@@ -174,7 +174,7 @@ def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
-    """Number and object of each line that is not blank, or what is wrong with it."""
+    """Yield the number and the object of each line that is not blank, or an error."""
     for line, text in json_lines(path):
         try:
             yield line, parse_json_object(text, f"line {line} of {path}")
@@ -183,7 +183,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
 
 
 def _json_file(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
-    """What `elysium track` wrote, on one line or set out on several."""
+    """Yield the JSON object that `elysium track` wrote, on one line or several."""
     record = read_json(path, byte_names=True)
     if not isinstance(record, dict) or "tracks" not in record:
         raise DatasetError(
@@ -206,10 +206,10 @@ def _cell(value: Any) -> str:
 
 
 def _number(value: Any, decimal_comma: bool = False) -> float:
-    """A number of JSON, or one written out in a cell.
+    """Return a number of JSON or of a CSV cell.
 
     Raises:
-        ValueError: it is neither, or not finite.
+        ValueError: it is not a number, or not finite.
     """
     cell = "" if isinstance(value, bool) else _cell(value)
     if not _NUMBER.fullmatch(cell.replace(",", ".", 1) if decimal_comma else cell):
@@ -221,7 +221,7 @@ def _number(value: Any, decimal_comma: bool = False) -> float:
 
 
 def _frame_idx(value: Any, where: str) -> int:
-    """A whole number from 0, also as ``3.0``, which tables are apt to make of it."""
+    """Return a whole number from 0, also of ``3.0``, as spreadsheets write it."""
     try:
         number = _number(value)
         if 0 <= number < 2**53 and number.is_integer():
@@ -232,12 +232,12 @@ def _frame_idx(value: Any, where: str) -> int:
 
 
 def _corners(record: Record, where: str) -> list[float]:
-    """x1, y1, x2, y2 in pixels; four times NaN where all of them are empty."""
+    """Return x1, y1, x2, y2 in pixels; four NaN where all of them are empty."""
     missing = [name for name in _CORNERS if name not in record]
     if missing:
         raise DatasetError(
             f"a line must have x1, y1, x2 and y2, got none for {missing[0]} in {where}; write null for all four where "
-            "the object cannot be seen"
+            "the object is absent"
         )
     cells = [_cell(record[name]) for name in _CORNERS]
     if not any(cells):
@@ -249,7 +249,7 @@ def _corners(record: Record, where: str) -> list[float]:
     except ValueError:
         raise DatasetError(
             f"a box must be four numbers, got {shown} in {where}; leave all four empty where the object "
-            "cannot be seen, and write 1234.5 without marks between thousands"
+            "is absent, and write 1234.5 without marks between thousands"
         ) from None
     if not (x1 < x2 and y1 < y2):
         raise DatasetError(f"a box must have x1 < x2 and y1 < y2, got {shown} in {where}; is it x,y,w,h?")
@@ -257,12 +257,12 @@ def _corners(record: Record, where: str) -> list[float]:
 
 
 def _has_decimal_comma(cells: list[str], shown: str, where: str) -> bool:
-    """Whether the numbers of a line are written with a decimal comma, as "10,5".
+    """Return whether the numbers of a line have a decimal comma, as "10,5".
 
-    A comma before three digits alone may as well stand between thousands: another number of the line must decide.
+    A comma before three digits may also separate thousands: another number of the line must decide.
 
     Raises:
-        DatasetError: none does.
+        DatasetError: no number does.
     """
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     if commas and all(_THOUSANDS.fullmatch(cell) for cell in commas):

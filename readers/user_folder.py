@@ -1,4 +1,4 @@
-"""Your own data: a folder of videos, and boxes for them in one CSV, JSONL or JSON file.
+"""Read your own data: a folder of videos, and boxes for them in one CSV, JSONL or JSON file.
 
     DIR/cup.mp4    DIR/walk/street.mp4    DIR/boxes.csv
 
@@ -6,7 +6,7 @@
     cup.mp4,0,307,124,414,383,1,the black cup
     cup.mp4,9,,,,,1,
 
-A row is one object in one video. Frames that no line names are unknown, and a row has none of them; `user_boxes` says
+A sample is one object in one video. Frames that no line names are unknown, and left out; `user_boxes` says
 what a line holds.
 """
 
@@ -21,18 +21,18 @@ from elysium.processing.video_io import VideoError, VideoInfo, VideoReader, prob
 
 from .annotation_files import check_some
 from .frame_sources import DatasetError, SomeFrames, VideoFrames
-from .rows import Row
+from .samples import Sample
 from .user_boxes import BOX_FILES, BoxTable, ObjectBoxes
 
 NAME = "folder"
 
 
-def folder_rows(path: str, *, boxes: str | None = None) -> "FolderRows":
-    """A row for each object in each video.
+def folder_rows(path: str, *, boxes: str | None = None) -> "FolderSamples":
+    """Return a sample for each object in each video.
 
     Args:
-        path: the folder of the videos; or a file of boxes beside them.
-        boxes: the file of boxes, relative to the folder; by default the one CSV or JSONL file in it, or all its JSON
+        path: folder of the videos; or a file of boxes beside them.
+        boxes: file of boxes, relative to the folder; by default the one CSV or JSONL file in it, or all its JSON
             files as `elysium track --boxes` writes them, one for each video.
 
     Raises:
@@ -48,11 +48,11 @@ def folder_rows(path: str, *, boxes: str | None = None) -> "FolderRows":
         table.read(file)
     if not table.objects:
         raise DatasetError(f"a file of boxes must hold lines, got none in {files[0]}; write a line for each frame")
-    return FolderRows(folder, table.objects)
+    return FolderSamples(folder, table.objects)
 
 
 def _box_files(place: Path, named: str | None) -> list[Path]:
-    """What was named; else the file that was given; else what is in the folder that was given."""
+    """Return the named file; else the given file; else the files of boxes in the given folder."""
     folder = place if os.path.isdir(place) else place.parent
     if named is not None or os.path.isfile(place):
         return [folder / named if named is not None else place]
@@ -64,12 +64,12 @@ def _box_files(place: Path, named: str | None) -> list[Path]:
     return tables or check_some(files, folder, "DIR/VIDEO.mp4 beside DIR/BOXES.csv, .jsonl or .json")
 
 
-class FolderRows:
-    """The rows of `folder_rows`; of each video only size and length are held, once they were needed.
+class FolderSamples:
+    """Samples of `folder_rows`; only size and length of each video are kept in memory.
 
     Args:
-        folder: that the videos' paths are relative to.
-        objects: one for each row.
+        folder: folder that video paths are relative to.
+        objects: one for each sample.
     """
 
     name = NAME
@@ -82,7 +82,7 @@ class FolderRows:
     def __len__(self) -> int:
         return len(self._objects)
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> Sample:
         found = self._objects[index]
         if found.error is not None:
             raise DatasetError(found.error)
@@ -92,7 +92,7 @@ class FolderRows:
         order = _order(found)
         frames = np.array(found.frame_indices, dtype=np.int64)[order]
         self._check_last(video, found, int(order[-1]))
-        return Row(
+        return Sample(
             source=NAME,
             key=f"{found.video}#{found.name}" if found.name else found.video,
             frames=SomeFrames(VideoFrames(video), frames.tolist()),
@@ -102,7 +102,7 @@ class FolderRows:
         )
 
     def _find(self, found: ObjectBoxes) -> Path:
-        """The video below the folder; what `elysium track` wrote may name it as seen from elsewhere."""
+        """Return the video below the folder; a file of `elysium track` may have a path relative to another folder."""
         places = [self._folder / found.video]
         if found.size is not None:
             places.append(self._folder / Path(found.video).name)
@@ -123,7 +123,7 @@ class FolderRows:
         return self._infos[video]
 
     def _check_last(self, video: Path, found: ObjectBoxes, position: int) -> None:
-        """The last frame is in the video. A declared length that is too short is not believed without counting."""
+        """Check that the video has the last frame; frames are counted where its declared length is too short."""
         last, declared = found.frame_indices[position], self._info(video).num_frames
         if declared is None or last < declared:
             return
@@ -137,7 +137,7 @@ class FolderRows:
             )
 
     def _boxes_norm(self, video: Path, found: ObjectBoxes) -> NDArray[np.float64]:
-        """Boxes in 0..1 in the order of the lines `(n, 4)`, cut to the picture."""
+        """Return boxes in 0..1 in the order of the lines `(n, 4)`, cut to the image."""
         info = self._info(video)
         if found.size not in (None, (info.width, info.height)):
             raise DatasetError(
@@ -156,17 +156,17 @@ class FolderRows:
         if len(outside):
             shown = ",".join(f"{value:g}" for value in corners[outside[0]])
             raise DatasetError(
-                f"a box must be inside the {info.width}x{info.height} picture, got {shown} in "
+                f"a box must be inside the {info.width}x{info.height} image, got {shown} in "
                 f"{found.where(int(outside[0]))}; give pixels of the original video after rotation"
             )
         return norm
 
 
 def _order(found: ObjectBoxes) -> NDArray[np.int64]:
-    """Places of the entries by frame.
+    """Return the positions of the entries in the order of frames.
 
     Raises:
-        DatasetError: two are of one frame.
+        DatasetError: two entries have the same frame.
     """
     frames = np.array(found.frame_indices, dtype=np.int64)
     order = np.argsort(frames, kind="stable")

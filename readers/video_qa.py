@@ -1,8 +1,8 @@
-"""Questions about videos with one short answer each, in the official layouts of four data sets and as plain JSONL.
+"""Read questions about videos with short answers, in the official layouts of four datasets and as plain JSONL.
 
     msvd-qa         DIR/test_qa.json, DIR/youtube_mapping.txt    Xu et al. 2017: [{question, answer, video_id, id}]
     msrvtt-qa       DIR/test_qa.json                             Xu et al. 2017: the same; video 7010 is video7010
-    tgif-qa         DIR/Test_frameqa_question.csv                Jang et al. 2017: columns apart by tabs, FrameQA only:
+    tgif-qa         DIR/Test_frameqa_question.csv                Jang et al. 2017: tab-separated, FrameQA only:
                                                                  gif_name, question, answer, type, vid_id, key
     activitynet-qa  DIR/test_q.json, DIR/test_a.json             Yu et al. 2019: joined by question_id; video v_NAME
     video-qa        FILE.jsonl, or DIR/test.jsonl                {video, question, answer}, and type where it is known
@@ -47,11 +47,11 @@ class VideoQuestion:
     """One question about one video.
 
     Args:
-        key: unique in its data set, and the same whenever it is read.
+        key: unique in its dataset, and the same whenever it is read.
         video: path of the video.
-        question: in words.
-        answer: the true one.
-        question_type: as the data set has it, else the question's first word, or "other".
+        question: text of the question.
+        answer: true answer.
+        question_type: as in the dataset, else the question's first word, or "other".
     """
 
     key: str
@@ -63,7 +63,7 @@ class VideoQuestion:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A question whose video is still a name; of several names the first that is there counts."""
+    """A question with names of its video; the first name that exists counts."""
 
     names: tuple[str, ...]
     question: str
@@ -74,19 +74,19 @@ class _Entry:
 def read_video_questions(
     dataset: str, source: str | Path, split: str = "test", *, limit: int | None = None
 ) -> Iterator[VideoQuestion]:
-    """The questions of a split, in the order of their file.
+    """Yield the questions of a split, in the order of their file.
 
     Args:
         dataset: one of `DATASETS`.
-        source: folder in the data set's official layout; for "video-qa" a JSONL file, or a folder with SPLIT.jsonl.
+        source: folder in the dataset's official layout; for "video-qa" a JSONL file, or a folder with SPLIT.jsonl.
         split: "test", "val" or "train".
-        limit: so many questions at most; the videos of the others need not be there.
+        limit: most questions; the videos of the others need not exist.
 
     Raises:
-        DatasetError: another layout, a row without a field that it must have, or videos that are missing.
+        DatasetError: another layout, a row without a required field, or missing videos.
     """
     if dataset not in DATASETS:
-        raise DatasetError(f"the data set must be one of {', '.join(DATASETS)}, got {dataset!r}")
+        raise DatasetError(f"the dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
     place = Path(source)
     if not os.path.exists(place):
         raise DatasetError(f"{dataset} must be in an existing folder or file, got {source}; check the path")
@@ -109,7 +109,7 @@ def read_video_questions(
 
 
 def first_word_type(question: str) -> str:
-    """The type of a question by its first word.
+    """Return the type of a question by its first word.
 
     >>> first_word_type("What is a man doing?"), first_word_type("is it red?")
     ('what', 'other')
@@ -119,7 +119,7 @@ def first_word_type(question: str) -> str:
 
 
 def _found_videos(root: Path, entries: list[_Entry]) -> list[Path]:
-    """The video of each entry, found by its name."""
+    """Return the video of each entry, found by its name."""
     index = index_videos(root)
     found = [next((index[name] for name in entry.names if name in index), None) for entry in entries]
     missing = [entry.names[0] for entry, video in zip(entries, found, strict=True) if video is None]
@@ -128,7 +128,7 @@ def _found_videos(root: Path, entries: list[_Entry]) -> list[Path]:
 
 
 def _msvd(root: Path, split: str) -> Iterator[_Entry]:
-    """MSVD-QA numbers its videos; `youtube_mapping.txt` has the file's name and `vidNUMBER` in each line."""
+    """Yield entries of MSVD-QA; `youtube_mapping.txt` has the file's name and `vidNUMBER` on each line."""
     mapping = root / "youtube_mapping.txt"
     text = read_text(mapping) if os.path.exists(mapping) else ""
     pairs = [line.split() for line in text.splitlines() if line.strip()]
@@ -146,7 +146,7 @@ def _msrvtt(root: Path, split: str) -> Iterator[_Entry]:
 
 
 def _question_list(root: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of `SPLIT_qa.json`."""
+    """Yield the rows of `SPLIT_qa.json`, each with its place."""
     path = first_file(root, (f"{split}_qa.json",), _FOLDERS)
     for row, where in _listed(path):
         fields_of(row, ("question", "answer"), where)
@@ -154,7 +154,7 @@ def _question_list(root: Path, split: str) -> Iterator[tuple[dict[str, Any], str
 
 
 def _listed(path: Path) -> Iterator[tuple[Any, str]]:
-    """The entries of a JSON file that holds a list, each with its place."""
+    """Yield the entries of a JSON list, each with its place."""
     rows = read_json(path)
     if not isinstance(rows, list):
         raise DatasetError(f"{path} must hold a list of questions, got {type(rows).__name__}; get it again")
@@ -162,7 +162,7 @@ def _listed(path: Path) -> Iterator[tuple[Any, str]]:
 
 
 def _video_name(row: dict[str, Any], prefix: str, where: str) -> str:
-    """The name of a row's video without suffix: of the file in `video`, else PREFIX and `video_id`."""
+    """Return the name of a row's video without suffix: of the file in `video`, else PREFIX and `video_id`."""
     if row.get("video") is not None:
         return Path(str(row["video"])).stem
     (number,) = fields_of(row, ("video_id",), where)
@@ -193,7 +193,7 @@ def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
 
 
 def _activitynet_type(row: dict[str, Any], where: str) -> str:
-    """The name of the number in `type`."""
+    """Return the name of the number in `type`."""
     number = "" if isinstance(row.get("type"), bool) else str(row.get("type"))
     if number not in ACTIVITYNET_TYPES:
         raise DatasetError(f"a type must be a number from 0 to 8, got {row.get('type')!r} in {where}; get it again")
@@ -211,11 +211,11 @@ def _json_lines(place: Path, split: str) -> Iterator[_Entry]:
 
 
 def _entry(row: dict[str, Any], where: str, names: tuple[str, ...], question_type: str | None = None) -> _Entry:
-    """A row's question and answer, checked."""
+    """Return a row's question and answer, after a check."""
     pair = fields_of(row, ("question", "answer"), where)
     question, answer = ("" if isinstance(value, bool | list | dict) else str(value).strip() for value in pair)
     if not question or not answer:
-        raise DatasetError(f"a question and its answer must be words, got {question!r} and {answer!r} in {where}")
+        raise DatasetError(f"a question and its answer must be text, got {question!r} and {answer!r} in {where}")
     return _Entry(names, question, answer, question_type or first_word_type(question))
 
 

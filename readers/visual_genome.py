@@ -1,10 +1,10 @@
-"""Visual Genome's described regions: https://homes.cs.washington.edu/~ranjay/visualgenome (Krishna et al., IJCV 2017).
+"""Read region descriptions of Visual Genome (Krishna et al., IJCV 2017; https://homes.cs.washington.edu/~ranjay).
 
     DIR/region_descriptions.json    DIR/image_data.json    DIR/VG_100K/2.jpg    DIR/VG_100K_2/1.jpg
 
-Of each picture `region_descriptions.json` (versions 1.2 and 1.4) lists ``{"region_id", "image_id", "x", "y", "width",
-"height", "phrase"}`` in pixels, and `image_data.json` the size. Boxes are cut to the picture; a region of which
-nothing is left, or that has no words, is skipped.
+For each image `region_descriptions.json` (versions 1.2 and 1.4) lists ``{"region_id", "image_id", "x", "y", "width",
+"height", "phrase"}`` in pixels, and `image_data.json` the size. Boxes are cut to the image; a region of which
+nothing is left, or that has no text, is skipped.
 """
 
 import os
@@ -23,34 +23,34 @@ from elysium.processing.data_files import DatasetError, is_number
 from .frame_sources import PictureFrames
 from .indexed_json import JsonEntries, scan_json_array
 from .media_files import fields_of, first_file
-from .rows import ListRows, Row
+from .samples import Sample, SampleList
 
 NAME = "visual-genome"
 PICTURE_FOLDERS = ("VG_100K", "VG_100K_2")
-NO_AREA, NO_WORDS = "a region has no area in the picture", "a region has no words"
+NO_AREA, NO_TEXT = "a region has no area in the image", "a region has no text"
 Size = tuple[int, int]
 
 
-def visual_genome_rows(path: str, *, images: str | None = None) -> ListRows:
-    """A row for each region: its box, and its phrase both to find it by and to describe it with.
+def visual_genome_samples(path: str, *, images: str | None = None) -> SampleList:
+    """Return a sample for each region: its box, and its phrase as text prompt and as description.
 
     Args:
-        path: the folder of the two JSON files. They are read once; then only sizes and places in the file are held,
-            and a picture's regions are read again when one of them is asked for.
-        images: the folder of `VG_100K` and `VG_100K_2`; by default the same.
+        path: folder of the two JSON files. They are read once; then only sizes and places in the file are kept,
+            and the regions of an image are read again when one of them is needed.
+        images: folder of `VG_100K` and `VG_100K_2`; by default the same.
 
     Raises:
-        DatasetError: a file is missing or no JSON list, or has no region to learn from.
+        DatasetError: a file is missing or not a JSON list, or has no usable region.
     """
     root = Path(path)
     sizes = _read_sizes(first_file(root, ("image_data.json",), ("",)))
     regions = _Regions(first_file(root, ("region_descriptions.json",), ("",)), sizes)
     folder = Path(images) if images else root
-    return ListRows(NAME, regions, partial(_row, folder=folder, sizes=sizes), regions.skipped)
+    return SampleList(NAME, regions, partial(_row, folder=folder, sizes=sizes), regions.skipped)
 
 
 def _read_sizes(path: Path) -> dict[int, Size]:
-    """Width and height of each picture in pixels, by its id; without those that have none."""
+    """Return width and height of each image in pixels by its id; entries without a size are left out."""
     sizes = {}
     for _, _, entry in scan_json_array(path):
         try:
@@ -58,12 +58,12 @@ def _read_sizes(path: Path) -> dict[int, Size]:
             if is_number(width) and is_number(height) and min(width, height) >= 1:
                 sizes[int(entry["image_id"])] = (int(width), int(height))
         except (KeyError, TypeError, ValueError):
-            continue  # the rows of that picture will say so
+            continue  # the samples of that image will say so
     return sizes
 
 
 class _Regions(Sequence[tuple[dict[str, Any], str]]):
-    """Regions by index, each with the place where it stands, for messages."""
+    """Regions by index, each with its place in the file, for messages."""
 
     def __init__(self, path: Path, sizes: dict[int, Size]) -> None:
         self._path, self._sizes = path, sizes
@@ -92,7 +92,7 @@ class _Regions(Sequence[tuple[dict[str, Any], str]]):
         return regions[index - int(self._ends[place])], f"entry {number} of {self._path}"
 
     def _kept(self, entry: Any, skipped: Counter[str]) -> list[Any]:
-        """The regions of an entry that are rows; what cannot be judged is kept, so that its row says what is wrong."""
+        """Return the regions of an entry that are not skipped; a malformed one stays: its sample names the error."""
         if not isinstance(entry, dict) or not isinstance(entry.get("regions"), list):
             return [entry]
         kept = []
@@ -109,13 +109,13 @@ class _Regions(Sequence[tuple[dict[str, Any], str]]):
             size = self._sizes.get(region["image_id"])
             if size is not None and _cut_box(region, size) is None:
                 return NO_AREA
-            return None if region["phrase"].strip() else NO_WORDS
+            return None if region["phrase"].strip() else NO_TEXT
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
 
 def _cut_box(region: dict[str, Any], size: Size) -> list[float] | None:
-    """x1,y1,x2,y2 in 0..1, cut to the picture; None where nothing of it has an area."""
+    """Return x1,y1,x2,y2 in 0..1, cut to the image; None where no area is left."""
     if not all(is_number(region[name]) for name in ("x", "y", "width", "height")):
         raise TypeError("numbers of a region must be numbers")
     x, y = float(region["x"]), float(region["y"])
@@ -124,11 +124,11 @@ def _cut_box(region: dict[str, Any], size: Size) -> list[float] | None:
     return [x1, y1, x2, y2] if x1 < x2 and y1 < y2 else None
 
 
-def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Size]) -> Row:
-    """A region as a row.
+def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Size]) -> Sample:
+    """Return a region as a sample.
 
     Raises:
-        DatasetError: it is not as the module says, or its picture is missing.
+        DatasetError: it has another form, or its image is missing.
     """
     region, where = region_and_place
     wanted = ("region_id", "image_id", "x", "y", "width", "height", "phrase")
@@ -138,11 +138,11 @@ def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Si
     size = sizes.get(image_id) if isinstance(image_id, int) else None
     if size is None:
         raise DatasetError(
-            f"image_data.json must hold the size of every picture, got none with image_id {image_id} of {where}; take "
+            f"image_data.json must hold the size of every image, got none with image_id {image_id} of {where}; take "
             "both files from one version"
         )
     box = _cut_box(region, size)
-    return Row(
+    return Sample(
         source=NAME,
         key=f"{image_id}/{region_id}",
         frames=PictureFrames([_picture(folder, image_id)]),
@@ -158,6 +158,6 @@ def _picture(folder: Path, image_id: int) -> Path:
         if os.path.isfile(place):
             return place
     raise DatasetError(
-        f"a picture must be in {' or '.join(PICTURE_FOLDERS)}, got no {image_id}.jpg in {folder}; extract images.zip "
+        f"an image must be in {' or '.join(PICTURE_FOLDERS)}, got no {image_id}.jpg in {folder}; extract images.zip "
         "and images2.zip there"
     )

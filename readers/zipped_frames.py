@@ -1,4 +1,4 @@
-"""Frames in zip files beside their rows, on a disk or on the Hub: read one by one, nothing is extracted."""
+"""Read frames in zip files beside their rows, on a disk or on the Hub, without extracting them."""
 
 import os
 import zipfile
@@ -16,7 +16,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotI
 
 @dataclass(frozen=True)
 class ZippedFolder:
-    """The members of some zip files.
+    """Members of some zip files.
 
     Args:
         archives: paths, or addresses that fsspec opens (``hf://datasets/owner/name/frames.zip``).
@@ -90,7 +90,7 @@ def hub_files(name: str, suffix: str) -> list[str]:
 
 
 def _read_member(archive: str, name: str) -> bytes | None:
-    """The content of a member, or None where there is none of that name."""
+    """Return the content of a member, or None where there is none of that name."""
     try:
         opened = _opened(archive, os.getpid())
         if name not in opened.NameToInfo:
@@ -111,7 +111,7 @@ def _read_member(archive: str, name: str) -> bytes | None:
 
 @lru_cache(maxsize=16)
 def _opened(archive: str, process: int) -> zipfile.ZipFile:
-    """An archive that stays open; each process has its own, since workers would share one's place in the file."""
+    """Return an archive that stays open; each process has its own, since workers would share a file position."""
     import fsspec
 
     return zipfile.ZipFile(fsspec.open(archive, "rb").open())

@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 
 from benchmarks.bench import write_record
 from elysium.training import sft
-from elysium.training.synthetic.synthetic_rows import SyntheticRows
+from elysium.training.synthetic.synthetic_samples import SyntheticSamples
 
 KILLS, SAVE_STEPS = 3, 10
 
@@ -68,7 +68,7 @@ def stream_data(folder: Path, count: int = 48) -> dict[str, Any]:
     import datasets
     from PIL import Image
 
-    source = SyntheticRows(count=count, seed=8, width=96, height=96, frames=6)
+    source = SyntheticSamples(count=count, seed=8, width=96, height=96, frames=6)
     records = []
     for index in range(count):
         row = source[index]

@@ -14,62 +14,62 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.llava import llava_instruct_rows, llava_pretrain_rows
-from elysium.readers.refcoco_rows import refcoco_rows
-from elysium.readers.rows import ListRows, RowSource, elysium_track_rows, tracking_rows
+from elysium.readers.llava import llava_instruct_samples, llava_pretrain_samples
+from elysium.readers.refcoco import refcoco_samples
+from elysium.readers.samples import SampleList, SampleSource, elysium_track_samples, tracking_samples
 from elysium.readers.tracking_benchmarks import find_tracking
 from elysium.readers.user_folder import folder_rows
-from elysium.readers.videochat import videochat_rows
-from elysium.readers.visual_genome import visual_genome_rows
+from elysium.readers.videochat import videochat_samples
+from elysium.readers.visual_genome import visual_genome_samples
 
 SOURCE = "source"
 
 
-def open_elysium_track(path: str) -> ListRows:
+def open_elysium_track(path: str) -> SampleList:
     """ElysiumTrack-1M rows, or those of `elysium synth`. ``path``: the JSONL file, or a folder with one."""
     place = Path(path)
     found = sorted(place.glob("*.jsonl")) if os.path.isdir(place) else [place]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise DatasetError(f"rows must be one JSONL file, got {names} in {place}; give the path of the file")
-    return elysium_track_rows("elysium-track", found[0])
+    return elysium_track_samples("elysium-track", found[0])
 
 
-def open_lasot(path: str, *, split: str = "train") -> ListRows:
+def open_lasot(path: str, *, split: str = "train") -> SampleList:
     """LaSOT. ``path``: the folder of the classes; ``split``: train, test or all."""
-    return tracking_rows("lasot", find_tracking("lasot", path, split))
+    return tracking_samples("lasot", find_tracking("lasot", path, split))
 
 
-def open_got10k(path: str, *, split: str = "train") -> ListRows:
+def open_got10k(path: str, *, split: str = "train") -> SampleList:
     """GOT-10k. ``path``: the folder of the splits; ``split``: train or val (of test the truth is withheld)."""
     if split == "test":
         raise DatasetError("the split to train with must be train or val, got test; its truth is withheld")
-    return tracking_rows("got10k", find_tracking("got10k", path, split))
+    return tracking_samples("got10k", find_tracking("got10k", path, split))
 
 
-def open_trackingnet(path: str) -> ListRows:
+def open_trackingnet(path: str) -> SampleList:
     """TrackingNet's training set. ``path``: the folder of TRAIN_0 to TRAIN_11, of which some may be missing."""
-    return tracking_rows("trackingnet", find_tracking("trackingnet", path, "train"))
+    return tracking_samples("trackingnet", find_tracking("trackingnet", path, "train"))
 
 
-def open_tnl2k(path: str) -> ListRows:
+def open_tnl2k(path: str) -> SampleList:
     """TNL2K. ``path``: the folder of the sequences."""
-    return tracking_rows("tnl2k", find_tracking("tnl2k", path))
+    return tracking_samples("tnl2k", find_tracking("tnl2k", path))
 
 
-def open_refcoco(path: str, *, split: str = "train") -> ListRows:
+def open_refcoco(path: str, *, split: str = "train") -> SampleList:
     """RefCOCO. ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas."""
-    return refcoco_rows(path, dataset="refcoco", split=split)
+    return refcoco_samples(path, dataset="refcoco", split=split)
 
 
-def open_refcoco_plus(path: str, *, split: str = "train") -> ListRows:
+def open_refcoco_plus(path: str, *, split: str = "train") -> SampleList:
     """RefCOCO+, as RefCOCO."""
-    return refcoco_rows(path, dataset="refcoco+", split=split)
+    return refcoco_samples(path, dataset="refcoco+", split=split)
 
 
-def open_refcocog(path: str, *, split: str = "train") -> ListRows:
+def open_refcocog(path: str, *, split: str = "train") -> SampleList:
     """RefCOCOg, as RefCOCO; "google:train" is Google's partition."""
-    return refcoco_rows(path, dataset="refcocog", split=split)
+    return refcoco_samples(path, dataset="refcocog", split=split)
 
 
 def open_synthetic(
@@ -82,11 +82,11 @@ def open_synthetic(
     about: str = "objects",
     bank: str = "",
     part: str = "train",
-) -> RowSource:
-    """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticRows`."""
-    from .synthetic.synthetic_rows import SyntheticRows  # it draws with OpenCV, which others can do without
+) -> SampleSource:
+    """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticSamples`."""
+    from .synthetic.synthetic_samples import SyntheticSamples  # it draws with OpenCV, which others can do without
 
-    return SyntheticRows(
+    return SyntheticSamples(
         count=count,
         seed=seed,
         frames=frames,
@@ -98,15 +98,15 @@ def open_synthetic(
     )
 
 
-SOURCES: dict[str, Callable[..., RowSource]] = {
+SOURCES: dict[str, Callable[..., SampleSource]] = {
     "elysium-track": open_elysium_track,
-    "llava-pretrain": llava_pretrain_rows,
-    "llava-instruct": llava_instruct_rows,
+    "llava-pretrain": llava_pretrain_samples,
+    "llava-instruct": llava_instruct_samples,
     "refcoco": open_refcoco,
     "refcoco+": open_refcoco_plus,
     "refcocog": open_refcocog,
-    "visual-genome": visual_genome_rows,
-    "videochat": videochat_rows,
+    "visual-genome": visual_genome_samples,
+    "videochat": videochat_samples,
     "lasot": open_lasot,
     "got10k": open_got10k,
     "trackingnet": open_trackingnet,
@@ -116,7 +116,7 @@ SOURCES: dict[str, Callable[..., RowSource]] = {
 }
 
 
-def open_source(spec: Mapping[str, Any]) -> RowSource:
+def open_source(spec: Mapping[str, Any]) -> SampleSource:
     """The rows that a recipe's entry asks for.
 
     Args:

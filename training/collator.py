@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from elysium.processing.data_files import broken_rule
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.video_io import VideoError
 from elysium.readers.frame_sources import DatasetError
@@ -94,7 +95,7 @@ class ElysiumCollator:
                     raise
                 dropped.append(Dropped(where, "longer than max_length", str(error)))
             except BROKEN as error:
-                dropped.append(Dropped(where, _reason(error), str(error)))
+                dropped.append(Dropped(where, broken_rule(error), str(error)))
         return self._batch(encoded or [self._nothing()]) | {"dropped": dropped}
 
     def encode(self, example: Example) -> dict[str, torch.Tensor]:
@@ -187,9 +188,3 @@ def box_coverage(boxes_xyxy_norm: NDArray[np.float64] | None, num_frames: int, g
     columns = share(boxes_xyxy_norm[:, 0], boxes_xyxy_norm[:, 2])
     rows = share(boxes_xyxy_norm[:, 1], boxes_xyxy_norm[:, 3])
     return (rows[:, :, None] * columns[:, None, :]).reshape(num_frames, -1).astype(np.float32)
-
-
-def _reason(error: BaseException) -> str:
-    """The rule that was broken: the message up to what was found."""
-    rule = str(error).split(", got ")[0].strip() or type(error).__name__
-    return rule if isinstance(error, ValueError) and ", got " in str(error) else f"{type(error).__name__}"

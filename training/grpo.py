@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
-from torch import nn
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
+from elysium.training.model_parts import freeze
 from elysium.training.rewards import REWARDS
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
 from elysium.training.whole_checkpoints import WholeCheckpoints, replaced_folder
@@ -116,23 +116,6 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
         with replaced_folder(Path(config.output_dir) / "final") as final:
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(final)
             processor.save_pretrained(final)
-
-
-def freeze(model: nn.Module, train_parts: list[str]) -> None:
-    """Leaves only some parts to learn; none named means all.
-
-    Raises:
-        ValueError: a part that the model does not have.
-    """
-    names = {name for key, _ in model.named_parameters() for name in key.split(".")[:-1]}
-    unknown = sorted(set(train_parts) - names)
-    if unknown:
-        raise ValueError(
-            f"train_parts must name parts of the model, got {', '.join(unknown)}; "
-            "such as vision_tower, selector, multi_modal_projector, language_model"
-        )
-    for key, parameter in model.named_parameters():
-        parameter.requires_grad_(not train_parts or bool(set(train_parts) & set(key.split("."))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from elysium.readers.elysium_track import streamed_rows
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.rows import Row, RowSource, row_of_record
+from elysium.readers.samples import Sample, SampleSource, sample_of_record
 from elysium.readers.zipped_frames import zipped_on_hub
 
 SOURCE, INDEX, COPY = "source", "index", "copy"
@@ -31,9 +31,9 @@ class Mixture:
     """
 
     dataset: Dataset | IterableDataset
-    sources: Sequence[RowSource | str]
+    sources: Sequence[SampleSource | str]
 
-    def row(self, item: dict[str, Any]) -> Row:
+    def row(self, item: dict[str, Any]) -> Sample:
         """The row of an item.
 
         Raises:
@@ -41,7 +41,7 @@ class Mixture:
         """
         source = self.sources[item[SOURCE]]
         if isinstance(source, str):
-            return row_of_record(item, source, zipped_on_hub(source))
+            return sample_of_record(item, source, zipped_on_hub(source))
         return source[item[INDEX]]
 
     @property
@@ -51,7 +51,7 @@ class Mixture:
 
 
 def mix(
-    sources: Sequence[RowSource],
+    sources: Sequence[SampleSource],
     weights: Sequence[float] | None = None,
     *,
     seed: int = 0,

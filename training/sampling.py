@@ -17,7 +17,7 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
 from elysium.processing.video_io import uniform_indices
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.rows import Row
+from elysium.readers.samples import Sample
 
 TASKS = ("rec", "reg", "sot", "rsot", "video_reg", "video_qa")
 _IMAGE_TASKS = ("rec", "reg")
@@ -90,7 +90,7 @@ def draw_rng(seed: int, epoch: int, where: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def possible_tasks(row: Row) -> list[str]:
+def possible_tasks(row: Sample) -> list[str]:
     """What a row can teach.
 
     Raises:
@@ -109,7 +109,7 @@ def possible_tasks(row: Row) -> list[str]:
     return tasks
 
 
-def draw_example(row: Row, plan: DrawPlan, processor: ElysiumProcessor, *, epoch: int = 0) -> Example:
+def draw_example(row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, epoch: int = 0) -> Example:
     """One example from a row, always the same for the same plan and epoch.
 
     Raises:
@@ -136,7 +136,7 @@ def draw_example(row: Row, plan: DrawPlan, processor: ElysiumProcessor, *, epoch
     return Example(task=task, where=row.where, messages=messages, num_frames=len(indices), boxes_xyxy_norm=boxes)
 
 
-def draw_frames(row: Row, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool) -> list[int]:
+def draw_frames(row: Sample, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool) -> list[int]:
     """0-based frames for a task, rising.
 
     An image task takes a frame in which the object can be seen. Tracking by box and describing start at such a frame;
@@ -162,7 +162,7 @@ def draw_frames(row: Row, task: str, plan: DrawPlan, rng: np.random.Generator, *
 
 
 def _question_and_answer(
-    row: Row,
+    row: Sample,
     task: str,
     boxes: NDArray[np.float64],
     plan: DrawPlan,
@@ -184,7 +184,7 @@ def _question_and_answer(
     return question, _answer(row, task, answered, rounding)
 
 
-def _answer(row: Row, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
+def _answer(row: Sample, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
     if task == "rec":
         return format_box(boxes[0], rounding=rounding)
     if task == "reg":
@@ -194,7 +194,7 @@ def _answer(row: Row, task: str, boxes: Sequence[NDArray[np.float64] | None], ro
     return format_frames(list(boxes), rounding=rounding)
 
 
-def _conversation(row: Row, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
+def _conversation(row: Sample, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
     """All turns of a row; the picture stands before the first question."""
     messages: list[dict[str, Any]] = []
     for number, (question, answer) in enumerate(row.turns):

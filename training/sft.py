@@ -28,10 +28,11 @@ from elysium.training.catalogue import open_source
 from .collator import ElysiumCollator
 from .held_out import HeldOutBoxes
 from .mixture import Mixture, mix, stream
+from .model_parts import freeze
 from .run_record import RunRecorder
 from .sampling import TASKS, DrawPlan
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
-from .sft_trainer import ElysiumSFTTrainer, part_name
+from .sft_trainer import ElysiumSFTTrainer
 from .whole_checkpoints import last_whole_checkpoint
 
 
@@ -76,7 +77,8 @@ def train(
         if held_out is None or not data_args.eval_boxes
         else HeldOutBoxes(held_out, processor, plan, data_args.eval_boxes, training_args.per_device_eval_batch_size),
     )
-    freeze(trainer.model, model_args)
+    if not model_args.lora_r:  # with an adapter, peft has frozen the rest
+        freeze(trainer.model, model_args.train_parts)
     recorder = RunRecorder(model_args, data_args, training_args, trainer)
     trainer.add_callback(recorder)
     trainer.train(resume_from_checkpoint=last_checkpoint(training_args))
@@ -178,14 +180,6 @@ def lora_config(model_args: ModelArguments) -> LoraConfig | None:
         target_modules=modules[0] if len(modules) == 1 else modules,
         modules_to_save=model_args.train_parts or None,
     )
-
-
-def freeze(model: Any, model_args: ModelArguments) -> None:
-    """Only the parts that were asked for learn; with an adapter, peft has seen to it."""
-    if model_args.lora_r or not model_args.train_parts:
-        return
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_name(name) in model_args.train_parts)
 
 
 def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:

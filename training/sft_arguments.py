@@ -7,7 +7,7 @@ from trl import SFTConfig
 
 from elysium.processing.data_files import DatasetError, parse_json
 
-PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model", "lm_head")
+from .model_parts import PARTS
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:

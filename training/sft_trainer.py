@@ -19,13 +19,12 @@ from elysium.readers.frame_sources import DatasetError
 from .collator import IGNORE, Dropped, ElysiumCollator
 from .held_out import HeldOutBoxes
 from .mixture import StreamShare
+from .model_parts import part_name
 from .sampling import TASKS
-from .sft_arguments import PARTS, ElysiumSFTConfig
+from .sft_arguments import ElysiumSFTConfig
 from .whole_checkpoints import WholeCheckpoints, checkpoint_fault, last_whole_checkpoint
 
 DROPPED_FILE = "dropped.jsonl"
-# Small modules that learn with a part.
-BESIDE = {"vision_feature_norm": "vision_tower", "kept_position_embedding": "multi_modal_projector"}
 
 
 class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
@@ -230,16 +229,6 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The card is written once, at the end, by `run_card`."""
-
-
-def part_name(name: str) -> str | None:
-    """The part of the model that a parameter belongs to, however it is wrapped.
-
-    >>> part_name("base_model.model.model.selector.score.weight"), part_name("lm_head.weight")
-    ('selector', 'lm_head')
-    """
-    levels = name.split(".")
-    return next((part for part in PARTS if part in levels), next((BESIDE[n] for n in levels if n in BESIDE), None))
 
 
 def selector_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

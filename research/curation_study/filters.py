@@ -39,7 +39,7 @@ from elysium.curation.pipeline import curate
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
-from elysium.readers.rows import elysium_track_rows
+from elysium.readers.samples import elysium_track_samples
 from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
 from elysium.training.synthetic.sprite_bank import SpriteBank
@@ -128,7 +128,7 @@ class Bench:
 
 def list_rows(path: Path) -> list[np.ndarray]:
     """The boxes of rows as training reads them."""
-    rows = elysium_track_rows("curated", path)
+    rows = elysium_track_samples("curated", path)
     found = [rows[index].boxes_xyxy_norm for index in range(len(rows))]
     return [boxes for boxes in found if boxes is not None]
 

@@ -109,7 +109,7 @@ def test_the_report_has_pictures_to_look_at_and_a_card(with_csrt: tuple[Path, di
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
 def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: World, tmp_path: Path) -> None:
     from elysium.curation.chunk_store import ChunkStore
-    from elysium.readers.rows import row_of_record
+    from elysium.readers.samples import sample_of_record
 
     assert curate(world.folder, tmp_path / "jsonl", world.settings(format="jsonl"))
     assert curate(world.folder, tmp_path / form, world.settings(format=form))
@@ -120,22 +120,22 @@ def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: Wo
         assert {name: one[name] for name in one if name != "frames"} == {
             name: other[name] for name in one if name != "frames"
         }
-        row = row_of_record(other, "curated")
+        row = sample_of_record(other, "curated")
         assert len(row.frames) == SHAPE.num_frames
-        pictures = row_of_record(one, "curated", tmp_path / "jsonl").frames.read([0, 3])
+        pictures = sample_of_record(one, "curated", tmp_path / "jsonl").frames.read([0, 3])
         assert np.abs(row.frames.read([0, 3]).astype(int) - pictures).mean() < (0.01 if form == "parquet" else 6)
 
 
 def test_parquet_is_what_datasets_streams(world: World, tmp_path: Path) -> None:
     from datasets import Image, Sequence, load_dataset
 
-    from elysium.readers.rows import row_of_record
+    from elysium.readers.samples import sample_of_record
 
     assert curate(world.folder, tmp_path / "out", world.settings(format="parquet"))
     files = sorted(str(path) for path in (tmp_path / "out" / "chunks").glob("*/rows.parquet"))
     rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
     rows = rows.cast_column("frames", Sequence(Image(decode=False)))
-    row = row_of_record(next(iter(rows)), "curated")
+    row = sample_of_record(next(iter(rows)), "curated")
     assert row.frames.size == (SHAPE.width, SHAPE.height)
 
 

@@ -24,15 +24,15 @@ from row_miniatures import (
 )
 
 import elysium.cli as cli
-from elysium.readers.check import check_rows, look_at, reason_of
+from elysium.readers.check import check_samples, look_at, reason_of
 from elysium.readers.check_sheet import STRIP_WIDTH_PX, draw_strips, make_strip
 from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
-from elysium.readers.llava import llava_instruct_rows
-from elysium.readers.rows import ListRows, Row
+from elysium.readers.llava import llava_instruct_samples
+from elysium.readers.samples import Sample, SampleList
 from elysium.readers.user_folder import folder_rows
-from elysium.readers.videochat import videochat_rows
-from elysium.readers.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
-from elysium.training.synthetic.synthetic_rows import ArrayFrames
+from elysium.readers.videochat import videochat_samples
+from elysium.readers.visual_genome import NO_AREA, NO_TEXT, visual_genome_samples
+from elysium.training.synthetic.synthetic_samples import ArrayFrames
 
 
 def pictures_row(files, *, visible=True, **fields):
@@ -41,7 +41,7 @@ def pictures_row(files, *, visible=True, **fields):
     box = np.array([x, y, x + SIDE, y + SIDE]) / [WIDTH, HEIGHT, WIDTH, HEIGHT]
     boxes = np.array([box if visible else [np.nan] * 4] * len(files))
     known = {"source": "made", "key": "one", "frames": PictureFrames(files), "boxes_xyxy_norm": boxes}
-    return Row(**known | {"text": "the red square"} | fields)
+    return Sample(**known | {"text": "the red square"} | fields)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def files(tmp_path):
 # --- what is counted ---
 def test_rows_frames_boxes_and_words_are_counted(tmp_path):
     lines = user_lines() + user_lines((0, 3), "blue", absent=(3,))
-    summary = check_rows(folder_rows(str(build_user_folder(tmp_path, lines))))
+    summary = check_samples(folder_rows(str(build_user_folder(tmp_path, lines))))
     assert (summary["source"], summary["rows"], summary["checked"], summary["good"], summary["broken"]) == (
         "folder",
         2,
@@ -74,18 +74,18 @@ def test_rows_frames_boxes_and_words_are_counted(tmp_path):
 def test_box_sides_fall_into_the_class_that_they_end():
     sides = np.array([0.05, 0.051, 0.4, 1.0])
     boxes = np.stack([np.zeros(4), np.zeros(4), sides, sides], axis=1)
-    summary = check_rows(ListRows("made", [None], lambda entry: _black_row(boxes)))
+    summary = check_samples(SampleList("made", [None], lambda entry: _black_row(boxes)))
     assert summary["box_sides"] == {"0%-5%": 1, "5%-10%": 1, "10%-20%": 0, "20%-40%": 1, "40%-70%": 0, "70%-100%": 1}
     assert (summary["smallest_box_side"], summary["largest_box_side"]) == (0.05, 1.0)
 
 
 def _black_row(boxes):
     frames = ArrayFrames(np.zeros((len(boxes), 8, 8, 3), np.uint8))
-    return Row(source="made", key="black", frames=frames, boxes_xyxy_norm=boxes)
+    return Sample(source="made", key="black", frames=frames, boxes_xyxy_norm=boxes)
 
 
 def test_conversations_are_counted_by_turns_and_words(tmp_path):
-    summary = check_rows(videochat_rows(str(build_videochat(tmp_path))))
+    summary = check_samples(videochat_samples(str(build_videochat(tmp_path))))
     assert summary["kinds"] == {"a video with turns": 3}
     assert summary["frames"] == {"boxed": 0, "absent": 0, "without_boxes": 60}
     assert summary["turns"] == 4
@@ -94,18 +94,18 @@ def test_conversations_are_counted_by_turns_and_words(tmp_path):
 
 
 def test_what_was_left_out_at_opening_is_told_apart_from_what_is_broken(tmp_path):
-    source = visual_genome_rows(str(build_visual_genome(tmp_path)))
-    summary = check_rows(source)
-    assert summary["skipped"] == {NO_AREA: 2, NO_WORDS: 1}
+    source = visual_genome_samples(str(build_visual_genome(tmp_path)))
+    summary = check_samples(source)
+    assert summary["skipped"] == {NO_AREA: 2, NO_TEXT: 1}
     assert (summary["rows"], summary["broken"]) == (4, 0)
-    assert summary["kinds"] == {"a picture with boxes": 4}
+    assert summary["kinds"] == {"an image with boxes": 4}
     # a phrase is both text and description, and counts once
     assert summary["words"]["all"] == 12
 
 
 def test_a_limit_checks_the_first_rows_alone(tmp_path):
     seen = []
-    summary = check_rows(
+    summary = check_samples(
         folder_rows(str(build_user_folder(tmp_path))), limit=1, progress=lambda done, total: seen.append((done, total))
     )
     assert (summary["rows"], summary["checked"], seen) == (2, 1, [(1, 1)])
@@ -116,10 +116,10 @@ def test_errors_are_counted_by_reason_with_the_first_of_each(tmp_path):
     entries = genome_entries()
     entries.append({"id": 5, "regions": [genome_region(n, 9, "red") | {"image_id": 70 + n} for n in range(3)]})
     entries.append({"id": 6, "regions": ["words"]})
-    summary = check_rows(visual_genome_rows(str(build_visual_genome(tmp_path, entries))))
+    summary = check_samples(visual_genome_samples(str(build_visual_genome(tmp_path, entries))))
     assert (summary["good"], summary["broken"]) == (4, 4)
     first, second = summary["errors"]
-    assert (first["reason"], first["count"]) == ("image_data.json must hold the size of every picture", 3)
+    assert (first["reason"], first["count"]) == ("image_data.json must hold the size of every image", 3)
     assert first["first_row"] == 4 and "image_id 70 of entry 2" in first["first"]
     assert (second["count"], second["first_row"]) == (1, 7)
 
@@ -142,7 +142,7 @@ def test_an_error_that_nobody_thought_of_is_a_broken_row_too():
     def make(entry):
         raise ZeroDivisionError
 
-    summary = check_rows(ListRows("made", [0, 1], make))
+    summary = check_samples(SampleList("made", [0, 1], make))
     assert summary["errors"] == [
         {"reason": "ZeroDivisionError", "count": 2, "first_row": 0, "first": "ZeroDivisionError"}
     ]
@@ -150,7 +150,7 @@ def test_an_error_that_nobody_thought_of_is_a_broken_row_too():
 
 def test_a_row_must_have_a_box_for_each_frame(files):
     row = pictures_row(files)
-    short = Row(source="made", key="a", frames=row.frames, boxes_xyxy_norm=row.boxes_xyxy_norm[:3], text="x")
+    short = Sample(source="made", key="a", frames=row.frames, boxes_xyxy_norm=row.boxes_xyxy_norm[:3], text="x")
     with pytest.raises(DatasetError, match="a box for each frame, got 3 boxes and 4 frames in made/a"):
         look_at(short)
 
@@ -158,7 +158,7 @@ def test_a_row_must_have_a_box_for_each_frame(files):
 def test_a_row_must_have_something_to_learn(files):
     assert look_at(pictures_row(files, text=None))[0] == [0, 2, 3]  # tracking by box needs no words
     for row in (pictures_row(files, visible=False), pictures_row(files[:1], text=None)):
-        with pytest.raises(DatasetError, match="something to learn, got (no visible box|an object without words)"):
+        with pytest.raises(DatasetError, match="something to learn, got (no visible box|an object without a text)"):
             look_at(row)
 
 
@@ -181,7 +181,7 @@ def test_a_video_must_have_the_size_that_it_declares(tmp_path):
     class Boastful(VideoFrames):
         size = (640, 480)
 
-    row = Row(source="made", key="v", frames=Boastful(write_video(tmp_path / "a.mp4")), turns=(("q", "a"),))
+    row = Sample(source="made", key="v", frames=Boastful(write_video(tmp_path / "a.mp4")), turns=(("q", "a"),))
     with pytest.raises(DatasetError, match="their file declares, got 96x72 after 640x480"):
         look_at(row)
 
@@ -217,8 +217,8 @@ def test_the_sheet_holds_long_words_portraits_and_single_pictures(tmp_path):
     Image.new("RGB", (30, 400), "red").save(tall)
     talk = tuple((f"question {n} " * 30, "answer " * 50) for n in range(9))
     rows = [
-        Row(source="made", key="long/" * 60, frames=PictureFrames([tall]), turns=talk),
-        Row(source="made", key="tall", frames=PictureFrames([tall] * 3), turns=talk),
+        Sample(source="made", key="long/" * 60, frames=PictureFrames([tall]), turns=talk),
+        Sample(source="made", key="tall", frames=PictureFrames([tall] * 3), turns=talk),
         pictures_row([tall], description="a red thing"),
     ]
     strips = [make_strip(row, *look_at(row), color=n) for n, row in enumerate(rows, start=1)]
@@ -235,7 +235,7 @@ def test_the_sample_is_the_same_for_the_same_seed_and_summary_and_sheet_are_writ
     sheets = []
     for place, seed in enumerate((0, 0, 1, 2, 3, 4, 5)):
         folder = tmp_path / str(place)
-        summary = check_rows(source, output=folder, num_drawn=1, seed=seed)
+        summary = check_samples(source, output=folder, num_drawn=1, seed=seed)
         assert json.loads((folder / "summary.json").read_text()) == summary
         sheets.append((folder / "overlays.png").read_bytes())
     assert sheets[0] == sheets[1]
@@ -244,7 +244,7 @@ def test_the_sample_is_the_same_for_the_same_seed_and_summary_and_sheet_are_writ
 
 def test_no_sheet_is_written_where_no_row_can_be_read(tmp_path):
     lines = [["gone.mp4", *line[1:]] for line in user_lines()]
-    check_rows(folder_rows(str(build_user_folder(tmp_path / "data", lines))), output=tmp_path / "out")
+    check_samples(folder_rows(str(build_user_folder(tmp_path / "data", lines))), output=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.json"]
 
 
@@ -346,7 +346,7 @@ def test_a_long_conversation_is_drawn(tmp_path):
     entry = instruct_entries()[0]
     entry["conversations"] = entry["conversations"] * 40
     folder = _built(lambda root: build_llava_instruct(root, [entry]), tmp_path)
-    summary = check_rows(llava_instruct_rows(str(folder)), output=tmp_path / "out")
+    summary = check_samples(llava_instruct_samples(str(folder)), output=tmp_path / "out")
     assert (summary["good"], summary["turns"]) == (1, 80)
     with Image.open(tmp_path / "out" / "overlays.png") as sheet:
         assert sheet.height < 700

@@ -97,9 +97,7 @@ def test_a_limit_counts_sentences_and_needs_no_pictures_beyond_them(refer, tmp_p
 def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path):
     folder = build_refer(tmp_path)
     (folder / "images/train2014" / picture_name(25)).unlink()
-    with pytest.raises(
-        DatasetError, match=rf"all 2 pictures must be there, got 1 missing, first \S+{picture_name(25)}"
-    ):
+    with pytest.raises(DatasetError, match=rf"all 2 images must be there, got 1 missing, first \S+{picture_name(25)}"):
         texts(folder)
 
 

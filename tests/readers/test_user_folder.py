@@ -195,7 +195,7 @@ def broken(**cells):
         (broken(x1=""), "four numbers, got ',6,38,30' in line 3 .*leave all four empty"),
         (broken(x2=10), "x1 < x2 and y1 < y2, got '14,6,10,30' in line 3 .*is it x,y,w,h"),
         (broken(y2="nan"), "must be four numbers, got '14,6,38,nan'"),
-        (broken(x1=600, x2=640), "inside the 96x72 picture, got 600,6,640,30 in line 3 .*after rotation"),
+        (broken(x1=600, x2=640), "inside the 96x72 image, got 600,6,640,30 in line 3 .*after rotation"),
         (broken(frame_idx=VIDEO_FRAMES), "below the video's 20 frames, got 20 in line 3 .*count from 0"),
         (broken(frame_idx=10), "two in frame 10 of cup.mp4, line 3 of .* and line 4; .*column object"),
         (broken(text="a cup"), "one text, got 'a cup' after 'the red square' in line 3"),

@@ -6,11 +6,11 @@ import torch
 from tiny import tiny_model, tiny_processor
 
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.rows import ListRows, Row
+from elysium.readers.samples import Sample, SampleList
 from elysium.training.collator import IGNORE, ElysiumCollator, TooLong, box_coverage
 from elysium.training.mixture import mix
 from elysium.training.sampling import TASKS, DrawPlan
-from elysium.training.synthetic.synthetic_rows import ArrayFrames
+from elysium.training.synthetic.synthetic_samples import ArrayFrames
 
 KEPT, GRID = 5, 4
 
@@ -23,13 +23,13 @@ def make_row(entry):
         raise OSError("disk on fire")
     boxes = np.tile([0.2, 0.2, 0.6, 0.7], (entry, 1))
     pictures = np.random.default_rng(entry).integers(0, 255, (entry, 24, 32, 3), np.uint8)
-    return Row(
+    return Sample(
         source="rows", key=str(entry), frames=ArrayFrames(pictures), boxes_xyxy_norm=boxes, text="it", description="it"
     )
 
 
 def collate(entries, *, plan=None, **options):
-    mixture = mix([ListRows("rows", entries, make_row)])
+    mixture = mix([SampleList("rows", entries, make_row)])
     options = {"max_length": None, "too_long": "drop", "patches": GRID} | options
     collator = ElysiumCollator(mixture, tiny_processor(), plan or DrawPlan(max_interval=1), **options)
     return collator(sorted(mixture.dataset, key=lambda item: item["index"]))
@@ -99,7 +99,7 @@ def test_patches_know_how_much_of_them_a_box_covers():
 
 
 def test_copies_of_a_row_give_other_examples_and_the_same_ones_again():
-    mixture = mix([ListRows("rows", [60], make_row)], at_least=6)
+    mixture = mix([SampleList("rows", [60], make_row)], at_least=6)
     collator = ElysiumCollator(
         mixture, tiny_processor(), DrawPlan(max_interval=5), max_length=None, too_long="drop", patches=GRID
     )

@@ -10,12 +10,12 @@ from miniatures import elysium_rows
 from torch.utils.data import DataLoader
 
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.rows import ListRows
+from elysium.readers.samples import SampleList
 from elysium.training.mixture import StreamShare, mix, stream
 
 
 def source(name, count):
-    return ListRows(name, range(count), lambda entry: f"{name} {entry}")
+    return SampleList(name, range(count), lambda entry: f"{name} {entry}")
 
 
 def test_without_weights_every_row_of_every_source_comes_once():

@@ -8,9 +8,9 @@ from tiny import tiny_processor
 
 from elysium.processing.boxes_elysium import parse_box, parse_frames
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.rows import Row
+from elysium.readers.samples import Sample
 from elysium.training.sampling import TASKS, DrawPlan, draw_example, draw_frames, draw_rng, possible_tasks
-from elysium.training.synthetic.synthetic_rows import ArrayFrames
+from elysium.training.synthetic.synthetic_samples import ArrayFrames
 
 
 def numbered_row(visible, *, text="the red square", description="a red square", turns=(), key="0"):
@@ -19,7 +19,7 @@ def numbered_row(visible, *, text="the red square", description="a red square", 
     frames = np.broadcast_to(np.arange(len(visible), dtype=np.uint8)[:, None, None, None], (len(visible), 8, 8, 3))
     boxes = np.stack([[i / 100 + 0.001, 0.1, 1.0, 0.5] for i in range(len(visible))])
     boxes[~visible] = np.nan
-    return Row(
+    return Sample(
         source="test",
         key=key,
         frames=ArrayFrames(frames),
@@ -122,7 +122,7 @@ def test_a_row_takes_part_in_what_it_can_teach():
 
 
 def test_turns_become_one_conversation_with_the_picture_before_the_first_question():
-    row = Row(
+    row = Sample(
         source="test",
         key="qa",
         frames=ArrayFrames(np.zeros((30, 8, 8, 3), np.uint8)),

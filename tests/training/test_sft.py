@@ -19,8 +19,9 @@ from elysium.tracking.loading import CheckpointError
 from elysium.tracking.tracker import Tracker
 from elysium.training import sft
 from elysium.training.catalogue import SOURCES
+from elysium.training.model_parts import part_name
 from elysium.training.sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
-from elysium.training.sft_trainer import DROPPED_FILE, part_name, selector_loss
+from elysium.training.sft_trainer import DROPPED_FILE, selector_loss
 
 RECIPES = Path(sft.__file__).parent / "recipes"
 SMALL = {

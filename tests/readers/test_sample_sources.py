@@ -26,12 +26,12 @@ from row_miniatures import (
     write_picture,
 )
 
-import elysium.training.synthetic.synthetic_rows as synthetic_rows
+import elysium.training.synthetic.synthetic_samples as synthetic_samples
 from elysium.readers.frame_sources import DatasetError, PictureFrames, SomeFrames
-from elysium.readers.llava import llava_instruct_rows, llava_pretrain_rows
-from elysium.readers.refcoco_rows import refcoco_rows
-from elysium.readers.videochat import videochat_rows
-from elysium.readers.visual_genome import NO_AREA, NO_WORDS, visual_genome_rows
+from elysium.readers.llava import llava_instruct_samples, llava_pretrain_samples
+from elysium.readers.refcoco import refcoco_samples
+from elysium.readers.videochat import videochat_samples
+from elysium.readers.visual_genome import NO_AREA, NO_TEXT, visual_genome_samples
 from elysium.training.catalogue import SOURCES, open_source
 from elysium.training.synthetic import World
 
@@ -43,7 +43,7 @@ SYNTHETIC = {"count": 4, "seed": 3, "frames": 3, "width": 64, "height": 48}
 def small_worlds(monkeypatch):
     """Banks of pictures that are quickly drawn."""
     small = partial(World, num_backgrounds=2, num_things=4, num_variants=1)
-    monkeypatch.setattr(synthetic_rows, "World", small)
+    monkeypatch.setattr(synthetic_samples, "World", small)
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +139,14 @@ def test_some_frames_are_a_video_of_their_own(tmp_path):
     assert np.array_equal(some.read([1])[0], picture_with(581857))
     assert [np.array_equal(*pair) for pair in zip(some, some.read([0, 1]), strict=True)] == [True, True]
     for indices in ([], [-1, 2], [2, 0], [1, 1]):
-        with pytest.raises(DatasetError, match="0 or more and rise strictly"):
+        with pytest.raises(DatasetError, match="0 or more and strictly increasing"):
             SomeFrames(PictureFrames(files), indices)
 
 
 # --- LLaVA ---
 @pytest.mark.parametrize("images", ["", "images"])
 def test_llava_pretrain_gives_captions_without_the_placeholder(images, tmp_path):
-    source = llava_pretrain_rows(str(build_llava_pretrain(tmp_path, images=images)))
+    source = llava_pretrain_samples(str(build_llava_pretrain(tmp_path, images=images)))
     first, second = all_rows(source)
     assert first.turns == (("Render a clear and concise summary of the photo.", "squares on black"),)
     assert second.turns == (("Write a terse but informative summary.", "three squares – ünïcode"),)
@@ -156,9 +156,9 @@ def test_llava_pretrain_gives_captions_without_the_placeholder(images, tmp_path)
 
 def test_llava_instruct_skips_entries_without_a_picture_and_counts_them(tmp_path):
     build_llava_instruct(tmp_path)
-    source = llava_instruct_rows(str(tmp_path / "llava_v1_5_mix665k.json"))
+    source = llava_instruct_samples(str(tmp_path / "llava_v1_5_mix665k.json"))
     several, one = all_rows(source)
-    assert source.skipped == {"an entry has no picture": 1}
+    assert source.skipped == {"an entry has no image": 1}
     assert several.turns == (("What is red?", "a square"), ("And what is blue?", "another square"))
     assert one.turns == (("How many squares are in here?", "three"),)
     assert [several.key, one.key] == ["0-000000033471", "2-000000033471"]
@@ -182,36 +182,36 @@ def test_llava_instruct_of_150k_reads_pictures_from_the_folder_that_is_named(tmp
         ({"conversations": "words"}, "each with its answer, got str"),
         ({"conversations": spoken("a", "b", "c")}, "each with its answer, got 3"),
         ({"conversations": spoken("a", "b")[::-1]}, "human and gpt must take turns, got 'gpt' for 'human'"),
-        ({"conversations": spoken("<image>\n", "b")}, "a turn must have words, got '<image>"),
-        ({"conversations": spoken("a", " ")}, "a turn must have words, got ' ' of gpt"),
+        ({"conversations": spoken("<image>\n", "b")}, "a turn must have text, got '<image>"),
+        ({"conversations": spoken("a", " ")}, "a turn must have text, got ' ' of gpt"),
         ({"conversations": [{"from": "human"}, {"from": "gpt"}]}, "must have from, value"),
     ],
     ids=["none", "two pictures", "empty", "text", "odd", "order", "no question", "no answer", "no value"],
 )
 def test_a_broken_llava_entry_is_refused_when_it_is_asked_for_and_not_before(change, message, tmp_path):
     good, bad = pretrain_entries()
-    source = llava_pretrain_rows(str(build_llava_pretrain(tmp_path, [good, bad | change, good])))
+    source = llava_pretrain_samples(str(build_llava_pretrain(tmp_path, [good, bad | change, good])))
     with pytest.raises(DatasetError, match=message):
         source[1]
     assert len(source) == 3 and source[0].turns == source[2].turns
 
 
 def test_an_entry_that_is_no_object_is_a_broken_row(tmp_path):
-    source = llava_pretrain_rows(str(build_llava_pretrain(tmp_path, ["words"])))
+    source = llava_pretrain_samples(str(build_llava_pretrain(tmp_path, ["words"])))
     with pytest.raises(DatasetError, match="must have id, image, conversations, got str in entry 0"):
         source[0]
 
 
 def test_a_folder_without_the_json_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(DatasetError, match="blip_laion_cc_sbu_558k.json in"):
-        llava_pretrain_rows(str(tmp_path))
+        llava_pretrain_samples(str(tmp_path))
 
 
 def test_reading_a_row_opens_no_picture(tmp_path):
     build_llava_pretrain(tmp_path)
     for picture in tmp_path.rglob("*.jpg"):
         picture.unlink()
-    row = llava_pretrain_rows(str(tmp_path))[0]
+    row = llava_pretrain_samples(str(tmp_path))[0]
     with pytest.raises(DatasetError, match="an image that opens, got .*004539375.jpg"):
         row.frames.read([0])
 
@@ -220,7 +220,7 @@ def test_an_entry_takes_less_than_a_hundred_bytes_of_memory(tmp_path):
     entries = [pretrain_entries()[0] | {"id": str(number)} for number in range(20_000)]
     build_llava_pretrain(tmp_path, entries)
     tracemalloc.start()
-    source = llava_pretrain_rows(str(tmp_path))
+    source = llava_pretrain_samples(str(tmp_path))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(source) == 20_000
@@ -237,15 +237,15 @@ def test_a_picture_with_other_pixels_than_its_annotation_is_still_a_row(tmp_path
     # LLaVA's pictures are of any size: only what is decoded tells it.
     build_llava_pretrain(tmp_path)
     Image.new("RGB", (7, 5)).save(tmp_path / "00453" / "004539375.jpg")
-    assert llava_pretrain_rows(str(tmp_path))[0].frames.size == (7, 5)
+    assert llava_pretrain_samples(str(tmp_path))[0].frames.size == (7, 5)
 
 
 # --- Visual Genome ---
 def test_visual_genome_gives_a_row_for_each_region_with_its_box_cut_to_the_picture(tmp_path):
-    source = visual_genome_rows(str(build_visual_genome(tmp_path)))
+    source = visual_genome_samples(str(build_visual_genome(tmp_path)))
     rows = all_rows(source)
     assert [row.key for row in rows] == ["9/1382", "9/1383", "9/1387", "25/2001"]
-    assert source.skipped == {NO_AREA: 2, NO_WORDS: 1}
+    assert source.skipped == {NO_AREA: 2, NO_TEXT: 1}
     assert rows[0].boxes_xyxy_norm * SIZES == pytest.approx(np.array([box_xyxy(9, "red")]))
     assert rows[1].boxes_xyxy_norm * SIZES == pytest.approx(np.array([[0, 60, 20, HEIGHT]]))
     assert (rows[3].text, rows[3].description) == ("the blue square", "the blue square")
@@ -258,7 +258,7 @@ def test_visual_genome_gives_a_row_for_each_region_with_its_box_cut_to_the_pictu
 def test_pictures_of_visual_genome_may_stand_elsewhere(tmp_path):
     build_visual_genome(tmp_path / "annotations")
     (tmp_path / "annotations" / "VG_100K").rename(tmp_path / "VG_100K")
-    source = visual_genome_rows(str(tmp_path / "annotations"), images=str(tmp_path))
+    source = visual_genome_samples(str(tmp_path / "annotations"), images=str(tmp_path))
     assert source[0].frames.size == (WIDTH, HEIGHT)
     with pytest.raises(DatasetError, match="got no 25.jpg in .*extract images.zip"):
         source[3]
@@ -277,7 +277,7 @@ def test_pictures_of_visual_genome_may_stand_elsewhere(tmp_path):
 )
 def test_a_broken_region_is_refused_when_it_is_asked_for_and_not_before(region, message, tmp_path):
     first, last = genome_entries()
-    source = visual_genome_rows(str(build_visual_genome(tmp_path, [first, {"id": 9, "regions": [region]}, last])))
+    source = visual_genome_samples(str(build_visual_genome(tmp_path, [first, {"id": 9, "regions": [region]}, last])))
     assert len(source) == 5
     with pytest.raises(DatasetError, match=message):
         source[3]
@@ -285,7 +285,7 @@ def test_a_broken_region_is_refused_when_it_is_asked_for_and_not_before(region, 
 
 
 def test_an_entry_without_a_list_of_regions_is_one_broken_row(tmp_path):
-    source = visual_genome_rows(str(build_visual_genome(tmp_path, [{"id": 9}, *genome_entries()])))
+    source = visual_genome_samples(str(build_visual_genome(tmp_path, [{"id": 9}, *genome_entries()])))
     with pytest.raises(DatasetError, match="must have region_id"):
         source[0]
     assert source[1].key == "9/1382"
@@ -295,23 +295,23 @@ def test_a_picture_whose_size_is_not_given_breaks_its_regions_alone(tmp_path):
     build_visual_genome(tmp_path)
     sizes = [{"image_id": 9, "width": 0, "height": 72}, "x", {"image_id": 25, "width": WIDTH, "height": HEIGHT}]
     (tmp_path / "image_data.json").write_text(json.dumps(sizes))
-    source = visual_genome_rows(str(tmp_path))
-    with pytest.raises(DatasetError, match="size of every picture, got none with image_id 9"):
+    source = visual_genome_samples(str(tmp_path))
+    with pytest.raises(DatasetError, match="size of every image, got none with image_id 9"):
         source[0]
     assert source[len(source) - 1].key == "25/2001"
 
 
 def test_visual_genome_without_regions_or_files_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="must hold image_data.json"):
-        visual_genome_rows(str(tmp_path))
+        visual_genome_samples(str(tmp_path))
     build_visual_genome(tmp_path, [{"id": 9, "regions": []}])
     with pytest.raises(DatasetError, match="regions to learn from, got none"):
-        visual_genome_rows(str(tmp_path))
+        visual_genome_samples(str(tmp_path))
 
 
 # --- VideoChat ---
 def test_videochat_gives_conversations_whose_first_question_has_the_instruction(tmp_path):
-    source = videochat_rows(str(build_videochat(tmp_path)))
+    source = videochat_samples(str(build_videochat(tmp_path)))
     talk, caption, plain = all_rows(source)
     assert talk.turns == (("Watch the video. How many squares move?", "three"), ("Is one red?", "yes"))
     assert caption.turns == (("Describe the video.", "Squares move."),)
@@ -324,10 +324,10 @@ def test_videochat_gives_conversations_whose_first_question_has_the_instruction(
 
 def test_videochat_finds_videos_beside_its_file_or_where_it_is_told(tmp_path):
     build_videochat(tmp_path / "a", videos="")
-    assert videochat_rows(str(tmp_path / "a" / "videochat_instruct_11k.json"))[0].frames.size == (WIDTH, HEIGHT)
+    assert videochat_samples(str(tmp_path / "a" / "videochat_instruct_11k.json"))[0].frames.size == (WIDTH, HEIGHT)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.json").write_text(json.dumps(videochat_entries()))
-    assert len(videochat_rows(str(tmp_path / "b"), videos=str(tmp_path / "a"))[0].frames) == VIDEO_FRAMES
+    assert len(videochat_samples(str(tmp_path / "b"), videos=str(tmp_path / "a"))[0].frames) == VIDEO_FRAMES
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_videochat_finds_videos_beside_its_file_or_where_it_is_told(tmp_path):
         ({"QA": None}, "must have video, QA, got .* in entry 0"),
         ({"QA": []}, r"list of questions with answers, got \[\]"),
         ({"QA": [{"q": "What?"}]}, "must have a, got q"),
-        ({"QA": [{"i": " ", "q": "", "a": "words"}]}, "must be words, got '' and 'words'"),
-        ({"QA": [{"q": "What?", "a": " "}]}, "must be words, got 'What\\?' and ''"),
+        ({"QA": [{"i": " ", "q": "", "a": "words"}]}, "must be text, got '' and 'words'"),
+        ({"QA": [{"q": "What?", "a": " "}]}, "must be text, got 'What\\?' and ''"),
         ({"start": 1.5, "end": 4}, "a whole video, got one from 1.5 to 4 s"),
         ({"video": "webvid/9.mp4"}, "must be there as .mp4, .webm, .mkv, got no .*webvid/9.mp4 for entry 0"),
     ],
@@ -345,7 +345,7 @@ def test_videochat_finds_videos_beside_its_file_or_where_it_is_told(tmp_path):
 )
 def test_a_broken_videochat_entry_is_refused_when_it_is_asked_for_and_not_before(change, message, tmp_path):
     first, *others = videochat_entries()
-    source = videochat_rows(str(build_videochat(tmp_path, [first | change, *others])))
+    source = videochat_samples(str(build_videochat(tmp_path, [first | change, *others])))
     with pytest.raises(DatasetError, match=message):
         source[0]
     assert source[1].turns
@@ -355,7 +355,7 @@ def test_a_folder_with_several_files_of_questions_is_refused(tmp_path):
     build_videochat(tmp_path)
     (tmp_path / "more.json").write_text("[]")
     with pytest.raises(DatasetError, match="one JSON file of questions, got more.json, videochat_instruct_11k.json"):
-        videochat_rows(str(tmp_path))
+        videochat_samples(str(tmp_path))
 
 
 # --- RefCOCO ---
@@ -373,16 +373,16 @@ def test_refcoco_asks_the_picture_where_no_size_is_given_and_refuses_boxes_besid
     content = json.loads(path.read_text())
     content["annotations"][0]["bbox"] = [WIDTH, 0, 10, 10]
     path.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match="inside its 96x72 picture, got"):
-        refcoco_rows(str(root))[0]
+    with pytest.raises(DatasetError, match="inside its 96x72 image, got"):
+        refcoco_samples(str(root))[0]
 
 
 def test_refcoco_refuses_pictures_inside_parquet_files_and_what_is_not_there(tmp_path):
     write_parquet(tmp_path / "train.parquet", encoded_rows("train"))
     with pytest.raises(DatasetError, match="must be files, got encoded ones"):
-        refcoco_rows(str(tmp_path))
+        refcoco_samples(str(tmp_path))
     with pytest.raises(DatasetError, match="existing folder or parquet file, got owner/name"):
-        refcoco_rows("owner/name")
+        refcoco_samples("owner/name")
 
 
 def test_a_broken_sequence_of_a_benchmark_breaks_its_own_row_alone_and_rows_go_to_other_processes(tmp_path):

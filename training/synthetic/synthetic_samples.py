@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.readers.frame_sources import DatasetError, Picture
-from elysium.readers.rows import Row
+from elysium.readers.samples import Sample
 
 from .dataset import ClipShape
 from .expressions import description, referring_expressions, simple_questions
@@ -50,7 +50,7 @@ class ArrayFrames:
         return width, height
 
 
-class SyntheticRows:
+class SyntheticSamples:
     """One row for each clip: row i is drawn from (seed, i) alone, whatever the count.
 
     Args:
@@ -114,7 +114,7 @@ class SyntheticRows:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self._count:
             raise IndexError(f"a row's index must be from 0 to {self._count - 1}, got {index}")
         return self._questions(index) if self._about == "questions" else self._object(index)
@@ -122,12 +122,12 @@ class SyntheticRows:
     def _render(self, scene: Scene) -> RenderedClip:
         return render_clip(scene, self._shape.num_frames, (self._shape.width, self._shape.height))
 
-    def _questions(self, index: int) -> Row:
+    def _questions(self, index: int) -> Sample:
         for number in range(_TRIES):
             scene = self._world.sample(index * _TRIES + number, self._config)
             pairs = simple_questions(scene)
             if pairs:
-                return Row(
+                return Sample(
                     source=NAME,
                     key=f"{self._seed}/{index}/questions",
                     frames=ArrayFrames(self._render(scene).frames),
@@ -135,14 +135,14 @@ class SyntheticRows:
                 )
         raise DatasetError(f"a scene must have something to ask, got none in row {index}; use another seed")
 
-    def _object(self, index: int) -> Row:
+    def _object(self, index: int) -> Sample:
         scene = self._world.sample(index * _TRIES, self._config)
         clip = self._render(scene)
         rng = np.random.default_rng((self._seed, 21, index))
         chosen, expressions = _choose(scene, clip, rng)
         boxes = clip.boxes_xyxy_norm[:, chosen].astype(np.float64)
         boxes[~clip.visible[:, chosen]] = np.nan
-        return Row(
+        return Sample(
             source=NAME,
             key=f"{self._seed}/{index}",
             frames=ArrayFrames(clip.frames),
