@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.records import TrackingSequence
@@ -12,8 +12,6 @@ from elysium.readers.tracking_benchmarks import LAYOUTS, read_tracking
 
 from .protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol
 from .result_files import Layout
-
-Task = Literal["sot", "rsot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class Benchmark:
     name: str
     read: Callable[[str | Path, str], Iterator[TrackingSequence]]
     protocol: Protocol
-    task: Task = "sot"
+    task: str = "sot"
     splits: tuple[str, ...] | None = ()
     layout: Layout = "flat"
 

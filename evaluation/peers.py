@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from elysium.readers.records import TrackingSequence
 from elysium.tracking.options import TrackingOptions
 
-from .benchmark_list import Task
-
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker  # loads torch, which scoring results does without
 
@@ -45,7 +43,7 @@ class Peer(ABC):
         """What its results depend on: results of other settings are not gone on with."""
         return {"kind": self.kind, "origin": self.origin}
 
-    def can_do(self, task: Task) -> bool:
+    def can_do(self, task: str) -> bool:
         """Whether it can be asked that way."""
         return task == "sot"
 
@@ -53,7 +51,7 @@ class Peer(ABC):
         """Load what tracking needs, before the first sequence: an error here is no sequence's."""
 
     @abstractmethod
-    def follow(self, sequence: TrackingSequence, task: Task) -> NDArray[np.float64]:
+    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         """x1, y1, x2, y2 in pixels for every frame, NaN where there is no box: `(T, 4)`."""
 
 
@@ -62,7 +60,7 @@ class FirstBox(Peer):
 
     kind = "first-box"
 
-    def follow(self, sequence: TrackingSequence, task: Task) -> NDArray[np.float64]:
+    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         """The first box for every frame."""
         return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1))
 
@@ -79,7 +77,7 @@ class OpenCVPeer(Peer):
 
         return f"OpenCV {cv2.__version__}, {self.name}"
 
-    def follow(self, sequence: TrackingSequence, task: Task) -> NDArray[np.float64]:
+    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         """Its boxes."""
         from .opencv_trackers import opencv_boxes
 
@@ -111,7 +109,7 @@ class ElysiumPeer(Peer):
         """The checkpoint, by name and content, and how it is asked."""
         return super().settings | {"weights": weights_fingerprint(self.model)} | self.options.explicit()
 
-    def can_do(self, task: Task) -> bool:
+    def can_do(self, task: str) -> bool:
         """Both."""
         return True
 
@@ -124,7 +122,7 @@ class ElysiumPeer(Peer):
         """The model."""
         return self.load()
 
-    def follow(self, sequence: TrackingSequence, task: Task) -> NDArray[np.float64]:
+    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         """Its boxes; each sequence goes through the model alone, so that no figure depends on what runs beside it."""
         by_words = task == "rsot"
         result = self.tracker.track(

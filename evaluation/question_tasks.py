@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
 from . import captioning, grounding, qa
 from .answers import Answer, Item
 
-TaskName = Literal["rec", "reg", "video_reg", "video_qa"]
 Data = str | Path
 
 
@@ -31,7 +30,7 @@ class QuestionBenchmark:
 
     Args:
         name: as it is typed.
-        task: "rec", "reg", "video_reg" or "video_qa".
+        task: name of one of `prompts_elysium.TASKS`.
         items: of a place, a split and a limit (None for all), in a fixed order.
         answer: a batch of items, by a model; answers as JSON holds them.
         protocol: `name`, `source` and `rules` for the report.
@@ -40,7 +39,7 @@ class QuestionBenchmark:
     """
 
     name: str
-    task: TaskName
+    task: str
     items: Callable[[Data, str, int | None], Iterator[Item]]
     answer: Callable[[Tracker, list[Item]], list[Answer]] = field(repr=False)
     protocol: dict[str, Any] = field(repr=False)

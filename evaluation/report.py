@@ -20,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.prompts_elysium import TASKS
 
 from .plots import (
     CURVE_PLOTS,
@@ -55,15 +56,6 @@ BENCHMARK_TITLES = {
     "trackingnet": "TrackingNet",
     "uav123": "UAV123",
     **{f"{name.lower()}{task}": name for name in ("RefCOCO", "RefCOCO+", "RefCOCOg") for task in ("", "-reg")},
-}
-# Name of the task, and its tag on the Hub.
-TASKS = {
-    "sot": ("single-object tracking", "video-text-to-text"),
-    "rsot": ("referring single-object tracking", "video-text-to-text"),
-    "rec": ("referring expression comprehension", "image-text-to-text"),
-    "reg": ("referring expression generation", "image-text-to-text"),
-    "video_reg": ("video referring expression generation", "video-text-to-text"),
-    "video_qa": ("video question answering", "video-text-to-text"),
 }
 STANDARD = {"success_auc": "success AUC", "precision": "precision", "norm_precision": "normalised precision"}
 GOT10K = {"ao": "AO", "sr50": "SR 0.50", "sr75": "SR 0.75", "mao": "mAO", "msr50": "mSR 0.50", "msr75": "mSR 0.75"}
@@ -209,7 +201,7 @@ def _benchmark(report: dict) -> str:
 
 def _model_index(report: dict) -> list[dict]:
     """Entries of a card's `model-index`, one for every Elysium model; other trackers are no models of ours."""
-    name, tag = TASKS[report["task"]]
+    task = TASKS[report["task"]]
     entries = []
     for model, entry in _ranked(report):
         if entry.get("kind", "elysium") != "elysium":
@@ -218,8 +210,8 @@ def _model_index(report: dict) -> list[dict]:
         values = entry if "trackers" in report else entry["metrics"]
         results = [
             EvalResult(
-                task_type=tag,
-                task_name=name,
+                task_type=task.pipeline_tag,
+                task_name=task.title,
                 dataset_type=report["benchmark"],
                 dataset_name=_benchmark(report),
                 dataset_split=report["data"].get("split"),
@@ -383,7 +375,7 @@ def render_html(report: dict, figures: Mapping[str, Figure]) -> str:
         benchmark=_benchmark(report),
         plots=[_inline_svg(svg_text(figure), name) for name, figure in figures.items()],
         facts={_words(key): _fact(value) for key, value in report["data"].items()},
-        task=TASKS[report["task"]][0],
+        task=TASKS[report["task"]].title,
         page=_tracking_page(report) if "trackers" in report else _answers_page(report),
         series_colors=SERIES_COLORS,
         series_style=series_style,

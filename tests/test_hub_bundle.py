@@ -17,30 +17,7 @@ from elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumMod
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 
-CODE = {
-    "arrays_elysium.py",
-    "box_drafting_elysium.py",
-    "box_grammar_elysium.py",
-    "boxes_elysium.py",
-    "configuration_elysium.py",
-    "containers_elysium.py",
-    "generation_elysium.py",
-    "gif_elysium.py",
-    "images_elysium.py",
-    "media_elysium.py",
-    "media_info_elysium.py",
-    "model_card_elysium.py",
-    "image_processing_elysium.py",
-    "messages_elysium.py",
-    "modeling_elysium.py",
-    "packed_cache_elysium.py",
-    "processing_elysium.py",
-    "released_elysium.py",
-    "selector_elysium.py",
-    "tiny_vit_elysium.py",
-    "video_processing_elysium.py",
-    "vision_families_elysium.py",
-}
+CODE = {file.name for file in (Path(__file__).parents[1] / "checkpoints/elysium-tiny").glob("*.py")}
 # Run with -I in another folder; `elysium`, however it is installed, cannot be imported.
 SCRIPT = """
 import sys

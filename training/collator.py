@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from elysium.processing.data_files import broken_rule
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts_elysium import TASKS
 from elysium.processing.video_io import VideoError
 from elysium.readers.frame_sources import DatasetError
 
 from .mixture import COPY, INDEX, Mixture
-from .sampling import TASKS, DrawPlan, Example, draw_example
+from .sampling import DrawPlan, Example, draw_example
 
 IGNORE = -100
 _COPIES_APART = 1_000_000  # more than there are epochs
@@ -122,7 +123,7 @@ class ElysiumCollator:
         found = {
             "input_ids": ids,
             "labels": torch.where(told, ids, IGNORE),
-            "task_id": torch.tensor(TASKS.index(example.task)),
+            "task_id": torch.tensor(list(TASKS).index(example.task)),
             "patch_targets": torch.from_numpy(box_coverage(example.boxes_xyxy_norm, example.num_frames, self.patches)),
         }
         return found | {name: torch.from_numpy(inputs[name]) for name in _VISUAL if name in inputs}

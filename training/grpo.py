@@ -25,13 +25,13 @@ from PIL import Image as Pictures
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts_elysium import BOX_TASKS
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.model_parts import freeze
 from elysium.training.rewards import REWARDS
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
 from elysium.training.whole_checkpoints import WholeCheckpoints, replaced_folder
 
-TASKS = ("rec", "sot", "rsot")
 FEATURES = Features(
     {
         "prompt": List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}),
@@ -71,7 +71,7 @@ class GrpoArguments:
     share_leaving: float = 0.12
 
     def __post_init__(self) -> None:
-        for name, known in (("rewards", tuple(REWARDS)), ("tasks", TASKS)):
+        for name, known in (("rewards", tuple(REWARDS)), ("tasks", BOX_TASKS)):
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
                 raise ValueError(f"{name} must be some of {', '.join(known)}, got {given}")
@@ -123,7 +123,7 @@ class Question:
     """A question on a picture or a clip, and the boxes that answer it.
 
     Args:
-        task: of `TASKS`.
+        task: one of `BOX_TASKS`.
         frames (`np.ndarray` of shape `(T, H, W, 3)`): uint8 RGB; T is 1 for `rec`.
         boxes_xyxy_norm: T true boxes, None where the object cannot be seen.
         text: words for the object; None for `sot`.

@@ -8,13 +8,12 @@ import torch
 
 from elysium.processing.overlap import paired_iou
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts_elysium import BOX_TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.answering import Answerer
 
 from .mixture import Mixture
 from .sampling import DrawPlan, Example, draw_example
-
-_BOX_TASKS = ("rec", "sot", "rsot")
 
 
 @dataclass
@@ -41,7 +40,7 @@ class HeldOutBoxes:
     def examples(self) -> list[Example]:
         """The examples, drawn once; rows that cannot be read are passed over."""
         if self._examples is None:
-            wanted = {task: weight for task, weight in self.plan.tasks.items() if task in _BOX_TASKS}
+            wanted = {task: weight for task, weight in self.plan.tasks.items() if task in BOX_TASKS}
             plan = DrawPlan(**(vars(self.plan) | {"tasks": wanted, "share_other_phrasings": 0.0})) if wanted else None
             self._examples = []
             for item in self.mixture.dataset if plan else []:

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
+from elysium.processing.prompts_elysium import TASKS
 from elysium.processing.video_io import uniform_indices
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.samples import Sample
 
-TASKS = ("rec", "reg", "sot", "rsot", "video_reg", "video_qa")
-_IMAGE_TASKS = ("rec", "reg")
 Boxes = list[NDArray[np.float64] | None]
 
 
@@ -127,7 +126,7 @@ def draw_example(row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, ep
     indices = draw_frames(row, task, plan, rng, allow_absent=processor.allow_absent)
     pictures = row.frames.read(indices)
     boxes = None if row.boxes_xyxy_norm is None else row.boxes_xyxy_norm[indices]
-    visual = {"image": pictures[0]} if task in _IMAGE_TASKS or len(row.frames) == 1 else {"video": pictures}
+    visual = {"image": pictures[0]} if TASKS[task].visual == "image" or len(row.frames) == 1 else {"video": pictures}
     if task == "video_qa":
         messages = _conversation(row, visual, processor)
     else:
@@ -145,7 +144,7 @@ def draw_frames(row: Sample, task: str, plan: DrawPlan, rng: np.random.Generator
     if task == "video_qa":
         return uniform_indices(len(row.frames), plan.question_frames)
     seen = np.flatnonzero(row.visible)
-    if task in _IMAGE_TASKS:
+    if TASKS[task].visual == "image":
         return [int(rng.choice(seen))]
     usable = np.arange(len(row.visible)) if allow_absent else seen
     starts = usable if task == "rsot" else seen
@@ -172,7 +171,7 @@ def _question_and_answer(
     """The question in one of its phrasings, and the answer as the codec writes it."""
     rounding = processor.box_rounding
     answered = [box if np.isfinite(box).all() else None for box in boxes]
-    by_words = task in ("rec", "rsot")
+    by_words = TASKS[task].needs == "text"
     if rng.random() < plan.share_other_phrasings:
         phrasing = str(rng.choice(load_phrasings()[task][1:]))
         value = str(row.text) if by_words else format_box(answered[0], rounding=rounding)

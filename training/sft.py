@@ -21,6 +21,7 @@ from trl import TrlParser
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.model_card_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
 from elysium.training.catalogue import open_source
@@ -30,7 +31,7 @@ from .held_out import HeldOutBoxes
 from .mixture import Mixture, mix, stream
 from .model_parts import freeze
 from .run_record import RunRecorder
-from .sampling import TASKS, DrawPlan
+from .sampling import DrawPlan
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from .sft_trainer import ElysiumSFTTrainer
 from .whole_checkpoints import last_whole_checkpoint

@@ -14,13 +14,13 @@ from trl import SFTTrainer
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.data_files import read_json
+from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 
 from .collator import IGNORE, Dropped, ElysiumCollator
 from .held_out import HeldOutBoxes
 from .mixture import StreamShare
 from .model_parts import part_name
-from .sampling import TASKS
 from .sft_arguments import ElysiumSFTConfig
 from .whole_checkpoints import WholeCheckpoints, checkpoint_fault, last_whole_checkpoint
 
@@ -179,7 +179,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         learnt = self._answers.label_mask.detach().float().sum(dim=-1)
         for task in task_ids.unique().tolist():
             chosen = task_ids == task
-            self._right[f"{prefix}{TASKS[task]}_token_accuracy"].append(
+            self._right[f"{prefix}{list(TASKS)[task]}_token_accuracy"].append(
                 torch.stack([right[chosen].sum(), learnt[chosen].sum()])
             )
 

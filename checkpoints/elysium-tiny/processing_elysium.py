@@ -1,9 +1,8 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Processor of Elysium: chat messages with videos, images and boxes in, tensors out; answers in, boxes out."""
 
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,27 +12,17 @@ from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import MultiModalData
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .boxes_elysium import bin_to_norm, format_box, format_frames, parse_box, parse_frames
+from .answer_tokens_elysium import answer_template
+from .boxes_elysium import parse_box, parse_frames
 from .image_processing_elysium import ElysiumImageProcessor
 from .messages_elysium import PlainText, plain_conversation
+from .prompts_elysium import TASKS, TaskPromptsMixin
 from .video_processing_elysium import ElysiumVideoProcessor, flat_videos
 
 FRAME_LABELS = ("index", "seconds")
-# The one phrasing of each task that is asked at inference; it is saved with the processor.
-DEFAULT_TASK_PROMPTS = {
-    "rec": "Where is {text}? Give its box.",
-    "reg": "Describe the object at {box}.",
-    "sot": "Track the object at {box} in Frame 1.",
-    "rsot": "Track {text} in the video.",
-    "video_reg": "Describe the object at {box} in Frame 1.",
-    "video_qa": "{question}",
-}
-_NEEDS = {"rec": "text", "reg": "box", "sot": "box", "rsot": "text", "video_reg": "box", "video_qa": "question"}
-_IMAGE_TASKS = ("rec", "reg")
-_ANSWERED = re.compile(r"\[(\d+),(\d+),(\d+),(\d+)\]|none")
 
 
-class ElysiumProcessor(ProcessorMixin):
+class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
     r"""
     Joins an image processor, a video processor and a tokenizer.
 
@@ -75,7 +64,7 @@ class ElysiumProcessor(ProcessorMixin):
         older = {"zoom": tracking_zoom, "absent_log_odds": absent_log_odds}
         self.tracking = {name: value for name, value in older.items() if value is not None} | dict(tracking or {})
         self.frame_label = frame_label
-        self.task_prompts = dict(DEFAULT_TASK_PROMPTS) | dict(task_prompts or {})
+        self.task_prompts = {name: task.prompt for name, task in TASKS.items()} | dict(task_prompts or {})
         self.image_token, self.video_token = "<image>", "<video>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
@@ -194,131 +183,17 @@ class ElysiumProcessor(ProcessorMixin):
             counts["num_video_tokens"] = [int(size[0]) * self.num_kept_tokens for size in video_sizes]
         return MultiModalData(**counts)
 
-    # --- the one place where prompts are built ---
-    def build_question(
-        self,
-        task: str,
-        *,
-        text: str | None = None,
-        box_xyxy_norm: Sequence[float] | None = None,
-        question: str | None = None,
-    ) -> str:
-        """The question of a task in this processor's phrasing."""
-        if task not in self.task_prompts:
-            raise ValueError(f"task must be one of {', '.join(self.task_prompts)}, got {task!r}.")
-        given = {"text": text, "box": box_xyxy_norm, "question": question}
-        needed = _NEEDS[task]
-        if given[needed] is None or (needed != "box" and not str(given[needed]).strip()):
-            raise ValueError(f"task {task!r} needs {needed}, got {given[needed]!r}.")
-        values = {needed: given[needed]}
-        if box_xyxy_norm is not None:
-            values["box"] = format_box(box_xyxy_norm, rounding=self.box_rounding)
-        # Plain replacement: a user's text may hold braces of its own.
-        return self.task_prompts[task].replace("{" + needed + "}", str(values[needed]).strip())
-
-    def build_messages(
-        self,
-        task: str,
-        *,
-        video: Any = None,
-        image: Any = None,
-        text: str | None = None,
-        box_xyxy_norm: Sequence[float] | None = None,
-        question: str | None = None,
-        answer: str | None = None,
-    ) -> list[dict]:
-        """One conversation for `apply_chat_template`.
-
-        Args:
-            task: `rec`, `reg` (one image), `sot`, `rsot`, `video_reg` (a video) or `video_qa` (either).
-            video: frames (T, H, W, 3) uint8, a list of frames, or a path. A frame list is a video of its own.
-            image: one picture.
-            text: the expression of `rec` and `rsot`, such as "the red car".
-            box_xyxy_norm: the box of `reg`, `sot` and `video_reg`, x1,y1,x2,y2 in 0..1.
-            question: the question of `video_qa`.
-            answer: adds the assistant's turn (training).
-
-        Raises:
-            ValueError: where the task's own inputs are missing.
-        """
-        if (video is None) == (image is None):
-            raise ValueError(f"give exactly one of video and image for task {task!r}.")
-        if task in _IMAGE_TASKS and image is None or task not in (*_IMAGE_TASKS, "video_qa") and video is None:
-            raise ValueError(f"task {task!r} takes {'an image' if task in _IMAGE_TASKS else 'a video'}.")
-        words = self.build_question(task, text=text, box_xyxy_norm=box_xyxy_norm, question=question)
-        visual = {"type": "video", "video": video} if image is None else {"type": "image", "image": image}
-        messages = [{"role": "user", "content": [visual, {"type": "text", "text": words}]}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-        return messages
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is saved: of `task_prompts` only those that differ from the defaults."""
+        saved = super().to_dict()
+        prompts = saved.pop("task_prompts", {})
+        changed = {task: prompt for task, prompt in prompts.items() if prompt != TASKS[task].prompt}
+        return saved | ({"task_prompts": changed} if changed else {})
 
     # --- answers ---
     def answer_template(self, num_frames: int) -> dict[str, Any]:
-        """The canonical answer of a tracking task as tokens: what `BoxAnswerGrammar` is built from.
-
-        Answers that hold every number, with and without absent frames, are written by the box codec, rendered by the
-        chat template and tokenized in their place; each token must belong to one number or to what is between two.
-
-        Args:
-            num_frames: T.
-
-        Returns:
-            `numbers`: the tokens of 0, 1, 2, ... to 99 (`box_rounding="floor"`) or 100; `comma`: the tokens between
-            the numbers of a box; `joints`: T + 1 mappings from (what a frame holds, what the next one holds) to the
-            tokens between them, where `start`, `box`, `none` and `end` are held; `min_extent`: the least x2 - x1 and
-            y2 - y1 that reads as a box; `absent_log_odds`: as in `tracking`, 0 by default.
-
-        Raises:
-            ValueError: ``num_frames`` below 1, or a tokenizer that joins numbers with their neighbours, writes them
-                differently from place to place, or does not say which characters a token covers.
-        """
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a window has at least one frame.")
-        pieces: dict[tuple, tuple[int, ...]] = {}
-        for boxes_bin in self._canonical_answers(num_frames):
-            self._cut_answer(boxes_bin, pieces)
-        return {
-            "numbers": [ids for key, ids in sorted(pieces.items()) if key[0] == "number"],
-            "comma": pieces["comma",],
-            "joints": [
-                {key[2:]: ids for key, ids in pieces.items() if key[:2] == ("joint", frame)}
-                for frame in range(num_frames + 1)
-            ],
-            "min_extent": 0 if self.box_rounding == "floor" else 1,
-            "absent_log_odds": self.tracking.get("absent_log_odds", 0.0),
-        }
-
-    def _canonical_answers(self, num_frames: int) -> Iterator[list[list[int] | None]]:
-        """Boxes of answers in which every number stands, and every order of a box and `none`."""
-        top, size = (99 if self.box_rounding == "floor" else 100), 4 * num_frames
-        for start in range(0, top + 1, size):
-            numbers = [min(start + place, top) for place in range(size)]
-            boxes = [numbers[place : place + 4] for place in range(0, size, 4)]
-            yield [*boxes]
-            if start == 0 and self.allow_absent:
-                yield [None] * num_frames
-                yield from ([box if frame % 2 == odd else None for frame, box in enumerate(boxes)] for odd in (0, 1))
-
-    def _cut_answer(self, boxes_bin: Sequence[Sequence[int] | None], pieces: dict[tuple, tuple[int, ...]]) -> None:
-        """Writes an answer in its place; files its tokens under the number, or what is between two, they belong to."""
-        boxes = [None if box is None else bin_to_norm(box, self.box_rounding) for box in boxes_bin]
-        answer = format_frames(boxes, rounding=self.box_rounding)
-        question: list[dict] = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        text = self.apply_chat_template([*question, turn], tokenize=False)
-        start = len(self.apply_chat_template(question, add_generation_prompt=True, tokenize=False))
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        tokens = [(max(first, start), last, token) for token, (first, last) in spans if last > start]
-        for stop, key in _answer_cuts(text, start):
-            held = tuple(token for first, _, token in tokens if start <= first < stop)
-            split = any(start <= first < stop < last for first, last, _ in tokens)
-            if split or pieces.setdefault(key, held) != held:
-                raise ValueError(
-                    "the tokenizer must write numbers and what stands between them apart and always alike, got "
-                    f"{text[start:stop]!r} as {self.tokenizer.convert_ids_to_tokens(held)}; decode without a grammar."
-                )
-            start = stop
+        """Return the canonical answer of a tracking task as tokens; see `answer_tokens_elysium.answer_template`."""
+        return answer_template(self, num_frames)
 
     def post_process_boxes(self, texts: str | Sequence[str], num_frames: int | None = None) -> list[list[dict]]:
         """Reads boxes out of answers.
@@ -372,21 +247,6 @@ class ElysiumProcessor(ProcessorMixin):
                 f"a prompt must have at most {self.tokenizer.model_max_length} tokens, the model's context, got "
                 f"{longest}; shorten the text, or give fewer frames"
             )
-
-
-def _answer_cuts(text: str, start: int) -> Iterator[tuple[int, tuple]]:
-    """Ends of the pieces of the answer that stands in a text from an offset on, and what each piece is."""
-    before, frame = "start", 0
-    for match in _ANSWERED.finditer(text, start):
-        now = "none" if match[1] is None else "box"
-        joint = ("joint", frame, before, now)
-        if now == "none":
-            yield match.end(), joint
-        for group in range(1, 5) if now == "box" else ():
-            yield match.start(group), joint if group == 1 else ("comma",)
-            yield match.end(group), ("number", int(match[group]))
-        before, frame = now, frame + 1
-    yield len(text), ("joint", frame, before, "end")
 
 
 __all__ = ["ElysiumProcessor"]

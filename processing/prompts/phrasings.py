@@ -1,4 +1,4 @@
-"""Reads and checks `questions.yaml`: the phrasings of the question of each task, for training.
+"""Read and check `questions.yaml`: further phrasings of each task's prompt, for training.
 
 >>> load_phrasings()["rsot"][0].format(text="the red car")
 'Track the red car in the video.'
@@ -12,15 +12,12 @@ from types import MappingProxyType
 
 import yaml
 
-# What a caller fills in, by task; a phrasing holds each of them exactly once. `video_caption` needs nothing filled in:
-# it asks, within the task video_qa, for a description of the whole video.
+from elysium.processing.prompts_elysium import TASKS
+
+# Placeholders of each task; a phrasing holds each of them exactly once. `video_caption` has none: within the task
+# video_qa it requests a description of the whole video.
 PLACEHOLDERS: Mapping[str, frozenset[str]] = {
-    "rec": frozenset({"text"}),
-    "reg": frozenset({"box"}),
-    "sot": frozenset({"box"}),
-    "rsot": frozenset({"text"}),
-    "video_reg": frozenset({"box"}),
-    "video_qa": frozenset({"question"}),
+    **{name: frozenset({task.needs}) for name, task in TASKS.items()},
     "video_caption": frozenset(),
 }
 MIN_PHRASINGS = 8
@@ -28,23 +25,27 @@ MIN_PHRASINGS = 8
 
 @cache
 def load_phrasings() -> Mapping[str, tuple[str, ...]]:
-    """The phrasings by task, the canonical one first; their placeholders are those of `PLACEHOLDERS`.
+    """Return the phrasings by task: the prompt of inference (see `TASKS`), then those of `questions.yaml`.
 
     Raises:
         ValueError: the file breaks a rule of [`check_phrasings`].
     """
     text = files("elysium.processing.prompts").joinpath("questions.yaml").read_text(encoding="utf-8")
-    return MappingProxyType(check_phrasings(yaml.safe_load(text)))  # read-only: every caller gets this one
+    phrasings = {
+        task: [*([TASKS[task].prompt] if task in TASKS else []), *others]
+        for task, others in yaml.safe_load(text).items()
+    }
+    return MappingProxyType(check_phrasings(phrasings))  # read-only: every caller gets this one
 
 
 def check_phrasings(phrasings: object) -> dict[str, tuple[str, ...]]:
-    """Checks what a YAML file of phrasings holds.
+    """Check phrasings by task.
 
     Args:
-        phrasings: A mapping from each task of `PLACEHOLDERS` to its phrasings.
+        phrasings: a mapping from each task of `PLACEHOLDERS` to its phrasings.
 
     Returns:
-        The same, with a tuple of strings for each task.
+        The same phrasings, a tuple of strings for each task.
 
     Raises:
         ValueError: not exactly the tasks of `PLACEHOLDERS`; fewer than `MIN_PHRASINGS` for a task; one that is no
@@ -72,7 +73,7 @@ def _check_task(task: str, templates: object) -> tuple[str, ...]:
 
 
 def _placeholders(template: str) -> list[str]:
-    """The names in braces, sorted, with their format if they have one."""
+    """Return the names in braces, sorted, with their format if they have one."""
     try:
         fields = list(Formatter().parse(template))
     except ValueError:

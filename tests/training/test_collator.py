@@ -5,11 +5,12 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_processor
 
+from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.samples import Sample, SampleList
 from elysium.training.collator import IGNORE, ElysiumCollator, TooLong, box_coverage
 from elysium.training.mixture import mix
-from elysium.training.sampling import TASKS, DrawPlan
+from elysium.training.sampling import DrawPlan
 from elysium.training.synthetic.synthetic_samples import ArrayFrames
 
 KEPT, GRID = 5, 4
@@ -40,7 +41,7 @@ def test_images_and_videos_of_any_length_make_one_batch_that_the_model_takes():
     processor, model = tiny_processor(), tiny_model()
     num_frames = int((batch["input_ids"] == processor.video_token_id).sum()) // KEPT
     assert batch["pixel_values"].shape[0] == 2 + sum(
-        TASKS[task] in ("rec", "reg") for task in batch["task_ids"][1:3].tolist()
+        list(TASKS)[task] in ("rec", "reg") for task in batch["task_ids"][1:3].tolist()
     )
     assert batch["pixel_values_videos"].shape[0] == num_frames
     assert batch["patch_targets"].shape == (len(batch["pixel_values"]) + num_frames, GRID * GRID)

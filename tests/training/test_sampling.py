@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from tiny import tiny_processor
 
 from elysium.processing.boxes_elysium import parse_box, parse_frames
+from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.samples import Sample
-from elysium.training.sampling import TASKS, DrawPlan, draw_example, draw_frames, draw_rng, possible_tasks
+from elysium.training.sampling import DrawPlan, draw_example, draw_frames, draw_rng, possible_tasks
 from elysium.training.synthetic.synthetic_samples import ArrayFrames
 
 

@@ -22,13 +22,13 @@ from datasets import Features, Image, List, Value
 from PIL import Image as Pictures
 
 from elysium.processing.atomic_files import atomic_path
-from elysium.processing.processing_elysium import DEFAULT_TASK_PROMPTS
+from elysium.processing.prompts_elysium import TASKS
 
 from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, synthetic_clips, task_examples, write_video
 from .scene import SceneConfig, World
 
-IMAGE_TASKS = ("rec", "reg")
-VIDEO_TASKS = ("sot", "rsot", "video_reg", "video_qa")
+IMAGE_TASKS = tuple(name for name, task in TASKS.items() if task.visual == "image")
+VIDEO_TASKS = tuple(name for name in TASKS if name not in IMAGE_TASKS)
 FEATURES = Features(
     {
         "task": Value("string"),
@@ -192,7 +192,7 @@ class TrlWriter:
             asked.add((task, value))
             is_image = task in IMAGE_TASKS
             visual = {"type": "image"} if is_image else {"type": "video", "video": video}
-            question = DEFAULT_TASK_PROMPTS[task].replace("{" + name + "}", value)
+            question = TASKS[task].prompt.replace("{" + name + "}", value)
             yield {
                 "task": task,
                 "images": [{"bytes": picture, "path": None}] if is_image else [],
