@@ -1,4 +1,4 @@
-"""The model: configuration, token selector, and the classes that transformers' Auto classes give."""
+"""Model, configuration and token selector of Elysium, and the classes that transformers' Auto classes give."""
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel, ElysiumPreTrainedModel

@@ -1,4 +1,4 @@
-"""A fresh Elysium from a vision tower and a language model that are pretrained apart."""
+"""Assembly of a new Elysium from a pretrained vision tower and a pretrained language model."""
 
 import json
 import os
@@ -11,15 +11,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from elysium.processing.atomic_files import atomic_folder
-from elysium.processing.build_processor import build_processor
+from elysium.processing.build_processor import PLACEHOLDERS, add_placeholders, build_processor
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration
 from .vision_families_elysium import VISION_FAMILIES
 
-PLACEHOLDERS = ("<image>", "<video>")
 PAPER_KEPT_SHARE = 0.1875  # alpha
-_PICTURE_SETTINGS = ("image_mean", "image_std", "resample", "rescale_factor")
+_IMAGE_SETTINGS = ("image_mean", "image_std", "resample", "rescale_factor")
 
 
 class AssemblyError(ValueError):
@@ -28,7 +27,7 @@ class AssemblyError(ValueError):
 
 @dataclass(frozen=True)
 class AssemblyReport:
-    """What `assemble` made: parameters of each part, and those of them that are new and untrained."""
+    """Report of `assemble`: parameters of each part, and the number of new, untrained ones."""
 
     folder: Path
     parameters: dict[str, int]
@@ -36,7 +35,7 @@ class AssemblyReport:
 
 
 def vision_config_of(path: str | os.PathLike) -> PreTrainedConfig:
-    """The configuration of a vision tower, also where the folder holds a whole CLIP or SigLIP.
+    """Return the configuration of a vision tower, also where the folder holds a whole CLIP or SigLIP.
 
     Raises:
         AssemblyError: none of `VISION_FAMILIES`.
@@ -51,7 +50,7 @@ def vision_config_of(path: str | os.PathLike) -> PreTrainedConfig:
 
 
 def _check_language_model(config: PreTrainedConfig) -> None:
-    """Refuses models whose logits are more than a linear head: ours would silently leave that step out."""
+    """Refuse models whose logits are more than a linear head: ours would silently leave that step out."""
     for name in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise AssemblyError(
@@ -60,11 +59,11 @@ def _check_language_model(config: PreTrainedConfig) -> None:
             )
 
 
-def _picture_settings(folder: str | os.PathLike) -> dict[str, Any]:
-    """How the tower's own processor normalises pictures; CLIP's way where the folder does not say."""
+def _image_settings(folder: str | os.PathLike) -> dict[str, Any]:
+    """Return how the tower's own processor normalises images; nothing where the folder does not say."""
     file = Path(folder) / "preprocessor_config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {name: values[name] for name in _PICTURE_SETTINGS if name in values}
+    return {name: values[name] for name in _IMAGE_SETTINGS if name in values}
 
 
 def _elysium_config(
@@ -92,7 +91,7 @@ def _elysium_config(
 
 
 def _join(config: ElysiumConfig, tower: nn.Module, llm: nn.Module, dtype: torch.dtype) -> Any:
-    """The model whose language model and head are those of `llm`, whose tower has the weights of `tower`."""
+    """Build the model of the language model and head of `llm` and the weights of `tower`."""
     with torch.device("meta"):
         model = ElysiumForConditionalGeneration(config)
     core = model.model
@@ -121,7 +120,7 @@ def assemble(
     dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> AssemblyReport:
-    """Writes a fresh Elysium, ready to be trained, from two pretrained parts.
+    """Write a new Elysium, ready to be trained, from two pretrained parts.
 
     Args:
         vision: folder or Hub id of a CLIP, SigLIP, SigLIP 2 (fixed resolution), DINOv2 or DINOv3 tower.
@@ -139,9 +138,7 @@ def assemble(
     tower_config = vision_config_of(vision)
     _check_language_model(AutoConfig.from_pretrained(llm).get_text_config())
     tokenizer = AutoTokenizer.from_pretrained(llm)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(PLACEHOLDERS)})
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    add_placeholders(tokenizer)
     with atomic_folder(out) as folder:
         language = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype or "auto")
         rows = language.get_input_embeddings().num_embeddings
@@ -154,7 +151,7 @@ def assemble(
         config.dtype = language.dtype
         model = _join(config, tower, language, language.dtype)
         model.save_pretrained(folder)
-        build_processor(config, tokenizer, **_picture_settings(vision)).save_pretrained(folder)
+        build_processor(config, tokenizer, **_image_settings(vision)).save_pretrained(folder)
         parts = dict(model.model.named_children()) | {"lm_head": model.lm_head}
         parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return AssemblyReport(Path(out), parameters, parameters["selector"] + parameters["multi_modal_projector"])

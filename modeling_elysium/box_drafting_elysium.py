@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Drafts of a tracking answer, and what a check by the model makes of them.
+"""Drafts of a tracking answer and their verification by the model.
 
 A draft is the rest of an answer as it may turn out; one forward pass says at each of its decisions what the model
 would have written there. Up to the first difference the draft is the answer; there the model's token is taken instead.
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from .box_grammar_elysium import AnswerState
 
 Box = tuple[float, ...]
-# Before anything was seen: something in the middle.
+# Initial guess: a centred box.
 _SOMEWHERE: Box = (25.0, 25.0, 75.0, 75.0)
 
 
 @dataclass
 class ShiftRate:
-    """How far a frame follows when the frame before it turns out elsewhere than drafted, learnt from what happened.
+    """Estimate how far a frame shifts when the frame before it differs from its draft.
 
     The rate is the least-squares slope of (actual box - predicted box) over (actual box before - drafted box before),
     with a memory of some hundred coordinates. It starts at a half.
@@ -34,18 +34,18 @@ class ShiftRate:
 
     @property
     def value(self) -> float:
-        """0..1."""
+        """Return the rate, 0..1."""
         return min(1.0, max(0.0, self._products / self._squares))
 
     def learn(self, missed: float, surprise: float) -> None:
-        """Takes one coordinate of a frame whose frame before it was drafted wrong."""
+        """Update the rate with one coordinate of a frame whose frame before it was drafted wrong."""
         self._products = self.memory * self._products + missed * surprise
         self._squares = self.memory * self._squares + surprise * surprise
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A place of a draft where something had to be decided.
+    """Hold one place of a draft where several tokens were valid.
 
     Args:
         at: drafted tokens before it.
@@ -62,7 +62,7 @@ class Decision:
 
 @dataclass
 class DecodingCounts:
-    """Counts of passes through the language model, and of what they decided.
+    """Count passes through the language model, and what they decided.
 
     Args:
         prefix_forwards: passes that read frames.
@@ -82,13 +82,13 @@ class DecodingCounts:
 
     @property
     def acceptance(self) -> float:
-        """Share of drafted decisions that the model agreed to."""
+        """Return the share of drafted decisions that the model agreed to."""
         return self.accepted / max(1, self.drafted)
 
 
 @dataclass(eq=False)
 class AnswerWriter:
-    """One answer while it is written: `draft`, a forward pass over `sent`, then `take` what the model says.
+    """Write one answer: `draft`, a forward pass over `sent`, then `take` the model's choices.
 
     Args:
         state: from `BoxAnswerGrammar.start`; it is written on.
@@ -117,11 +117,11 @@ class AnswerWriter:
 
     @property
     def sent(self) -> list[int]:
-        """The tokens that the next pass has to read: the known ones, and the draft as far as decisions hang on it."""
+        """Return the tokens that the next pass reads: the known ones, and the draft up to the last decision."""
         return self.pending + self._drafted[: self.decisions[-1].at]
 
     def draft(self, num_frames: int) -> None:
-        """Drafts the rest of this frame and so many frames in all, and lists the decisions in them."""
+        """Draft the rest of this frame, ``num_frames`` frames in all, and list the decisions in them."""
         self._drafted, self.decisions = [], []
         state = self.state.copy()
         until = state.frame + max(1, num_frames)
@@ -142,14 +142,14 @@ class AnswerWriter:
         self._draft_boxes = [*state.boxes]
 
     def take(self, choices: Sequence[int], log_probs: Sequence[float]) -> int:
-        """Takes what the model says at each decision.
+        """Take the model's choice at each decision.
 
         Args:
             choices: a token for each of `decisions`.
             log_probs: of each of them.
 
         Returns:
-            How many of the `sent` tokens are right, and stay in the cache.
+            Number of `sent` tokens that are right, and stay in the cache.
         """
         known, finished = len(self.pending), len(self.state.boxes)
         agreed = next(
@@ -177,7 +177,7 @@ class AnswerWriter:
         self.pending += tokens
 
     def _target(self, frame: int) -> Box | None:
-        """Where the object is thought to be in a frame that is not finished."""
+        """Return the predicted box of a frame that is not finished."""
         if frame in self._guesses:
             return self._guesses[frame]
         known = [box for _, box in sorted(self._guesses.items()) if box is not None]
@@ -185,7 +185,7 @@ class AnswerWriter:
         return known[-1] if known else self._first_guess
 
     def _learn(self, finished: int) -> None:
-        """Compares the frames that were finished with what was predicted for them."""
+        """Update the rate by the finished frames and their predictions."""
         for frame in range(max(1, finished), len(self.state.boxes)):
             actual, before = self.state.boxes[frame], self.state.boxes[frame - 1]
             if frame in self._expected and actual is not None and before is not None:
@@ -195,7 +195,7 @@ class AnswerWriter:
                     self.rate.learn(actual[place] - predicted[place], surprise)
 
     def _reread(self, decisions: Sequence[Decision], choices: Sequence[int]) -> None:
-        """Makes guesses for the next draft of what the model said behind the first difference."""
+        """Predict boxes for the next draft from the choices after the first difference."""
         boxes: dict[int, list[float] | None] = {}
         judged: set[tuple[int, int]] = set()
         for made, choice in zip(decisions, choices, strict=True):
@@ -208,7 +208,7 @@ class AnswerWriter:
             if made.token == choice or (frame, place) in judged:
                 continue
             if not made.state.in_number:
-                # Words or a box: of a box that was not drafted no numbers are known.
+                # `none` or a box: of a box that was not drafted no numbers are known.
                 boxes[frame] = None if choice == made.absent_token else list(self._visible_before(frame))
                 continue
             judged.add((frame, place))
@@ -221,7 +221,7 @@ class AnswerWriter:
         return seen[-1] if seen else self._first_guess
 
     def _shift(self, predicted: dict[int, Box | None]) -> None:
-        """Moves each frame by the rate's share of what the frame before it moved from the draft."""
+        """Move each frame by the rate's share of how far the frame before it moved from the draft."""
         self._guesses, self._expected = {}, {}
         top = self.state.grammar.top
         for frame in sorted(predicted):
@@ -238,7 +238,7 @@ class AnswerWriter:
 
 
 def _number_of(state: AnswerState, choice: int, drafted: float) -> int:
-    """The number that the model seems to mean: its first token that differs, and the rest near the draft."""
+    """Return the number nearest to the draft that begins with the written tokens and the choice."""
     low, high = state.bounds()
     going_on, _ = state.grammar.following(low, high, state.written)
     written = (*state.written, choice) if choice in going_on else state.written

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming, WeightTransform
 
 from elysium.processing.atomic_files import atomic_folder
-from elysium.processing.build_processor import build_processor
+from elysium.processing.build_processor import add_placeholders, build_processor
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration
@@ -49,7 +49,7 @@ class ConversionError(ValueError):
 
 
 def rename_released(name: str) -> str | None:
-    """Our name of a released weight; None where it is none of the release's.
+    """Return our name of a released weight, None where it is none of the release's.
 
     >>> rename_released("llm.model.layers.0.mlp.up_proj.weight")
     'model.language_model.layers.0.mlp.up_proj.weight'
@@ -64,7 +64,7 @@ def rename_released(name: str) -> str | None:
 
 
 def with_placeholder_rows(name: str, table: torch.Tensor, rows: int) -> torch.Tensor:
-    """A vocabulary table (V, D) with new last rows, up to `rows`, for the placeholders of images and video frames.
+    """Return a vocabulary table (V, D) with new last rows, up to `rows`, for the placeholders.
 
     Rows of the head are the mean of the old ones: such a logit is the mean of the others and never the largest. Rows
     of the embedding are plus and minus the mean: they must differ, since with ``inputs_embeds`` a placeholder is known
@@ -80,7 +80,7 @@ def with_placeholder_rows(name: str, table: torch.Tensor, rows: int) -> torch.Te
 
 
 class AddPlaceholderRows(ConversionOps):
-    """`with_placeholder_rows` as a step of transformers' loading: up to the rows that the model has."""
+    """Apply `with_placeholder_rows` while transformers loads, up to the rows that the model has."""
 
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
@@ -96,7 +96,7 @@ class AddPlaceholderRows(ConversionOps):
 
 
 class DropPlaceholderRows(ConversionOps):
-    """The way back, for ``save_pretrained(save_original_format=True)``."""
+    """Undo `AddPlaceholderRows`, for ``save_pretrained(save_original_format=True)``."""
 
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
@@ -111,7 +111,7 @@ class DropPlaceholderRows(ConversionOps):
 
 
 def released_conversions() -> list[WeightTransform]:
-    """What transformers does to released weights while it loads them into our classes; ours pass untouched."""
+    """Return the conversions that transformers applies to released weights; ours pass untouched."""
     tables = [
         WeightConverter(name, ours.removeprefix("model."), [AddPlaceholderRows()]) for name, ours in TABLES.items()
     ]
@@ -123,7 +123,7 @@ def released_conversions() -> list[WeightTransform]:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What `convert` did.
+    """Report of `convert`.
 
     gate_was_trained: whether the release's `trans_weight` differs from zero, its initial value; has_processor: whether
     a tokenizer was found, so that the folder answers prompts.
@@ -138,7 +138,7 @@ class ConversionReport:
 
 
 def find_shards(folder: Path) -> list[Path]:
-    """Weight files of a release: safetensors before .bin, an index before a single file.
+    """Return the weight files of a release: safetensors before .bin, an index before a single file.
 
     Raises:
         ConversionError: no weights; or the index names a file that is not there.
@@ -161,7 +161,7 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of one file. This is the one place that opens a .bin, with `weights_only=True`."""
+    """Yield names and tensors of one file; the one place that opens a .bin, with `weights_only=True`."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
@@ -186,7 +186,7 @@ def _check_space(out: Path, needed: int) -> None:
 
 
 def find_tokenizer(folder: Path) -> Path | None:
-    """Where the release's tokenizer is: in its folder or that of its language model; None where there is none."""
+    """Return the folder of the tokenizer: the release's or that of its language model; None without one."""
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     places = [folder, folder / str(values["llm_config"].get("pretrained_model_name_or_path", ""))]
     files = ("tokenizer.json", "tokenizer.model")
@@ -194,7 +194,7 @@ def find_tokenizer(folder: Path) -> Path | None:
 
 
 def _load_tokenizer(path: Path, config: ElysiumConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer with both placeholders, whose ids go into the configuration."""
+    """Load a tokenizer, add both placeholders, and set their ids in the configuration."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     vocabulary = config.text_config.vocab_size - NUM_PLACEHOLDERS
     if len(tokenizer) > vocabulary:
@@ -202,15 +202,12 @@ def _load_tokenizer(path: Path, config: ElysiumConfig) -> PreTrainedTokenizerBas
             f"a tokenizer must fit the release's vocabulary of {vocabulary}, got {len(tokenizer)} tokens in {path}; "
             "give that of the release's language model with --tokenizer."
         )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<video>"]})
-    config.image_token_id, config.video_token_id = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    config.image_token_id, config.video_token_id = add_placeholders(tokenizer)
     return tokenizer
 
 
 class _ShardWriter:
-    """Writes shards of our weights and their index, and knows which are still missing."""
+    """Write shards of our weights and their index, and check that none is missing."""
 
     def __init__(self, config: ElysiumConfig, folder: Path, num_shards: int, dtype: torch.dtype | None):
         with torch.device("meta"):
@@ -222,7 +219,7 @@ class _ShardWriter:
         self.total_size = 0
 
     def write(self, shard: Path, number: int) -> dict[str, torch.Tensor]:
-        """One shard of the release; returns what the report wants to know of it."""
+        """Convert one shard of the release and return its weights."""
         found: dict[str, torch.Tensor] = {}
         for name, tensor in read_shard(shard):
             ours = rename_released(name)
@@ -251,13 +248,13 @@ class _ShardWriter:
         return found
 
     def _is_unused(self, name: str) -> bool:
-        """Layers of the tower behind the one that is read, and buffers that older transformers saved."""
+        """Return whether a weight is of a tower layer after the last used one, or a buffer of older transformers."""
         layer = re.match(r"model\.vision_tower\.encoder\.layers\.(\d+)\.", name)
         behind = layer is not None and int(layer[1]) >= len(self.model.model.vision_tower.encoder.layers)
         return behind or _NOT_USED.search(name) is not None
 
     def finish(self) -> None:
-        """The index, the configuration and the code.
+        """Write the index, the configuration and the code.
 
         Raises:
             ConversionError: a weight never came.
@@ -282,7 +279,7 @@ def convert(
     dtype: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
-    """Writes a release of the public code as a folder of ours.
+    """Convert a release of the public code to a folder of ours.
 
     Args:
         released: its folder.
@@ -301,7 +298,7 @@ def convert(
     config = ElysiumConfig.from_pretrained(source)
     shards = find_shards(source)
     place = Path(tokenizer) if tokenizer is not None else find_tokenizer(source)
-    words = None if place is None else _load_tokenizer(place, config)
+    text_tokenizer = None if place is None else _load_tokenizer(place, config)
     gate_was_trained, found_dtype = False, dtype
     with atomic_folder(target) as folder:
         writer = _ShardWriter(config, folder, len(shards), dtype)
@@ -318,15 +315,15 @@ def convert(
                 progress(number, len(shards))
         config.dtype = found_dtype
         writer.finish()
-        if words is not None:
-            build_processor(config, words, max_trained_frames=RELEASED_FRAMES).save_pretrained(folder)
+        if text_tokenizer is not None:
+            build_processor(config, text_tokenizer, max_trained_frames=RELEASED_FRAMES).save_pretrained(folder)
     return ConversionReport(
         folder=target,
         num_parameters=parameters,
         num_shards=len(shards),
         dtype=str(found_dtype).removeprefix("torch."),
         gate_was_trained=gate_was_trained,
-        has_processor=words is not None,
+        has_processor=text_tokenizer is not None,
     )
 
 

@@ -34,7 +34,7 @@ _LEAST_FRAMES = 2
 
 @dataclass(frozen=True, eq=False)
 class BoxQuestion:
-    """What has to be known to write one answer.
+    """Hold the prompt of one answer.
 
     Args:
         prefix: of the window; questions with the same object share a row.
@@ -51,7 +51,7 @@ class BoxQuestion:
 
 @dataclass(frozen=True, eq=False)
 class BoxAnswer:
-    """An answer.
+    """Hold one answer.
 
     Args:
         token_ids: all tokens with the end of text.
@@ -65,7 +65,7 @@ class BoxAnswer:
 
 
 class BoxDecoder:
-    """Writes tracking answers with a model.
+    """Write tracking answers with a model.
 
     Args:
         model: `ElysiumForConditionalGeneration`, as `check_decodable` accepts it.
@@ -93,11 +93,11 @@ class BoxDecoder:
     # --- what is read before any answer ---
     @torch.no_grad()
     def embed(self, input_ids: Sequence[int], visual_tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings (L, D) of tokens, with visual tokens in the places of their placeholders.
+        """Return the embeddings (L, D) of tokens, with visual tokens in place of their placeholders.
 
         Args:
             input_ids: L tokens.
-            visual_tokens (`torch.FloatTensor` of shape `(number of placeholders, D)`): of frames or pictures.
+            visual_tokens (`torch.FloatTensor` of shape `(number of placeholders, D)`): of frames or images.
 
         Raises:
             ValueError: as many placeholders as visual tokens there must be.
@@ -119,7 +119,7 @@ class BoxDecoder:
 
     @torch.no_grad()
     def read(self, beginnings: Sequence[torch.Tensor]) -> list[Prefix]:
-        """Reads beginnings of prompts, embeddings (P, D) each, in one pass."""
+        """Read beginnings of prompts, embeddings (P, D) each, in one pass."""
         lengths = [len(beginning) for beginning in beginnings]
         # A pass is causal: what stands behind a short row is seen by nothing in it.
         embeds = nn.utils.rnn.pad_sequence(list(beginnings), batch_first=True)  # (R, P, D)
@@ -137,7 +137,7 @@ class BoxDecoder:
     # --- answers ---
     @torch.no_grad()
     def write(self, questions: Sequence[BoxQuestion]) -> list[BoxAnswer]:
-        """Answers questions; those whose grammars decide on the same tokens in the same passes.
+        """Generate answers, batching questions whose grammars share the same token set.
 
         Questions with the same prefix are packed into one row; a row costs as much as its longest.
         """
@@ -154,7 +154,7 @@ class BoxDecoder:
         return [BoxAnswer(writer.tokens, writer.log_probs, writer.state.boxes) for writer in writers]
 
     def _check(self, batch: "_Batch") -> None:
-        """One pass over what is known and drafted of all answers."""
+        """Run one pass over the known and drafted tokens of all answers."""
         ids, owners, positions = batch.tokens()
         batch.cache.open(owners, positions)
         mask = batch.cache.mask(owners, positions)
@@ -176,7 +176,7 @@ class BoxDecoder:
         self.counts.accepted += accepted
 
     def _choose(self, hidden: torch.Tensor, batch: "_Batch") -> tuple[list[int], list[float]]:
-        """The model's token at each decision (n, D), and its log probability."""
+        """Return the model's token at each decision (n, D), and its log probability."""
         grammar = batch.writing[0].state.grammar
         decisions = [decision for writer in batch.writing for decision in writer.decisions]
         rows = torch.stack([decision.state.grammar.row(decision.state) for decision in decisions])  # (n, A)
@@ -185,7 +185,7 @@ class BoxDecoder:
         return grammar.token_ids[columns.cpu()].tolist(), log_probs.tolist()
 
     def _logits(self, hidden: torch.Tensor, grammar: BoxAnswerGrammar) -> torch.Tensor:
-        """Logits (n, A) in float32 of hidden states (n, D), for the grammar's tokens alone where the head is plain."""
+        """Return logits (n, A) in float32 of hidden states (n, D), for the grammar's tokens alone where possible."""
         head = self.model.get_output_embeddings()
         if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or head.weight.is_meta:
             return head(hidden)[:, grammar.token_ids.to(hidden.device)].float()  # quantized, adapted, offloaded
@@ -195,7 +195,7 @@ class BoxDecoder:
 
 
 class _Batch:
-    """Answers that are written in the same passes, packed by prefix."""
+    """Batch of answers that are written in the same passes, packed by prefix."""
 
     def __init__(self, questions: Sequence[tuple[Prefix, AnswerWriter]]):
         prefixes = list(dict.fromkeys(prefix for prefix, _ in questions))
@@ -210,11 +210,11 @@ class _Batch:
 
     @property
     def writing(self) -> list[AnswerWriter]:
-        """Those whose answers are not done, in the order of the pass."""
+        """Return the writers of unfinished answers, in the order of the pass."""
         return [writer for row in self._rows for writer in row]
 
     def draft(self, free_tokens: int) -> bool:
-        """Drafts about as many tokens of all answers together; False where no answer is left."""
+        """Draft about ``free_tokens`` tokens of all answers together; return False where no answer is left."""
         left = [[writer for writer in row if not writer.state.done] for row in self._rows]
         if not all(left) and any(left):
             self.cache.select([number for number, row in enumerate(left) if row])
@@ -227,7 +227,7 @@ class _Batch:
         return bool(writing)
 
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids, owners and positions of the next pass, (R, Q) each."""
+        """Return ids, owners and positions of the next pass, (R, Q) each."""
         width = max(sum(len(writer.sent) for writer in row) for row in self._rows)
         shape = len(self._rows), width
         ids, owners, positions = torch.tensor([0, PADDING, max(self._next.values())]).repeat(*shape, 1).unbind(-1)
@@ -245,7 +245,7 @@ class _Batch:
         return ids.to(device), owners.to(device), positions.to(device)
 
     def decided(self) -> tuple[list[int], list[int]]:
-        """Rows and columns of the tokens behind which something has to be decided."""
+        """Return rows and columns of the tokens after which several are valid."""
         rows, columns = [], []
         for writer in self.writing:
             row, start = self._starts[writer]
@@ -255,7 +255,7 @@ class _Batch:
         return rows, columns
 
     def take(self, choices: Sequence[int], log_probs: Sequence[float]) -> tuple[int, int]:
-        """Takes the model's choices; how many decisions had been drafted, and how many of them it agreed to."""
+        """Take the model's choices; return how many decisions were drafted, and how many of them it agreed to."""
         said = iter(zip(choices, log_probs, strict=True))
         kept: list[list[int]] = [[] for _ in self._rows]
         drafted = accepted = 0
@@ -272,7 +272,7 @@ class _Batch:
 
 
 def why_not_decodable(model: Any) -> str | None:
-    """Why boxes of a model cannot be decoded fast, or None where they can."""
+    """Return why boxes of a model cannot be decoded fast, or None where they can."""
     if not isinstance(model, GenerationMixin) or getattr(model.config, "model_type", None) != "elysium":
         return f"a {type(model).__name__}, which is no ElysiumForConditionalGeneration"
     text = model.config.text_config
@@ -296,7 +296,7 @@ def generate_boxes(
     states: Sequence[AnswerState],
     **inputs: Any,
 ) -> torch.Tensor:
-    """A way to decode for transformers' `generate`, with the tokens of greedy decoding under the grammar:
+    """Decode within transformers' `generate`, with the tokens of greedy decoding under the grammar.
 
         grammar = BoxAnswerGrammar(processor.answer_template(num_frames))
         model.generate(**inputs, custom_generate=generate_boxes, states=[grammar.start()])
@@ -321,7 +321,7 @@ def generate_boxes(
     mask = inputs.get("attention_mask")
     mask = torch.ones_like(input_ids) if mask is None else mask
     embeds = model.get_input_embeddings()(input_ids)  # (B, L, D)
-    # `generate` has encoded pictures and frames before it calls.
+    # `generate` has encoded images and frames before it calls.
     encoded = inputs.get("mm_encoder_outputs") or {}
     for modality, token in (("image", model.config.image_token_id), ("video", model.config.video_token_id)):
         places = input_ids == token

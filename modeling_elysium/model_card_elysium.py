@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""The model card that stands in a saved folder until somebody writes a better one."""
+"""Default model card of a saved folder."""
 
 import os
 from string import Template
@@ -17,8 +17,8 @@ tags:
 
 # Elysium
 
-A video-language model that tracks, grounds and describes objects: point at one in a video, by a box or by words, and
-get its box in every frame; point at a box and get words; ask a question about the video
+A video-language model that tracks, grounds and describes objects: give a box or a text prompt and get the
+object's box in every frame of a video; give a box and get a description; ask a question about the video
 ([paper](https://arxiv.org/abs/2403.16558)).
 $trained_on
 - Vision tower `$vision`, $side pixels; language model `$text`; $kept visual tokens per frame ($compressor).
@@ -73,7 +73,7 @@ def derived_from(name_or_path: str | os.PathLike, trained_on: str) -> str:
 
 
 def model_card(config: Any) -> str:
-    """README.md of a checkpoint, with the Hub's metadata at its head.
+    """Return the README.md of a checkpoint, with the Hub's metadata at its head.
 
     Args:
         config (`ElysiumConfig`): of the model.

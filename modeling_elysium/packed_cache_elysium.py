@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""A key-value cache for many answers about one window: the window is held once, the answers stand behind each other.
+"""Key-value cache for many answers about one window, which is stored once, with the answers one after another.
 
 Shapes: R rows (windows), Q tokens of a pass, P of a prefix, H heads.
 """
@@ -47,10 +47,10 @@ class _PackedLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """The slots exist from the start."""
+        """Do nothing: the slots exist from the start."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple:
-        """Writes `(R, H, Q, head size)` to the slots of this pass; gives all slots that are in use."""
+        """Write `(R, H, Q, head size)` to the slots of this pass and return all slots in use."""
         slots = self.cache.slots[:, None, :, None].expand_as(key_states)
         self.keys.scatter_(2, slots, key_states)
         self.values.scatter_(2, slots, value_states)
@@ -58,22 +58,22 @@ class _PackedLayer(CacheLayerMixin):
         return self.keys[:, :, :seen], self.values[:, :, :seen]
 
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Copies the slots `source` (R, M) to the slots `target` (R, M)."""
+        """Copy the slots `source` (R, M) to the slots `target` (R, M)."""
         for states in (self.keys, self.values):
             shape = (states.shape[0], states.shape[1], source.shape[1], states.shape[3])
             kept = states.gather(2, source[:, None, :, None].expand(shape))
             states.scatter_(2, target[:, None, :, None].expand(shape), kept)
 
     def get_seq_length(self) -> int:
-        """Slots that are in use."""
+        """Return the number of slots in use."""
         return self.cache.num_seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys; the mask is made by `PackedCache.mask`."""
+        """Return length and offset of the keys; the mask is made by `PackedCache.mask`."""
         return self.cache.num_seen, 0
 
     def get_max_length(self) -> int:
-        """All slots."""
+        """Return the number of slots."""
         return self.keys.shape[2]
 
 
@@ -109,7 +109,7 @@ class PackedCache(Cache):
         super().__init__(layers=layers)
 
     def open(self, owners: torch.Tensor, positions: torch.Tensor) -> None:
-        """Chooses slots for the next pass: its tokens' owners (R, Q) and positions (R, Q)."""
+        """Choose slots for the tokens of the next pass, given their owners (R, Q) and positions (R, Q)."""
         width = owners.shape[1]
         first = torch.tensor(self.used, device=owners.device)[:, None]
         self.slots = first + torch.arange(width, device=owners.device)
@@ -118,14 +118,14 @@ class PackedCache(Cache):
         self.num_seen = max(self.used) + width
 
     def mask(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Which slots each token of the pass sees: `(R, 1, Q, slots)`, bool."""
+        """Return the slots that each token of the pass sees: `(R, 1, Q, slots)`, bool."""
         seen = self.num_seen
         own = self.owners[:, None, :seen] == owners[:, :, None]
         shared = self.owners[:, None, :seen] == PREFIX
         return ((own | shared) & (self.positions[:, None, :seen] <= positions[:, :, None]))[:, None]
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keeps these rows alone."""
+        """Keep these rows alone."""
         index = torch.tensor(rows, device=self.owners.device)
         self.owners, self.positions = self.owners[index], self.positions[index]
         self.used = [self.used[row] for row in rows]
@@ -133,7 +133,7 @@ class PackedCache(Cache):
             layer.keys, layer.values = layer.keys[index], layer.values[index]
 
     def keep(self, kept: Sequence[Sequence[int]]) -> None:
-        """Keeps, for each row, the tokens of the pass with these places, and gives the other slots back."""
+        """Keep, for each row, the tokens of the pass at these positions, and free the other slots."""
         device = self.owners.device
         longest = max(map(len, kept))
         spare = self.owners.shape[1] - 1
@@ -155,7 +155,7 @@ class PackedCache(Cache):
 
 
 def _in_rows(states: Sequence[torch.Tensor], size: int) -> torch.Tensor:
-    """States (H, P, head size) of several prefixes in one tensor (R, H, size, head size)."""
+    """Stack states (H, P, head size) of several prefixes as (R, H, size, head size)."""
     heads, _, width = states[0].shape
     rows = states[0].new_zeros(len(states), heads, size, width)
     for row, held in zip(rows, states, strict=True):

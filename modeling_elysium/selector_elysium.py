@@ -14,7 +14,7 @@ from .configuration_elysium import ElysiumConfig
 
 @dataclass
 class CompressedFrames:
-    """What a compressor returns.
+    """Hold what a compressor returns.
 
     tokens (`torch.Tensor` of shape `(sum T, K, C')`): C' is C, or C * N / K for `concat`.
     indices (`torch.LongTensor` of shape `(sum T, K)` or `None`): the patch each token came from, in raster order.
@@ -77,7 +77,7 @@ class ElysiumPublicSelector(nn.Module):
 
 
 class ElysiumNoCompression(nn.Module):
-    """All N tokens go on."""
+    """Keep all N tokens."""
 
     def __init__(self, config: ElysiumConfig):
         super().__init__()
@@ -90,9 +90,9 @@ class ElysiumNoCompression(nn.Module):
 
 
 class ElysiumConcatCompressor(nn.Module):
-    """Joins groups of N / K neighbouring tokens along the channels (the paper's "concatenation" ablation).
+    """Join groups of N / K neighbouring tokens along the channels (the paper's "concatenation" ablation).
 
-    A square group (4, 9, ...) that tiles the picture is a block of the grid; another size is a run in raster order.
+    A square group (4, 9, ...) that tiles the image is a block of the grid; another size is a run in raster order.
     """
 
     def __init__(self, config: ElysiumConfig):
@@ -140,7 +140,7 @@ class ElysiumCrossAttentionCompressor(nn.Module):
 
 
 def build_compressor(config: ElysiumConfig) -> nn.Module:
-    """The module that `config.compressor` (and, for `t_selector`, `config.selector_gate`) names."""
+    """Build the module that `config.compressor` (and, for `t_selector`, `config.selector_gate`) names."""
     if config.compressor == "t_selector":
         return ElysiumTSelector(config) if config.selector_gate == "softmax_topk" else ElysiumPublicSelector(config)
     others = {

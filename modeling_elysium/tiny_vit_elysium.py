@@ -5,7 +5,7 @@ Architecture: Wu et al., "TinyViT: Fast Pretraining Distillation for Small Visio
 2207.10666. Published weights (MobileSAM's image encoder) fit once each batch normalisation is folded into the
 convolution before it, which is why the convolutions here have a bias and no normalisation.
 
-Shapes: B pictures, S pixels a side, N = (S / 16) ** 2 patches, C width of a stage, G = S / 16 patches a side.
+Shapes: B images, S pixels a side, N = (S / 16) ** 2 patches, C width of a stage, G = S / 16 patches a side.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def _convolution(wide_in: int, wide_out: int, side: int = 1, stride: int = 1, gr
 
 
 class TinyViTConvBlock(nn.Module):
-    """Inverted bottleneck: 1x1 up by four, 3x3 by channel, 1x1 down, added to what came in."""
+    """Inverted bottleneck: 1x1 up by four, 3x3 by channel, 1x1 down, added to the input."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -32,10 +32,10 @@ class TinyViTConvBlock(nn.Module):
         self.spread = _convolution(4 * width, 4 * width, 3, groups=4 * width)
         self.shrink = _convolution(4 * width, width)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        hidden = nn.functional.gelu(self.expand(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.gelu(self.expand(images))
         hidden = nn.functional.gelu(self.spread(hidden))
-        return nn.functional.gelu(pictures + self.shrink(hidden))
+        return nn.functional.gelu(images + self.shrink(hidden))
 
 
 class TinyViTMerging(nn.Module):
@@ -47,8 +47,8 @@ class TinyViTMerging(nn.Module):
         self.halve = _convolution(width_out, width_out, 3, 2, groups=width_out)
         self.leave = _convolution(width_out, width_out)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        hidden = nn.functional.gelu(self.enter(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.gelu(self.enter(images))
         return self.leave(nn.functional.gelu(self.halve(hidden)))
 
 
@@ -64,7 +64,7 @@ class TinyViTAttention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window * window))
 
     def _bias(self, rows: int, columns: int) -> torch.Tensor:
-        """(heads, rows * columns, rows * columns)"""
+        """Return the bias (heads, rows * columns, rows * columns) of a window."""
         device = self.attention_biases.device
         row = torch.arange(rows, device=device).repeat_interleave(columns)
         column = torch.arange(columns, device=device).repeat(rows)
@@ -72,7 +72,7 @@ class TinyViTAttention(nn.Module):
         return self.attention_biases[:, down * self.window + across]
 
     def forward(self, patches: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """patches (B, rows * columns, C): one window."""
+        """Attend within one window of patches (B, rows * columns, C)."""
         batch, length, width = patches.shape
         # Each head's query, key and value lie side by side in the published weights.
         qkv = self.qkv(self.norm(patches)).view(batch, length, self.num_heads, 3, width // self.num_heads)
@@ -96,7 +96,7 @@ class TinyViTBlock(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def _attend(self, grid: torch.Tensor) -> torch.Tensor:
-        """grid (B, H, W, C); a grid larger than the window is cut into windows, its edge filled up with zeros."""
+        """Attend within the windows of a grid (B, H, W, C), whose edge is padded with zeros."""
         batch, height, width, channels = grid.shape
         window = self.window
         if height <= window and width <= window:
@@ -109,9 +109,9 @@ class TinyViTBlock(nn.Module):
         mixed = mixed.view(batch, rows, columns, window, window, channels).transpose(2, 3)
         return mixed.reshape(batch, height + down, width + across, channels)[:, :height, :width]
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """pictures (B, C, H, W)"""
-        grid = pictures.permute(0, 2, 3, 1)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features of the shape of ``images``, (B, C, H, W)."""
+        grid = images.permute(0, 2, 3, 1)
         grid = grid + self._attend(grid)
         grid = self.local(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         grid = grid + self.fc2(nn.functional.gelu(self.fc1(self.mlp_norm(grid))))
@@ -119,7 +119,7 @@ class TinyViTBlock(nn.Module):
 
 
 class ElysiumTinyViT(PreTrainedModel):
-    """Pictures (B, 3, S, S) in, patch features (B, N, C) out."""
+    """Encode images (B, 3, S, S) as patch features (B, N, C)."""
 
     config_class = ElysiumTinyViTConfig
     base_model_prefix = "vision_tower"
@@ -155,25 +155,26 @@ class ElysiumTinyViT(PreTrainedModel):
             init.zeros_(module.attention_biases)
 
     def early_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, C, G, G): what the last stage reads; fixed while only that stage is trained."""
-        pictures = pixel_values.contiguous(memory_format=torch.channels_last)
-        pictures = self.stem_out(nn.functional.gelu(self.stem_in(pictures)))
+        """Return the input (B, C, G, G) of the last stage, fixed while only that stage is trained."""
+        images = pixel_values.contiguous(memory_format=torch.channels_last)
+        images = self.stem_out(nn.functional.gelu(self.stem_in(images)))
         for block in self.conv_blocks:
-            pictures = block(pictures)
-        pictures = self.merge_in(pictures)
+            images = block(images)
+        images = self.merge_in(images)
         for block in self.fine_blocks:
-            pictures = block(pictures)
-        return self.merge_out(pictures)
+            images = block(images)
+        return self.merge_out(images)
 
     def forward(self, pixel_values: torch.FloatTensor, return_dict: bool = True, **kwargs: Any) -> BaseModelOutput:
-        """
+        """Return the patch features (B, N, C).
+
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(B, 3, S, S)`): normalised pictures.
+            pixel_values (`torch.FloatTensor` of shape `(B, 3, S, S)`): normalised images.
         """
-        pictures = self.early_features(pixel_values)
+        images = self.early_features(pixel_values)
         for block in self.coarse_blocks:
-            pictures = block(pictures)
-        return BaseModelOutput(last_hidden_state=pictures.flatten(2).transpose(1, 2))
+            images = block(images)
+        return BaseModelOutput(last_hidden_state=images.flatten(2).transpose(1, 2))
 
 
 AutoModel.register(ElysiumTinyViTConfig, ElysiumTinyViT, exist_ok=True)

@@ -126,7 +126,7 @@ def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
     Raises:
         typer.BadParameter: not a box, not inside the image, or in shares of it instead of pixels.
     """
-    from elysium.processing.structures import check_box_xyxy_px
+    from elysium.processing.pixel_boxes import check_box_xyxy_px
 
     boxes = [parse_box(text) for text in texts]
     try:

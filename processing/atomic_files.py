@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there: written under a temporary name beside it, then renamed."""
+"""Atomic files and folders: written under a temporary name beside the target, then renamed."""
 
 import errno
 import itertools
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 class OutputError(OSError):
-    """An output file cannot be written where it was asked for."""
+    """An output file cannot be written at its path."""
 
 
-# What a disk says that takes no more: not a fault of whoever writes.
+# Errors of a full or failing disk.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _LONGEST_SUFFIX = 16
 
 
 def temporary_name(path: str | Path) -> Path:
-    """Return a hidden name beside ``path`` that nobody else uses, with its suffix; nothing is made.
+    """Return a hidden name beside ``path`` that nobody else uses, with its suffix; create nothing.
 
     It is short whatever the length of the name that it stands for, since a name has at most 255 bytes.
     """
@@ -35,9 +35,9 @@ def free_name(path: Path) -> Path:
 
 
 def free_names(folder: Path, stem: str, *endings: str) -> list[Path]:
-    """Return a name for each ending that nothing has: ``stem + ending``, or all ``stem-2 + ending``, or all with 3 …
+    """Return a free name for each ending: ``stem + ending``, or all ``stem-2 + ending``, or all with 3.
 
-    Whoever chooses a name for a user chooses one that is free. Stems are cut where a name would be too long.
+    Stems are cut where a name would be too long.
     """
     for number in itertools.count(1):
         mark = "" if number == 1 else f"-{number}"
@@ -78,9 +78,9 @@ def full_disk_is_an_output_error(target: str | Path) -> Iterator[None]:
 
 
 def temporary_sibling(path: str | Path) -> Path:
-    """A new empty file with a `temporary_name` beside ``path``; it keeps the suffix, which tells encoders the format.
+    """Create an empty file with a `temporary_name` beside ``path``.
 
-    Makes the folder of ``path`` where it is missing.
+    It keeps the suffix, which tells encoders the format. The folder of ``path`` is created where it is missing.
 
     Raises:
         OutputError: ``path`` is a folder, or its folder cannot be made or written.
@@ -91,7 +91,7 @@ def temporary_sibling(path: str | Path) -> Path:
 
 
 def _claim(temporary: Path, target: Path) -> None:
-    """Make the temporary file of ``target``, and its folder."""
+    """Create the temporary file of ``target``, and its folder."""
     if target.is_dir():
         raise OutputError(f"an output must be a file name, got the folder {target}; add a file name to it")
     try:
@@ -110,9 +110,9 @@ def _not_writable(target: Path, error: OSError) -> OutputError:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` and renames it to ``path`` at the end.
+    """Yield a temporary path beside ``path`` and rename it to ``path`` at the end.
 
-    An exception inside the block removes the temporary file, and what stood at ``path`` before stays as it was.
+    An exception inside the block removes the temporary file, and a file at ``path`` stays as it was.
 
     Raises:
         OutputError: the folder of ``path`` cannot be made or written, or the disk is full.
@@ -130,7 +130,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields a new temporary folder beside ``path`` and renames it to ``path`` at the end.
+    """Yield a new temporary folder beside ``path`` and rename it to ``path`` at the end.
 
     An exception inside the block removes the temporary folder.
 

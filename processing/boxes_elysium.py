@@ -29,13 +29,13 @@ BoxInts = tuple[int, int, int, int]
 ROUNDINGS = ("floor", "round")
 NUM_BINS = 100  # along each axis
 ABSENT_TEXT = "none"
-_SLACK = 1e-6  # of the picture, for inputs that went through float32
+_SLACK = 1e-6  # of the image, for inputs that went through float32
 _EXCERPT_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
 class BoxReading:
-    """What a text says about one frame.
+    """Result of parsing a text for one frame.
 
     Args:
         frame (`int`): Number of the frame, from 1, as in ``Frame 1``.
@@ -65,12 +65,12 @@ class BoxReading:
 
     @property
     def valid(self) -> bool:
-        """Whether there is a box."""
+        """Return whether there is a box."""
         return self.status == "ok"
 
     @property
     def readable(self) -> bool:
-        """Whether the text answers for this frame: with a box, or by saying that the object cannot be seen."""
+        """Return whether the text answers for this frame: with a box, or with `none`."""
         return self.status in ("ok", "absent")
 
 
@@ -82,15 +82,15 @@ _ABSENT_ALONE = re.compile(r"\s*+((?i:none))\s*+\.?\s*+")
 
 
 def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> Box:
-    """Pixels to shares of width and height.
+    """Convert pixels to shares of width and height.
 
     Args:
         box_xyxy_px (sequence of 4 `float`): x1, y1, x2, y2 in pixels, right and lower edge exclusive.
-        width (`float`): Width of the picture in pixels.
-        height (`float`): Height of the picture in pixels.
+        width (`float`): Width of the image in pixels.
+        height (`float`): Height of the image in pixels.
 
     Raises:
-        ValueError: no four finite numbers, outside the picture, x1 > x2 or y1 > y2, or a size that is not positive.
+        ValueError: no four finite numbers, outside the image, x1 > x2 or y1 > y2, or a size that is not positive.
 
     >>> px_to_norm((64, 0, 128, 72), 128, 144)
     (0.5, 0.0, 1.0, 0.5)
@@ -101,7 +101,7 @@ def px_to_norm(box_xyxy_px: Sequence[float], width: float, height: float) -> Box
 
 
 def norm_to_px(box_xyxy_norm: Sequence[float], width: float, height: float) -> Box:
-    """Shares of width and height (0..1) to pixels; the inverse of [`px_to_norm`], with the same errors.
+    """Convert shares of width and height (0..1) to pixels; the inverse of [`px_to_norm`], with the same errors.
 
     >>> norm_to_px((0.5, 0.0, 1.0, 0.5), 128, 144)
     (64.0, 0.0, 128.0, 72.0)
@@ -112,7 +112,7 @@ def norm_to_px(box_xyxy_norm: Sequence[float], width: float, height: float) -> B
 
 
 def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor") -> BoxInts:
-    """Shares of width and height to the integers of the text.
+    """Convert shares of width and height to the integers of the text.
 
     Args:
         box_xyxy_norm (sequence of 4 `float`): x1, y1, x2, y2 in 0..1.
@@ -132,7 +132,7 @@ def norm_to_bin(box_xyxy_norm: Sequence[float], rounding: str = "floor") -> BoxI
 
 
 def bin_to_norm(box_xyxy_bin: Sequence[int], rounding: str = "floor") -> Box:
-    """The integers of the text to shares of width and height; 0..100 is read with both roundings.
+    """Convert the integers of the text to shares of width and height; both roundings read 0..100.
 
     Args:
         box_xyxy_bin (sequence of 4 `int`): x1, y1, x2, y2 in 0..100.
@@ -173,7 +173,7 @@ def format_box(box_xyxy_norm: Sequence[float], *, rounding: str = "floor") -> st
 
 
 def format_frames(boxes_xyxy_norm: Sequence[Sequence[float] | None], *, rounding: str = "floor") -> str:
-    """The answer of a tracking task: a box, or ``none`` where the object cannot be seen, for each frame.
+    """Write the answer of a tracking task: a box, or ``none`` where the object cannot be seen, for each frame.
 
     Args:
         boxes_xyxy_norm (sequence of T boxes): Each x1, y1, x2, y2 in 0..1, or `None` where the object cannot be seen.
@@ -198,7 +198,7 @@ def format_frames(boxes_xyxy_norm: Sequence[Sequence[float] | None], *, rounding
 
 
 def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
-    """Reads the answer of an image task: the first box in the text that can be read, whatever stands around it.
+    """Parse the answer of an image task: the first readable box in the text, whatever surrounds it.
 
     Args:
         text (`str`): Any string.
@@ -227,15 +227,15 @@ def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
 
 
 def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list[BoxReading]:
-    """Reads the answer of a tracking task. Time is linear in the length of the text.
+    """Parse the answer of a tracking task, in time linear in the length of the text.
 
-    What is said of a frame must stand directly behind its label, ``Frame i:``. Where a label stands more than once,
-    the first occurrence that can be read wins. Labels of frames that were not asked for are passed over. Where one
+    The box of a frame must stand directly after its label, ``Frame i:``. Where a label stands more than once,
+    the first occurrence that can be read wins. Labels of other frames are passed over. Where one
     frame is expected and the text has no label at all, it is read as by [`parse_box`].
 
     Args:
         text (`str`): Any string.
-        num_frames (`int`): T, the number of frames that were asked for.
+        num_frames (`int`): T, the number of expected frames.
         rounding: As the text was written, see [`format_box`].
 
     Returns:
@@ -259,7 +259,7 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list
 
 
 def _labels(text: str) -> Iterator[tuple[int, int, int]]:
-    """Yields for each label the frame number and the offsets between which its value stands: up to the next label."""
+    """Yield for each label the frame number and the offsets of its value, which ends at the next label."""
     labels = _LABEL.finditer(text)
     label = next(labels, None)
     while label is not None:
@@ -269,7 +269,7 @@ def _labels(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> BoxReading:
-    """Reads what stands directly behind a label, `text[start:end]`."""
+    """Parse the value directly after a label, `text[start:end]`."""
     if match := _BOX.match(text, start, end):
         return _read_match(match, frame, rounding)
     if match := _ABSENT.match(text, start, end):
@@ -278,7 +278,7 @@ def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> B
 
 
 def _read_match(match: re.Match[str], frame: int, rounding: str) -> BoxReading:
-    """Judge four integers in brackets."""
+    """Parse four integers in brackets."""
     span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
     values = [float(number) for number in match.groups()]  # any number of digits, which int() refuses
     if not all(0 <= value <= NUM_BINS for value in values):
@@ -295,7 +295,7 @@ def _read_match(match: re.Match[str], frame: int, rounding: str) -> BoxReading:
 
 
 def _axis_to_bin(low: float, high: float, rounding: str) -> tuple[int, int]:
-    """Encodes the two ends of one axis, given in bins."""
+    """Encode the two ends of one axis, given in bins."""
     if rounding == "round":
         return round(low), round(high)
     edge = round(low)
@@ -305,7 +305,7 @@ def _axis_to_bin(low: float, high: float, rounding: str) -> tuple[int, int]:
 
 
 def _axis_to_norm(low: int, high: int, rounding: str) -> tuple[float, float]:
-    """Decodes the two ends of one axis."""
+    """Decode the two ends of one axis."""
     if rounding == "round":
         return low / NUM_BINS, high / NUM_BINS
     low, high = min(NUM_BINS - 1, low), min(NUM_BINS - 1, high)
@@ -315,7 +315,7 @@ def _axis_to_norm(low: int, high: int, rounding: str) -> tuple[float, float]:
 
 
 def _check_box(box: Sequence[float], name: str, width: float, height: float) -> Box:
-    """Four finite numbers inside the picture, in order; a hair outside (`_SLACK` of the picture) is clamped."""
+    """Return four finite numbers inside the image, in order; an excess of `_SLACK` of the image is clamped."""
     try:
         x1, y1, x2, y2 = values = tuple(map(float, box))
     except (TypeError, ValueError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""The processor that fits a model: what its configuration decides is set here, once."""
+"""Construction of the processor that fits a model's configuration."""
 
 from typing import Any
 
@@ -7,24 +7,35 @@ from .processing_elysium import ElysiumProcessor
 from .prompts.chat_template import read_chat_template, space_after_bos
 from .video_processing_elysium import ElysiumVideoProcessor
 
+PLACEHOLDERS = ("<image>", "<video>")
+
+
+def add_placeholders(tokenizer: Any) -> tuple[int, int]:
+    """Add the tokens of images and video frames, and a padding token where there is none; return the first two ids."""
+    tokenizer.add_special_tokens({"additional_special_tokens": list(PLACEHOLDERS)})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    image_id, video_id = tokenizer.convert_tokens_to_ids(PLACEHOLDERS)
+    return image_id, video_id
+
 
 def build_processor(
-    config: Any, tokenizer: Any, *, max_trained_frames: int | None = None, **pictures: Any
+    config: Any, tokenizer: Any, *, max_trained_frames: int | None = None, **image_settings: Any
 ) -> ElysiumProcessor:
-    """Processor whose pictures are squeezed to the model's square.
+    """Return a processor that resizes images and frames to the model's square.
 
     Args:
         config (`ElysiumConfig`): of the model.
         tokenizer: with the tokens ``<image>`` and ``<video>``.
         max_trained_frames: most frames of a video that the weights were trained on; None where it is not known.
-        pictures: further settings of the image and video processor, such as `image_mean` and `image_std`.
+        image_settings: further settings of the image and video processor, such as `image_mean` and `image_std`.
     """
     side = config.vision_config.image_size
     tokenizer.model_max_length = config.text_config.max_position_embeddings  # longer prompts are refused
-    pictures = {"size": {"height": side, "width": side}} | pictures
+    image_settings = {"size": {"height": side, "width": side}} | image_settings
     return ElysiumProcessor(
-        image_processor=ElysiumImageProcessor(**pictures),
-        video_processor=ElysiumVideoProcessor(max_trained_frames=max_trained_frames, **pictures),
+        image_processor=ElysiumImageProcessor(**image_settings),
+        video_processor=ElysiumVideoProcessor(max_trained_frames=max_trained_frames, **image_settings),
         tokenizer=tokenizer,
         chat_template=read_chat_template(after_bos=space_after_bos(tokenizer)),
         num_kept_tokens=config.num_kept_tokens,

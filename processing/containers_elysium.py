@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Video containers through PyAV: which stream, which way up, how many frames, and what of a damaged file decodes."""
+"""Video containers through PyAV: choice of the stream, rotation, frame count, times and damaged files."""
 
 import math
 from collections import deque
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images_elysium import on_white
-from .media_info_elysium import MediaFile, Moment, VideoError, VideoInfo
+from .media_info_elysium import DecodedFrame, MediaFile, VideoError, VideoInfo
 
 # These demuxers follow a text file to other files or draw its letters: never what a user means by a video.
 REFUSED_FORMATS = frozenset({"tty", "hls", "concat", "image2", "dash"})
@@ -49,7 +49,7 @@ def _is_sideways(matrix: tuple[int, int, int, int]) -> bool:
 
 
 class ContainerSource:
-    """A file that FFmpeg demuxes."""
+    """Decode a file that FFmpeg demuxes."""
 
     def __init__(self, file: MediaFile) -> None:
         self.file = file
@@ -95,7 +95,7 @@ class ContainerSource:
         self._video_s = duration_s or (whole_s if len(container.streams) == 1 else None)
         return VideoInfo(self.file.name, width, height, float(fps), count, duration_s or whole_s, aspect)
 
-    def moments(self, warnings: list[str]) -> Generator[Moment]:
+    def decode(self, warnings: list[str]) -> Generator[DecodedFrame]:
         """Decode what can be decoded; append to ``warnings`` what could not."""
         decoded = damaged = resized = 0
         last_s: float | None = None
@@ -112,7 +112,7 @@ class ContainerSource:
                 last_s = clock.at(time_s, is_key_frame=bool(frame.key_frame))
                 decoded += 1
                 resized += (frame.width, frame.height) != self.size
-                yield Moment(last_s, duration_s, partial(self._to_rgb, frame))
+                yield DecodedFrame(last_s, duration_s, partial(self._to_rgb, frame))
         warnings += self._shortfall(decoded, last_s)
         if damaged:
             warnings.append(
@@ -162,7 +162,7 @@ class ContainerSource:
 
 
 class _Clock:
-    """Makes the times of frames start at 0 and never fall, also where joined files begin to count anew.
+    """Make the times of frames start at 0 and never fall, also where joined files begin to count anew.
 
     Args:
         step_s: time from one frame to the next where the file does not say.

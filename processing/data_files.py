@@ -25,7 +25,7 @@ _DELIMITERS = ",;\t"
 
 
 class DatasetError(ValueError):
-    """A data set is not as its official layout has it; the message says what, where, and what to do."""
+    """A dataset breaks its official layout; the message says what, where, and what to do."""
 
 
 def broken_rule(error: BaseException) -> str:
@@ -79,7 +79,8 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
     Args:
         text: UTF-8 where it is bytes; a byte order mark is passed over.
         where: place of the text, for messages.
-        allow_nan, byte_names: as of `read_json`.
+        allow_nan: as of `read_json`.
+        byte_names: as of `read_json`.
 
     Raises:
         DatasetError: the text is no JSON, is nested more than `MAX_DEPTH` levels deep, or holds a number that is not
@@ -305,7 +306,7 @@ def unreadable(path: Path, error: Exception) -> DatasetError:
 
 
 def _decode(raw: bytes, where: str) -> str:
-    """The text of bytes, if it is plain UTF-8."""
+    """Return the text of bytes, if it is plain UTF-8."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -322,7 +323,7 @@ def _decode(raw: bytes, where: str) -> str:
 
 
 def _depth(raw: bytes) -> int:
-    """How deep the brackets of a JSON text are nested, without recursion."""
+    """Return how deep the brackets of a JSON text are nested, without recursion."""
     depth = deepest = 0
     for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
         if mark in b"[{":
@@ -359,7 +360,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _short(path: Path) -> str:
-    """A path for messages; of a very long name its beginning."""
+    """Return a path for messages; of a very long name its beginning."""
     shown = str(path).encode("utf-8", "backslashreplace").decode()
     return shown if len(shown) <= 200 else f"{shown[:80]}… ({len(shown)} characters)"
 

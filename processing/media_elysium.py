@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""The one decoder of videos and images: one frame at a time, upright, with its own time, or chosen frames at once.
+"""Decoder of videos and images: one frame at a time, upright, with its own time, or chosen frames at once.
 
 Chat, pipelines, training and tracking all read through this file, so that they see the same arrays.
 """
@@ -64,12 +64,12 @@ class FrameBatch:
 
     @property
     def fps(self) -> float:
-        """Frames per second of the video."""
+        """Return the frames per second of the video."""
         return self.info.fps
 
 
 class VideoReader:
-    """Iterates over the frames of a video, an image, an animated image or a folder of frames in natural order.
+    """Iterate over the frames of a video, an image, an animated image or a folder of frames in natural order.
 
     Every ``for`` starts again from the first frame.
 
@@ -100,7 +100,7 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Ends iterations that were left early and closes their files."""
+        """End iterations that were left early and close their files."""
         while self._running:
             self._running.pop().close()
 
@@ -151,20 +151,20 @@ class VideoReader:
         return iterator
 
     def _frames(self, wanted: Collection[int] | None, last: float) -> Generator[Frame]:
-        """Look one frame ahead, since a frame stands until the next one comes."""
+        """Yield frames, decoding one frame ahead, since a frame stands until the next one comes."""
         step_s = 1 / self.info.fps
-        with closing(self._source.moments(self.warnings)) as moments:
-            following = next(moments, None)
+        with closing(self._source.decode(self.warnings)) as decoded:
+            following = next(decoded, None)
             index = 0
             while following is not None and index <= last:
-                moment, following = following, next(moments, None)
+                current, following = following, next(decoded, None)
                 self.num_decoded = index + 1
                 if wanted is None or index in wanted:
-                    time_s = index * step_s if moment.time_s is None else moment.time_s
-                    duration_s = moment.duration_s or step_s
+                    time_s = index * step_s if current.time_s is None else current.time_s
+                    duration_s = current.duration_s or step_s
                     if following is not None and following.time_s is not None:
                         duration_s = following.time_s - time_s
-                    yield Frame(index, time_s, moment.to_rgb(), duration_s)
+                    yield Frame(index, time_s, current.to_rgb(), duration_s)
                 index += 1
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""What is known of a video or an image, and how the kinds of input hand over their frames."""
+"""Types of the decoder: encoded files, facts about a video, and decoded frames."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is decoded.
+    """Facts about a video before it is decoded.
 
     Args:
         path: of the video, or a name for one that is in memory.
@@ -44,7 +44,7 @@ class VideoInfo:
 
 
 @dataclass
-class Moment:
+class DecodedFrame:
     """A decoded frame before its conversion to RGB, which unwanted frames never pay for.
 
     Args:
@@ -63,7 +63,7 @@ class Source(Protocol):
 
     info: VideoInfo
 
-    def moments(self, warnings: list[str]) -> Generator[Moment]:
+    def decode(self, warnings: list[str]) -> Generator[DecodedFrame]:
         """Decode from the first frame on; append to ``warnings`` what could not be decoded."""
 
 
@@ -81,12 +81,12 @@ class MediaFile:
 
     @property
     def suffix(self) -> str:
-        """Lower-case suffix of the name, empty for bytes."""
+        """Return the lower-case suffix of the name, empty for bytes."""
         return "" if isinstance(self.content, bytes) else self.content.suffix.lower()
 
     @property
     def in_memory(self) -> bool:
-        """Whether the content is bytes."""
+        """Return whether the content is bytes."""
         return isinstance(self.content, bytes)
 
     def opened(self) -> Path | BytesIO:

@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Chat messages as the chat template takes them: each part known by name, nothing dropped, special tokens as text.
+"""Chat messages as the chat template takes them: nothing is dropped in silence, special tokens are text.
 
 A special token that somebody types, such as `<image>` or `</s>`, is ordinary text: a mark is put into it, so that it
 is no longer the token, and the tokenizer drops the mark before it splits the text into pieces (`hide_marks`).
@@ -21,7 +21,7 @@ _ROLES = ("system", "user", "assistant")
 
 
 class PlainText:
-    """Writes texts so that no special token of a tokenizer can come of them.
+    """Mark texts so that no special token of a tokenizer can come of them.
 
     Args:
         tokenizer: whose special tokens are meant; it is made to drop the mark where it can.
@@ -41,7 +41,7 @@ class PlainText:
 
 
 def hide_marks(tokenizer: Any, marked: Sequence[str]) -> None:
-    """Make a tokenizer drop marks before it splits a text into pieces, but behind its look for special tokens.
+    """Make a tokenizer drop marks after it has searched for special tokens, before it splits a text into pieces.
 
     A tokenizer of another kind, or one in which special tokens would come of marked texts again, is left as it is: the
     marks then are tokens of their own.
@@ -112,7 +112,7 @@ def _plain_message(message: Any, number: int, plain: PlainText) -> dict[str, Any
 
 
 def _part(part: Any, where: str) -> dict[str, Any]:
-    """One part with the keys that are read; a part without a source is a placeholder for what is given apart."""
+    """Return one part with the keys that are read; one without a source is a placeholder for an input given apart."""
     if not isinstance(part, Mapping) or "type" not in part:
         raise ValueError(f"a part of a message must be a dictionary with a type ({_KINDS}), got {_shown(part)}")
     held = {key: value for key, value in part.items() if value is not None}
@@ -143,7 +143,7 @@ def _part(part: Any, where: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """A value in an error, short."""
+    """Return a value for an error, shortened."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 

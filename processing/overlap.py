@@ -1,4 +1,4 @@
-"""How well two boxes agree: intersection over union and distance of centres, a row for each frame."""
+"""Overlap of boxes: intersection over union and distance of centres, a row for each frame."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ Boxes = NDArray[np.float64]
 
 
 def paired_iou(boxes_xyxy: Boxes, others_xyxy: Boxes) -> NDArray[np.float64]:
-    """IoU of each box with the box in the same row; 0 where either is NaN or without area.
+    """Return the IoU of each box with the box in the same row, 0 where either is NaN or without area.
 
     Args:
         boxes_xyxy (`np.ndarray` of shape `(T, 4)`): in any unit.
@@ -26,12 +26,12 @@ def paired_iou(boxes_xyxy: Boxes, others_xyxy: Boxes) -> NDArray[np.float64]:
 
 
 def has_area(boxes_xywh: Boxes) -> NDArray[np.bool_]:
-    """Which boxes `(T, 4)` are finite with a width and height above 0: `(T,)`."""
+    """Return which boxes `(T, 4)` are finite with a width and height above 0: `(T,)`."""
     return np.asarray(np.isfinite(boxes_xywh).all(axis=1) & (boxes_xywh[:, 2:] > 0).all(axis=1))
 
 
 def paired_iou_xywh(boxes_xywh: Boxes, others_xywh: Boxes) -> NDArray[np.float64]:
-    """`paired_iou` of boxes that are left, top, width, height; no rounding by way of corners.
+    """Return `paired_iou` of boxes given as left, top, width, height, without rounding by way of corners.
 
     >>> paired_iou_xywh(np.array([[0, 0, 2, 2.0]]), np.array([[1, 0, 2, 2.0]])).round(3)
     array([0.333])
@@ -46,7 +46,7 @@ def paired_iou_xywh(boxes_xywh: Boxes, others_xywh: Boxes) -> NDArray[np.float64
 
 
 def centre_offsets(boxes_xywh: Boxes, others_xywh: Boxes) -> Boxes:
-    """From the centres of the second boxes to those of the first, along x and y: `(T, 2)`.
+    """Return the offsets from the centres of the second boxes to those of the first, along x and y: `(T, 2)`.
 
     >>> centre_offsets(np.array([[3, 4, 10, 10.0]]), np.array([[0, 0, 10, 10.0]]))
     array([[3., 4.]])

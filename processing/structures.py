@@ -1,4 +1,4 @@
-"""What goes into tracking and what comes out: ``VideoClip``, ``Track`` and ``TrackingResult`` with its file formats.
+"""Inputs and results of tracking: ``VideoClip``, ``Track`` and ``TrackingResult``.
 
 Boxes are pixels of the original video after rotation: x1, y1, x2, y2, continuous, right and lower edge exclusive,
 ``0 <= x1 < x2 <= width`` and ``0 <= y1 < y2 <= height``. A frame without a box is ``valid = False`` with a NaN box and
@@ -6,7 +6,6 @@ a reason, never a zero box.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,93 +16,14 @@ from numpy.typing import NDArray
 
 from .atomic_files import atomic_path
 from .data_files import read_json
+from .pixel_boxes import clip_box_xyxy_px
 from .track_files import TRACK_WRITERS
 
 REASONS = ("absent", "unreadable")
 
 
-# A box may lie so far outside the image, in pixels or in shares of its side, and is cut to it.
-_EXCESS_PX = 1.0
-_EXCESS_NORM = 0.005
-
-
-def check_box_xyxy_px(box_xyxy_px: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
-    """Check a box that somebody gives against the image and return it as four floats, cut to the image.
-
-    An excess of at most 1 px or 0.5% of the side is cut off. Boxes are pixels: one that lies within 0..1 is refused as
-    shares of the image, and one that is less than a pixel wide or high is taken with a warning.
-
-    Raises:
-        ValueError: not four finite numbers, ``x1 >= x2`` or ``y1 >= y2``, within 0..1, or outside the image.
-
-    >>> check_box_xyxy_px((8, 12, 40, 90), 640, 480), check_box_xyxy_px((-0.4, 12, 640.0005, 90), 640, 480)
-    ((8.0, 12.0, 40.0, 90.0), (0.0, 12.0, 640.0, 90.0))
-    """
-    given = _four_in_order(box_xyxy_px)
-    if max(given) <= 1 and (width, height) != (1, 1):
-        pixels = ",".join(f"{value * side:g}" for value, side in zip(given, (width, height) * 2, strict=True))
-        raise ValueError(
-            f"box_xyxy_px must be in pixels, got {_shown(given)}, which is within the first pixel of the "
-            f"{width}x{height} image; if these are shares of the width and height, give {pixels}"
-        )
-    box = clip_box_xyxy_px(given, width, height)
-    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-        warnings.warn(
-            f"box_xyxy_px {_shown(given)} is less than one pixel wide or high in the {width}x{height} image; boxes "
-            "are in pixels of the video after rotation",
-            stacklevel=2,
-        )
-    return box
-
-
-def clip_box_xyxy_px(box_xyxy_px: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
-    """Return a box as four floats inside the image; a small excess (see `check_box_xyxy_px`) is cut off.
-
-    Raises:
-        ValueError: not four finite numbers, ``x1 >= x2`` or ``y1 >= y2``, or outside the image.
-    """
-    x1, y1, x2, y2 = given = _four_in_order(box_xyxy_px)
-    box = max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
-    if box == given:
-        return given
-    excesses = {
-        "left": (-x1, width),
-        "upper": (-y1, height),
-        "right": (x2 - width, width),
-        "lower": (y2 - height, height),
-    }
-    edge, (excess, side) = max(excesses.items(), key=lambda item: item[1][0] - _allowed_excess(item[1][1]))
-    if excess > _allowed_excess(side) or not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError(
-            f"box_xyxy_px must lie inside the {width}x{height} image, got {_shown(given)}, {excess:g} px beyond its "
-            f"{edge} edge; give pixels of the video after rotation"
-        )
-    return box
-
-
-def _allowed_excess(side: int) -> float:
-    return max(_EXCESS_PX, _EXCESS_NORM * side)
-
-
-def _four_in_order(box_xyxy_px: Sequence[float]) -> tuple[float, float, float, float]:
-    """Four finite numbers with x1 < x2 and y1 < y2."""
-    box = tuple(float(value) for value in box_xyxy_px)
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise ValueError(
-            f"box_xyxy_px must be four finite numbers x1,y1,x2,y2, got {_shown(box)}; give all four in pixels"
-        )
-    x1, y1, x2, y2 = box
-    if not (x1 < x2 and y1 < y2):
-        raise ValueError(f"box_xyxy_px must have x1 < x2 and y1 < y2, got {_shown(box)}; is it x,y,w,h?")
-    return x1, y1, x2, y2
-
-
-def _shown(box: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
-
-
 def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> NDArray[Any]:
-    """``values`` as an array of shape ``(T,)``, checked."""
+    """Return ``values`` as an array of shape ``(T,)``, checked."""
     array: NDArray[Any] = np.asarray(values, dtype=dtype)
     if array.ndim != 1 or (length is not None and len(array) != length):
         wanted = "(T,)" if length is None else f"({length},)"
@@ -112,7 +32,7 @@ def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> N
 
 
 def _check_order(frame_indices: NDArray[np.int64], timestamps_s: NDArray[np.float64]) -> None:
-    """Frame indices rise strictly from 0 or later; times are finite and never fall."""
+    """Check that frame indices rise strictly from 0 or later, and times are finite and never fall."""
     if len(frame_indices) and (frame_indices[0] < 0 or np.any(np.diff(frame_indices) <= 0)):
         raise ValueError(
             f"frame_indices must be 0 or more and rise strictly, got {frame_indices[:8].tolist()}; sort the frames"
@@ -146,7 +66,7 @@ class VideoClip:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
             raise ValueError(
                 f"frames must be uint8 of shape (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}; "
-                "convert the pictures to RGB bytes"
+                "convert the images to RGB bytes"
             )
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be a finite number above 0, got {self.fps}; give the rate of the video")
@@ -157,7 +77,7 @@ class VideoClip:
 
     @classmethod
     def from_frames(cls, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], *, fps: float) -> "VideoClip":
-        """A clip of consecutive frames of one size, at times ``i / fps``.
+        """Return a clip of consecutive frames of one size, at times ``i / fps``.
 
         >>> VideoClip.from_frames(np.zeros((3, 4, 6, 3), np.uint8), fps=10).timestamps_s
         array([0. , 0.1, 0.2])
@@ -170,25 +90,25 @@ class VideoClip:
         return len(self.frames)
 
     def __getitem__(self, window: slice) -> "VideoClip":
-        """The frames ``clip[a:b]`` as a clip that shares their memory; steps must be positive."""
+        """Return the frames ``clip[a:b]`` as a clip that shares their memory; steps must be positive."""
         if not isinstance(window, slice):
             raise TypeError(f"a clip is cut by a slice, got {window!r}; use clip[i:i+1], or clip.frames[i] for pixels")
         return VideoClip(self.frames[window], self.fps, self.timestamps_s[window], self.frame_indices[window])
 
     @property
     def height(self) -> int:
-        """Height of the frames in pixels."""
+        """Return the height of the frames in pixels."""
         return int(self.frames.shape[1])
 
     @property
     def width(self) -> int:
-        """Width of the frames in pixels."""
+        """Return the width of the frames in pixels."""
         return int(self.frames.shape[2])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Track:
-    """Where one object is in every frame that was looked at.
+    """Track of one object: its box in every processed frame.
 
     Args:
         frame_indices (`np.ndarray` of shape `(T,)`): int64, 0-based indices in the video, strictly rising.
@@ -198,8 +118,8 @@ class Track:
         scores (`np.ndarray` of shape `(T,)`): float64 in 0..1; NaN is allowed where not valid.
         reasons: for every frame None where valid, else "absent" or "unreadable".
         track_id: 1 or more (MOTChallenge counts from 1).
-        text: the words that the object was asked for by, or None.
-        init_box_xyxy_px: the box that the object was given by in its first frame, or None.
+        text: the text prompt of the object, or None.
+        init_box_xyxy_px: the given box of the object in its first frame, or None.
         width: of the video in pixels.
         height: of the video in pixels.
 
@@ -246,7 +166,7 @@ class Track:
         self._check_frames()
 
     def _check_frames(self) -> None:
-        """Every frame has a box with a score, or a NaN box with a reason."""
+        """Check that every frame has a box with a score, or a NaN box with a reason."""
         if len(self.reasons) != len(self):
             raise ValueError(f"reasons must have {len(self)} entries, got {len(self.reasons)}; use None where valid")
         for frame_idx, box, valid, score, reason in zip(
@@ -272,11 +192,11 @@ class Track:
 
     @property
     def label(self) -> str:
-        """What to call the object: its words, or its number."""
+        """Return the name of the object: its text prompt, or its number."""
         return self.text or f"object {self.track_id}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The track as it stands in JSON: ``{"id", "text" or "init_box_xyxy_px", "frames": [...]}``."""
+        """Return the track for JSON: ``{"id", "text" or "init_box_xyxy_px", "frames": [...]}``."""
         record: dict[str, Any] = {"id": self.track_id}
         if self.text is not None:
             record["text"] = self.text
@@ -299,7 +219,7 @@ class Track:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any], *, width: int, height: int) -> "Track":
-        """Reads what `to_dict` wrote; ``width`` and ``height`` are those of the video.
+        """Read what `to_dict` wrote; ``width`` and ``height`` are those of the video.
 
         Raises:
             KeyError: a field is missing.
@@ -352,7 +272,7 @@ class TrackingResult:
             raise ValueError(f"tracks must have different ids, got {ids}; number the objects 1, 2, 3, …")
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of the JSON file."""
+        """Return the content of the JSON file."""
         return {
             "video": self.video,
             "fps": round(self.fps, 6),
@@ -364,7 +284,7 @@ class TrackingResult:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes ``.json`` (all), ``.csv`` (a row for each frame) or ``.txt`` (MOTChallenge, absent frames left out).
+        """Write ``.json`` (all), ``.csv`` (a row for each frame) or ``.txt`` (MOTChallenge, absent frames left out).
 
         The file is whole or not there. MOTChallenge counts frames, ids and pixels from 1, and gives left, top,
         width and height.
@@ -383,7 +303,7 @@ class TrackingResult:
 
 
 def load_tracking_result(path: str | Path) -> TrackingResult:
-    """Reads a ``.json`` file that `TrackingResult.save` wrote.
+    """Read a ``.json`` file that `TrackingResult.save` wrote.
 
     Raises:
         ValueError: no such file, not JSON, or not the fields of a tracking result.
@@ -405,5 +325,5 @@ def load_tracking_result(path: str | Path) -> TrackingResult:
 
 
 def _rounded(box: Sequence[float] | NDArray[np.float64]) -> list[float]:
-    """A millionth of a pixel: 123.2 instead of 123.20000000000002."""
+    """Round a box to a millionth of a pixel: 123.2 instead of 123.20000000000002."""
     return [round(float(value), 6) for value in box]

@@ -1,4 +1,4 @@
-"""The files that tracks are saved to, each written from the dictionary of `TrackingResult.to_dict`."""
+"""Writers of the files of tracks, from the dictionary of `TrackingResult.to_dict`."""
 
 import csv
 import json
@@ -29,12 +29,12 @@ def json_text(value: Any, *, encoding: str = "utf-8") -> str:
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:
-    """Everything, on one line."""
+    """Write everything as JSON, on one line."""
     path.write_text(json_text(result) + "\n", encoding="utf-8")
 
 
 def write_csv(result: dict[str, Any], path: Path) -> None:
-    """One row for every frame of every track; a frame without a box has empty cells and a reason."""
+    """Write one row for every frame of every track; a frame without a box has empty cells and a reason."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(CSV_COLUMNS)
@@ -46,7 +46,7 @@ def write_csv(result: dict[str, Any], path: Path) -> None:
 
 
 def write_mot(result: dict[str, Any], path: Path) -> None:
-    """MOTChallenge: frame, id, left, top, width, height, confidence, -1, -1, -1.
+    """Write MOTChallenge rows: frame, id, left, top, width, height, confidence, -1, -1, -1.
 
     Frames, ids and pixels count from 1, as that format says; frames without a box are left out.
     """

@@ -50,12 +50,12 @@ class VideoFormat:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether a side is above the encoder's limit, so that the frames are scaled down."""
+        """Return whether a side is above the encoder's limit, so that the frames are scaled down."""
         return max(self.width, self.height) > MAX_SIDE_PX
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height as encoded: even, and at most 16384.
+        """Return width and height as encoded: even, and at most 16384.
 
         >>> VideoFormat(65, 48, 10.0).size_px, VideoFormat(20000, 16, 10.0).size_px
         ((66, 48), (16384, 14))
@@ -68,7 +68,7 @@ class VideoFormat:
 
     @property
     def sample_aspect(self) -> Fraction:
-        """Pixel aspect as encoded; it makes up for sides that were rounded when the frames were scaled."""
+        """Return the pixel aspect as encoded, corrected for sides that were rounded by the scaling."""
         if not self.is_scaled:
             return max(Fraction(1, 1000), self.pixel_aspect.limit_denominator(1000))
         width, height = self.size_px
@@ -78,7 +78,7 @@ class VideoFormat:
 
     @property
     def rate(self) -> Fraction:
-        """The frame rate as a fraction of small numbers.
+        """Return the frame rate as a fraction of small numbers.
 
         >>> VideoFormat(64, 48, 29.97002997).rate, VideoFormat(64, 48, 1 / 3600).rate
         (Fraction(30000, 1001), Fraction(1, 3600))
@@ -89,12 +89,12 @@ class VideoFormat:
 
     @property
     def ticks(self) -> int:
-        """Ticks of the clock per second: a whole number of them for every frame, fine enough for varying times."""
+        """Return the ticks per second: a whole number of them for every frame, fine enough for varying times."""
         at_least = 10_000 if self.fps >= 1 else 1000  # two frames may then be 59 hours, or 24 days, apart
         return self.rate.numerator * math.ceil(at_least / self.rate.numerator)
 
     def describe_scaling(self) -> str | None:
-        """Return a sentence for the user where the frames are scaled down."""
+        """Return a message for the user where the frames are scaled down, else None."""
         if not self.is_scaled:
             return None
         width, height = self.size_px
@@ -105,7 +105,7 @@ class VideoFormat:
 
 
 class VideoWriter:
-    """Writes frames as H.264, yuv420p, index first (faststart). The file is whole or not there.
+    """Write frames as H.264, yuv420p, index first (faststart); the file is whole or not there.
 
     A frame with an odd side gets its last column or row repeated, since yuv420p has only even sides. Frames with a
     side above 16384 pixels are scaled down, with a warning. There are no B-frames, which would need the times of later
@@ -166,7 +166,7 @@ class VideoWriter:
         stream.width, stream.height = self.format.size_px
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, self.format.ticks)
-        # Said outright, so that no player guesses the colours from the height.
+        # Explicit, so that no player guesses the colours from the height.
         context = stream.codec_context
         context.sample_aspect_ratio = self.format.sample_aspect
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
@@ -175,7 +175,7 @@ class VideoWriter:
     def write(
         self, image: NDArray[np.uint8], *, timestamp_s: float | None = None, duration_s: float | None = None
     ) -> None:
-        """Adds a frame.
+        """Add a frame.
 
         Args:
             image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB.
@@ -217,7 +217,7 @@ class VideoWriter:
         return frame.reformat(width, height, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
     def _mux(self, frame: Any | None) -> None:
-        """Encodes a frame, or the rest where it is None."""
+        """Encode a frame, or flush the encoder where it is None."""
         try:
             for packet in self._stream.encode(frame):
                 packet.duration = self._durations.popleft()
@@ -252,7 +252,7 @@ class VideoWriter:
             raise self._output_error(failure) from failure
 
     def _discard(self) -> None:
-        """Closes what is open and removes the temporary file, if it has not been renamed."""
+        """Close the container and remove the temporary file, if it has not been renamed."""
         container, self._container = self._container, None
         try:
             if container is not None:

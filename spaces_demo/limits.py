@@ -16,7 +16,7 @@ import av
 from PIL import Image
 
 from elysium.processing.boxes_elysium import Box
-from elysium.processing.structures import check_box_xyxy_px
+from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.video_io import VideoError, VideoInfo, probe_video
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")

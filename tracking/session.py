@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px, px_to_norm
 from elysium.processing.overlap import paired_iou
-from elysium.processing.structures import Track, check_box_xyxy_px
+from elysium.processing.pixel_boxes import check_box_xyxy_px
+from elysium.processing.structures import Track
 
 from .crop import Crop
 from .options import TrackingOptions

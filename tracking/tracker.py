@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from elysium.processing.boxes_elysium import Box, px_to_norm
-from elysium.processing.structures import TrackingResult, check_box_xyxy_px
+from elysium.processing.pixel_boxes import check_box_xyxy_px
+from elysium.processing.structures import TrackingResult
 
 from .answering import Answer, Answerer, Conversation, Decoding
 from .batches import in_batches, keep_finished

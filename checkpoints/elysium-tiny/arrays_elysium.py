@@ -42,7 +42,8 @@ def video_array(value: Any, *, channels_first: bool | None = None, scale_floats:
     Args:
         value: array or tensor `(T, H, W, C)`, `(T, C, H, W)`, `(T, H, W)` (grey) or `(H, W, C)` (one frame); or a list
             of images as `image_array` takes them.
-        channels_first, scale_floats: as for `image_array`; floats of one video have one range.
+        channels_first: as for `image_array`.
+        scale_floats: as for `image_array`; floats of one video have one range.
 
     Raises:
         ValueError: another shape, no frames, frames of several sizes, or values of an unknown range.
@@ -90,7 +91,7 @@ def _numpy(value: Any) -> NDArray[Any]:
 
 
 def _channels_last(array: NDArray[Any], channels_first: bool | None) -> NDArray[Any]:
-    """`(..., H, W, C)` from an image or a video; grey gets one channel."""
+    """Return an image or a video as `(..., H, W, C)`; grey gets one channel."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim < 3 or not array.size:
@@ -106,7 +107,7 @@ def _channels_last(array: NDArray[Any], channels_first: bool | None) -> NDArray[
 
 
 def _uint8(array: NDArray[Any], peak: float | None = None) -> NDArray[np.uint8]:
-    """Values as 0..255; floats are 0..1 where none is above 1 (``peak`` of all frames), else 0..255."""
+    """Return values as 0..255; floats are 0..1 where none is above 1 (``peak`` of all frames), else 0..255."""
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "b":
@@ -125,7 +126,7 @@ def _uint8(array: NDArray[Any], peak: float | None = None) -> NDArray[np.uint8]:
 
 
 def _rgb(array: NDArray[Any]) -> NDArray[Any]:
-    """Three channels from 1, 3 or 4."""
+    """Return three channels from 1, 3 or 4."""
     if array.shape[-1] == 1:
         return np.repeat(array, 3, axis=-1)
     if array.shape[-1] == 3:

@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""The grammar of a tracking answer, written in tokens: which token may follow, for any tokenizer.
+"""Grammar of a tracking answer in tokens: the valid next tokens, for any tokenizer.
 
 `Frame 1: [23,45,46,72], Frame 2: none.` is nearly all template. What is left to decide are the numbers, and for each
 frame whether there is a box. The grammar knows the template and the numbers as tokens only; the processor, which knows
@@ -24,7 +24,7 @@ _COMMA = "comma"
 
 
 class BoxAnswerGrammar:
-    """Which tokens may stand where in an answer over T frames.
+    """Grammar of the tokens of an answer over T frames.
 
     A box has x1 <= x2 and y1 <= y2 and is never four zeros, which read as absent.
 
@@ -60,11 +60,11 @@ class BoxAnswerGrammar:
         self._next: dict[tuple[int, int, tuple[int, ...]], tuple[tuple[int, ...], bool]] = {}
 
     def start(self, first_box: Sequence[int] | None = None) -> "AnswerState":
-        """An answer of which nothing is written; the box of frame 1 as integers where it is given."""
+        """Return the state of an empty answer; ``first_box`` is the box of frame 1 as integers where it is given."""
         return AnswerState(self, first_box)
 
     def row(self, state: "AnswerState") -> torch.Tensor:
-        """What is added to the logits of `token_ids` before the choice: 0 where allowed, else -inf.
+        """Return the bias of the logits of `token_ids`: 0 where allowed, else -inf.
 
         Returns:
             `(A,)`, float32; `absent_log_odds` at `none`, where frame 1's box is given.
@@ -79,7 +79,7 @@ class BoxAnswerGrammar:
         return self._rows[allowed, absent]
 
     def reach(self, low: int, high: int, written: tuple[int, ...]) -> list[int]:
-        """The numbers from low to high whose tokens begin with those that are written, in rising order."""
+        """Return the numbers from low to high whose tokens begin with the written ones, in rising order."""
         key = low, high, written
         if key not in self._reach:
             numbers = range(low, high + 1)
@@ -87,13 +87,13 @@ class BoxAnswerGrammar:
         return self._reach[key]
 
     def nearest(self, low: int, high: int, written: tuple[int, ...], wanted: float) -> int:
-        """The number of `reach` that is nearest to the one that is wanted."""
+        """Return the number of `reach` that is nearest to ``wanted``."""
         reached = self.reach(low, high, written)
         place = bisect(reached, wanted)
         return min(reached[max(0, place - 1) : place + 1], key=lambda number: abs(number - wanted))
 
     def following(self, low: int, high: int, written: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
-        """The tokens that go on with a number, and whether it may end here."""
+        """Return the tokens that continue a number, and whether it may end here."""
         key = low, high, written
         if key not in self._next:
             reached = [self.numbers[number] for number in self.reach(low, high, written)]
@@ -102,12 +102,12 @@ class BoxAnswerGrammar:
         return self._next[key]
 
     def options(self, frame: int, before: str, *, only_box: bool = False) -> list[tuple[str, tuple[int, ...]]]:
-        """What may stand between two frames: the kind of what follows, and the tokens up to it."""
+        """Return the valid continuations between two frames: the kind of the next content, and the tokens up to it."""
         joint = self.joints[frame]
         return [(now, ids) for (was, now), ids in joint.items() if was == before and not (only_box and now == NONE)]
 
     def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best token of each decision and its log probability among those that are allowed.
+        """Return the best token of each decision and its log probability among the allowed ones.
 
         Args:
             logits (`torch.FloatTensor` of shape `(n, A)`): float32, with `row` added.
@@ -119,12 +119,12 @@ class BoxAnswerGrammar:
         return columns, nearby_log_probs(logits, columns, self.integers, self.nearby)
 
     def _longest(self) -> int:
-        """Tokens of the longest answer."""
+        """Return the number of tokens of the longest answer."""
         box = 4 * max(map(len, self.numbers)) + 3 * len(self.comma)
         return sum(max(map(len, joint.values())) for joint in self.joints) + self.num_frames * box
 
     def _decided(self) -> set[int]:
-        """Every token that is ever one of several."""
+        """Return every token that is ever one of several valid ones."""
         decided = {token for ids in self.numbers for token in ids} | {self.comma[0]}
         for frame in range(self.num_frames + 1):
             for before in (START, BOX, NONE):
@@ -136,20 +136,20 @@ class BoxAnswerGrammar:
         return decided
 
     def _integer_columns(self) -> torch.Tensor | None:
-        """Columns of the numbers where each is one token."""
+        """Return the columns of the numbers where each is one token."""
         if any(len(ids) > 1 for ids in self.numbers):
             return None
         return torch.tensor([self.column[ids[0]] for ids in self.numbers])
 
 
 class AnswerState:
-    """How far an answer is written: `allowed` says what may follow, `push` writes it.
+    """Decoding state: `allowed()` returns the valid next tokens, `push()` consumes one.
 
     Attributes:
         frame (`int`): 0-based, the frame that is being written.
         values (`list[int]`): numbers of that frame's box that are finished.
         boxes (`list`): of the finished frames, four integers or None.
-        done (`bool`): nothing may follow.
+        done (`bool`): the answer is complete.
     """
 
     __slots__ = ("grammar", "first_box", "frame", "values", "boxes", "done", "written", "_options", "_at")
@@ -170,7 +170,7 @@ class AnswerState:
         self._at = 0  # tokens of the options that are written
 
     def copy(self) -> "AnswerState":
-        """A state that goes on by itself."""
+        """Return an independent copy."""
         other = object.__new__(AnswerState)
         other.grammar, other.first_box, other.frame = self.grammar, self.first_box, self.frame
         other.values, other.boxes = list(self.values), list(self.boxes)
@@ -180,11 +180,11 @@ class AnswerState:
 
     @property
     def in_number(self) -> bool:
-        """Whether the next token belongs to a number or ends it."""
+        """Return whether the next token belongs to a number or ends it."""
         return not self._options and not self.done
 
     def bounds(self) -> tuple[int, int]:
-        """Least and greatest value of the number that is being written."""
+        """Return the least and greatest value of the number that is being written."""
         place, top, extent = len(self.values), self.grammar.top, self.grammar.min_extent
         if self.frame == 0 and self.first_box is not None:
             return self.first_box[place], self.first_box[place]
@@ -194,7 +194,7 @@ class AnswerState:
         return (max(low, 1) if place == 3 and not any(self.values) else low), top
 
     def allowed(self) -> tuple[int, ...]:
-        """The tokens that may follow, in rising order; none where the answer is done."""
+        """Return the valid next tokens in rising order, none where the answer is complete."""
         if self._options:
             if len(self._options) == 1:
                 return (self._options[0][1][self._at],)
@@ -205,7 +205,7 @@ class AnswerState:
         return tuple(sorted({*going_on, *self._enders()})) if may_end else going_on
 
     def push(self, token: int) -> None:
-        """Writes one token.
+        """Consume one token.
 
         Raises:
             ValueError: a token that is not allowed.
@@ -223,7 +223,7 @@ class AnswerState:
         self._settle()
 
     def forced(self) -> list[int]:
-        """Writes, and returns, the tokens that nothing has to be decided for."""
+        """Consume and return the tokens that have no alternative."""
         tokens = []
         while len(allowed := self.allowed()) == 1:
             tokens.append(allowed[0])
@@ -231,7 +231,7 @@ class AnswerState:
         return tokens
 
     def token_towards(self, box: Sequence[float] | None) -> int:
-        """The allowed token that leads to a box in this frame, or to none; the nearest where it cannot be reached."""
+        """Return the valid token that leads to a box in this frame, or to `none`; else to the nearest."""
         if self._options:
             kinds = dict(self._options)
             return kinds.get(NONE if box is None else BOX, self._options[0][1])[self._at]
@@ -241,12 +241,12 @@ class AnswerState:
         return ids[len(self.written)] if len(ids) > len(self.written) else self._enders()[0]
 
     def absent_token(self) -> int | None:
-        """The token that says `none` here, where that is one of several."""
+        """Return the token that begins `none` here, where that is one of several."""
         kinds = dict(self._options)
         return kinds[NONE][self._at] if len(kinds) > 1 and NONE in kinds else None
 
     def _enders(self) -> tuple[int, ...]:
-        """The tokens that end a number."""
+        """Return the tokens that end a number."""
         if len(self.values) < 3:
             return (self.grammar.comma[0],)
         return tuple(dict.fromkeys(ids[0] for _, ids in self.grammar.options(self.frame + 1, BOX)))
@@ -262,7 +262,7 @@ class AnswerState:
         self._options = [option for option in self.grammar.options(self.frame, BOX) if option[1][0] == token]
 
     def _settle(self) -> None:
-        """Goes on to what follows where the tokens between two numbers are written."""
+        """Advance to the next content once the tokens between two numbers are written."""
         kind, ids = self._options[0]
         if len(self._options) > 1 or self._at < len(ids):
             return
@@ -278,9 +278,9 @@ class AnswerState:
 
 
 class BoxGrammarLogitsProcessor(LogitsProcessor):
-    """Keeps transformers' own `generate` (greedy or sampling) to the grammar: the reference for every faster way.
+    """Constrain transformers' own `generate` (greedy or sampling) to the grammar: the reference for faster decoding.
 
-    It is used for one call of `generate`, since it follows the answers that are written.
+    An instance serves one call of `generate`, since it keeps the state of the answers.
 
     Args:
         states: the start of each answer of the batch, from `BoxAnswerGrammar.start`.
@@ -291,7 +291,7 @@ class BoxGrammarLogitsProcessor(LogitsProcessor):
         self._begun = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Args: `input_ids` (B, L) and `scores` (B, V). Returns scores (B, V), -inf where not allowed."""
+        """Return the scores (B, V), -inf where not allowed, for `input_ids` (B, L) and `scores` (B, V)."""
         if len(self._states) != len(scores):
             raise ValueError(f"there must be a state for each row, got {len(self._states)} for {len(scores)} rows.")
         kept = torch.full_like(scores, -math.inf)
@@ -314,7 +314,7 @@ class BoxGrammarLogitsProcessor(LogitsProcessor):
 def nearby_log_probs(
     logits: torch.Tensor, chosen: torch.Tensor, integers: torch.Tensor | None, nearby: int = NEARBY
 ) -> torch.Tensor:
-    """Log probabilities of chosen tokens, where an integer counts together with those next to it.
+    """Return log probabilities of chosen tokens, where an integer counts together with those next to it.
 
     A model that is sure of a place to within a few percent spreads its probability over as many integers: what it is
     sure of is their sum, not the share of the one that it wrote.

@@ -1,6 +1,8 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Configuration of Elysium (a vision tower, a token compressor, a projector and a language model) and of its own
-small vision tower."""
+"""Configuration of Elysium and of its own small vision tower.
+
+Elysium is a vision tower, a token compressor, a projector and a language model.
+"""
 
 import os
 from typing import Any, Literal
@@ -20,13 +22,14 @@ def _as_ours(config: dict[str, Any], folder: str | os.PathLike) -> dict[str, Any
 
 @strict
 class ElysiumTinyViTConfig(PreTrainedConfig):
-    r"""
-    A vision tower for computers without a GPU (see `tiny_vit_elysium`); the defaults are three stages of TinyViT-5M.
+    r"""Configuration of a vision tower for computers without a GPU (see `tiny_vit_elysium`).
+
+    The defaults are three stages of TinyViT-5M.
 
     Args:
         image_size (`int`): S, pixels a side, a multiple of `patch_size`.
         patch_size (`int`): pixels a side that one feature stands for; 16, by the architecture.
-        num_channels (`int`): colours of a picture.
+        num_channels (`int`): colours of an image.
         hidden_size (`int`): width of the last stage, whose features come out.
         num_hidden_layers (`int`): blocks of the last stage.
         num_attention_heads (`int`): heads of the last stage.
@@ -55,9 +58,10 @@ class ElysiumTinyViTConfig(PreTrainedConfig):
 
 @strict
 class ElysiumConfig(PreTrainedConfig):
-    r"""
-    The defaults are the 7B model of the paper (arXiv 2403.16558): CLIP ViT-L/14 at 336 px, penultimate layer,
-    108 of 576 tokens kept per frame, a two-layer projector and Vicuna-7B with two placeholder rows added.
+    r"""Configuration of Elysium; the defaults are the 7B model of the paper (arXiv 2403.16558).
+
+    These are CLIP ViT-L/14 at 336 px, penultimate layer, 108 of 576 tokens kept per frame, a two-layer projector and
+    Vicuna-7B with two placeholder rows added.
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`): the vision tower, as published (see `vision_feature_layer`).
@@ -115,22 +119,22 @@ class ElysiumConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As transformers does; the config.json of the public release is read as ours (see `released_elysium`)."""
+        """Read a config.json as transformers does, also that of the public release (see `released_elysium`)."""
         values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return _as_ours(values, pretrained_model_name_or_path), rest
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "ElysiumConfig":
-        """As transformers does; `AutoConfig` comes here, with the folder as `name_or_path`."""
+        """Build a configuration as transformers does; `AutoConfig` comes here, with the folder as `name_or_path`."""
         return super().from_dict(_as_ours(config_dict, kwargs.get("name_or_path", "")), **kwargs)
 
     @property
     def num_patches(self) -> int:
-        """N, patches per frame before compression."""
+        """Return N, the patches per frame before compression."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
 
     def validate_compression(self) -> None:
-        """Part of the checks at construction: K must fit the compressor and the picture."""
+        """Check at construction that K fits the compressor and the image."""
         patches, kept = self.num_patches, self.num_kept_tokens
         if not 1 <= kept <= patches:
             raise ValueError(f"num_kept_tokens must be in 1..{patches} (the patches of a frame), got {kept}.")

@@ -11,7 +11,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class _Tile:
-    """One frame as it is stored: a rectangle of the canvas.
+    """Hold one frame as it is stored: a rectangle of the canvas.
 
     Args:
         control: its graphic control extension, empty where there is none.
@@ -23,18 +23,18 @@ class _Tile:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in pixels."""
+        """Return left, top, right and bottom in pixels."""
         left, top, width, height = struct.unpack("<4H", self.image[1:9])
         return left, top, left + width, top + height
 
     @property
     def disposal(self) -> int:
-        """What becomes of it before the next: 2 clears its rectangle, 3 brings back what was there."""
+        """Return the disposal before the next frame: 2 clears its rectangle, 3 restores the canvas."""
         return (self.control[3] >> 2) & 7 if self.control else 0
 
     @property
     def delay_s(self) -> float:
-        """Seconds that it stands; 0 or 10 ms are shown as 100 ms, as browsers do."""
+        """Return the seconds that it stands; 0 or 10 ms are shown as 100 ms, as browsers do."""
         delay_cs = struct.unpack("<H", self.control[4:6])[0] if self.control else 0
         return delay_cs / 100 if delay_cs > 1 else 0.1
 

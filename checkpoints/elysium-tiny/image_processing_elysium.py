@@ -1,6 +1,8 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Image processor: the same resizing and normalising that video frames get, so that a frame sent as an image gives
-the same tokens. It needs no torchvision."""
+"""Image processor without torchvision.
+
+It resizes and normalises as the video processor does, so that a frame sent as an image gives the same tokens.
+"""
 
 from io import IOBase
 from pathlib import Path
@@ -45,11 +47,8 @@ def array_options(settings: dict[str, Any], do_rescale: bool) -> dict[str, Any]:
     }
 
 
-class ElysiumImageProcessor(PilBackend):
-    """Resizes a picture to S x S (the aspect is not kept), rescales and normalises it.
-
-    Returns `pixel_values` (sum I, 3, S, S).
-    """
+class SquareResize:
+    """Settings of the image and the video processor, so that a frame and an image give the same tokens."""
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN
@@ -59,6 +58,14 @@ class ElysiumImageProcessor(PilBackend):
     do_rescale = True
     do_normalize = True
     do_convert_rgb = True
+
+
+class ElysiumImageProcessor(SquareResize, PilBackend):
+    """Resize an image to S x S (the aspect is not kept), rescale and normalise it.
+
+    The output has `pixel_values` (sum I, 3, S, S).
+    """
+
     model_input_names = ["pixel_values"]
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
@@ -66,7 +73,7 @@ class ElysiumImageProcessor(PilBackend):
         return fetch_images(image_url_or_urls)
 
     def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
-        """As transformers does; arrays of any layout and range are recognised (see `arrays_elysium`)."""
+        """Preprocess as transformers does; arrays of any layout and range are recognised (see `arrays_elysium`)."""
         options = array_options(kwargs, self.do_rescale)
 
         def rgb(value: Any) -> Any:

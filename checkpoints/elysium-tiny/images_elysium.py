@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
 
 from .gif_elysium import gif_delays_s, gif_frames
-from .media_info_elysium import MediaFile, Moment, VideoError, VideoInfo, media_file
+from .media_info_elysium import DecodedFrame, MediaFile, VideoError, VideoInfo, media_file
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"}
@@ -60,7 +60,7 @@ def open_image(file: MediaFile) -> Image.Image | None:
 
 
 class ImageSource:
-    """An image, or the frames of an animated one with their delays.
+    """Decode an image, or the frames of an animated one with their delays.
 
     Args:
         file: the file.
@@ -114,11 +114,11 @@ class ImageSource:
             )
         return delays_s
 
-    def moments(self, warnings: list[str]) -> Generator[Moment]:
+    def decode(self, warnings: list[str]) -> Generator[DecodedFrame]:
         """Yield the frames of the file."""
         warnings += self._warnings
         if len(self.delays_s) == 1:
-            yield Moment(0.0, self.delays_s[0], self._read)
+            yield DecodedFrame(0.0, self.delays_s[0], self._read)
             return
         frames = self._frames()
         for index, (start_s, delay_s) in enumerate(zip(self.starts_s, self.delays_s, strict=True)):
@@ -129,7 +129,7 @@ class ImageSource:
                     raise _undecodable(self.file.name, error) from error
                 warnings.append(f"decoded {index} of {len(self.delays_s)} frames of {self.file.name} ({error})")
                 return
-            yield Moment(start_s, delay_s, partial(self._to_rgb, frame))
+            yield DecodedFrame(start_s, delay_s, partial(self._to_rgb, frame))
 
     def _frames(self) -> Iterator[Image.Image]:
         """Yield the frames of an animation, each a copy of its own."""
@@ -156,7 +156,7 @@ class ImageSource:
 
 
 class FolderSource:
-    """A folder of images of one size, in natural order of their names."""
+    """Decode a folder of images of one size, in natural order of their names."""
 
     def __init__(self, path: Path, fps: float) -> None:
         if not (math.isfinite(fps) and fps > 0):
@@ -171,10 +171,10 @@ class FolderSource:
         first = self._source(self.files[0]).info
         self.info = VideoInfo(str(path), first.width, first.height, float(fps), len(names), len(names) / fps)
 
-    def moments(self, warnings: list[str]) -> Generator[Moment]:
+    def decode(self, warnings: list[str]) -> Generator[DecodedFrame]:
         """Yield one frame for every file."""
         for file in self.files:
-            yield Moment(None, 1 / self.info.fps, partial(self._read, file))
+            yield DecodedFrame(None, 1 / self.info.fps, partial(self._read, file))
 
     def _source(self, path: Path) -> ImageSource:
         file = media_file(path)
@@ -184,7 +184,7 @@ class FolderSource:
         return ImageSource(file, image)
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
-        pixels = next(self._source(path).moments([])).to_rgb()
+        pixels = next(self._source(path).decode([])).to_rgb()
         if pixels.shape[:2] != (self.info.height, self.info.width):
             raise VideoError(
                 f"frames of a folder must have one size, got {pixels.shape[1]}x{pixels.shape[0]} in {path} after "

@@ -5,19 +5,15 @@ Shapes: B samples, L tokens, ``sum T`` frames (``sum I`` images) of the whole ba
 K kept tokens, C vision width, D text width. A ragged batch of videos is its frames, flattened.
 """
 
-import os
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
@@ -25,7 +21,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, torch_compi
 
 from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
-from .model_card_elysium import derived_from, model_card
+from .hub_folder_elysium import HubFolderMixin
 from .packed_cache_elysium import CACHE_NAME
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .tiny_vit_elysium import ElysiumTinyViT
@@ -34,7 +30,7 @@ from .vision_families_elysium import vision_family
 
 @dataclass
 class ElysiumVisionOutput(BaseModelOutputWithPooling):
-    """Visual features of frames.
+    """Hold the visual features of frames.
 
     last_hidden_state (`torch.FloatTensor` of shape `(sum T, N, C)`): patch features before compression.
     pooler_output (`torch.FloatTensor` of shape `(sum T, K, D)`): tokens as the language model takes them.
@@ -72,7 +68,7 @@ class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
 
 
 class ElysiumProjector(nn.Module):
-    """Maps kept tokens (sum T, K, C') to the text width (sum T, K, D)."""
+    """Map kept tokens (sum T, K, C') to the text width (sum T, K, D)."""
 
     def __init__(self, input_size: int, config: ElysiumConfig):
         super().__init__()
@@ -114,7 +110,7 @@ def _build_vision_tower(config: ElysiumConfig) -> nn.Module:
     return tower
 
 
-class ElysiumPreTrainedModel(PreTrainedModel):
+class ElysiumPreTrainedModel(HubFolderMixin, PreTrainedModel):
     config: ElysiumConfig
     config_class = ElysiumConfig
     base_model_prefix = "model"
@@ -133,84 +129,11 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _supports_attention_backend = True
 
-    def __init__(self, config: ElysiumConfig, *args: Any, **kwargs: Any):
-        super().__init__(config, *args, **kwargs)
-        # A sentence that was loaded with weights is about those weights alone.
-        self._loaded_trained_on = config.trained_on if config.name_or_path else ""
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, *args: Any, trained_on: str | None = None, **kwargs: Any
-    ) -> None:
-        """Save as `PreTrainedModel.save_pretrained` does, under our names of weights also where a release was loaded.
-
-        Where the code is saved too, `auto_map` names every Auto class, not only the one that this is registered for.
-        A folder without a card gets one.
-
-        Args:
-            trained_on: sentence on the training data of these weights. By default that of the configuration; where it
-                is still the one that was loaded, `derived from NAME` replaces it, because any trainer may have changed
-                the weights since.
-        """
-        self.config.trained_on = self._current_trained_on() if trained_on is None else trained_on
-        wrapped = type(self)
-        if wrapped.__module__.startswith("torch."):
-            # FSDP2 puts a class of its own in front, and its code would be saved in place of ours.
-            self.__class__ = next(kind for kind in wrapped.__mro__ if kind.__module__ == __name__)
-        try:
-            self._name_auto_classes()
-            super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
-        finally:
-            self.__class__ = wrapped
-        if kwargs.get("is_main_process", True) and os.path.isdir(save_directory):
-            self._write_card(save_directory)
-
-    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> str:
-        """As `PreTrainedModel.push_to_hub`; a repository without a card gets ours, not transformers' empty one."""
-        api = HfApi(token=kwargs.get("token"))
-        repo_id = api.create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
-        if not api.file_exists(repo_id, "README.md"):
-            card = model_card(self.config).encode()
-            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
-        return super().push_to_hub(repo_id, *args, **kwargs)
-
-    def save_code_and_config(self, folder: str | os.PathLike) -> None:
-        """What `save_pretrained` writes beside the weights: code, configuration and generation configuration."""
-        self._name_auto_classes()
-        self.config.architectures = [type(self).__name__]
-        if self.is_remote_code():
-            custom_object_save(self, folder, config=self.config)
-        self.config.save_pretrained(folder)
-        self.generation_config.save_pretrained(folder)
-        self._write_card(folder)
-
-    def _current_trained_on(self) -> str:
-        sentence = self.config.trained_on
-        is_stale = bool(sentence) and sentence == self._loaded_trained_on
-        return derived_from(self.config.name_or_path, sentence) if is_stale else sentence
-
-    def _write_card(self, folder: str | os.PathLike) -> None:
-        path = os.path.join(folder, "README.md")
-        if not os.path.exists(path):
-            with open(path, "w", encoding="utf-8") as card:
-                card.write(model_card(self.config))
-
-    def _name_auto_classes(self) -> None:
-        if self.is_remote_code():
-            file = __name__.rsplit(".", 1)[-1]
-            whole = f"{file}.ElysiumForConditionalGeneration"
-            self.config.auto_map = {
-                "AutoConfig": "configuration_elysium.ElysiumConfig",
-                "AutoModel": f"{file}.ElysiumModel",
-                "AutoModelForImageTextToText": whole,
-                "AutoModelForMultimodalLM": whole,
-                "AutoModelForCausalLM": whole,
-            }
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ElysiumPublicSelector):
-            # The public code starts with evenly spread tokens: 0, 5, 10, ... whatever the picture shows.
+            # The public code starts with evenly spread tokens: 0, 5, 10, ... whatever the image shows.
             stride = module.trans_bias.numel() // module.num_kept_tokens
             bias = torch.zeros_like(module.trans_bias)
             bias[: stride * module.num_kept_tokens : stride] = 1.0
@@ -250,10 +173,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def get_image_features(
         self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | ElysiumVisionOutput:
-        """Visual tokens of images.
+        """Return the visual tokens of images.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised pictures.
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised images.
 
         Raises:
             ValueError: images of another size than the checkpoint's.
@@ -285,7 +208,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def get_video_features(
         self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | ElysiumVisionOutput:
-        """Visual tokens of video frames: each frame is an image.
+        """Return the visual tokens of video frames; each frame is an image.
 
         Args:
             pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames of all videos, flattened.
@@ -295,7 +218,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def _encode_together(
         self, pixel_values: torch.FloatTensor, pixel_values_videos: torch.FloatTensor
     ) -> dict[str, ElysiumVisionOutput]:
-        """Images and frames in one pass, so that every process of a sharded run calls the vision tower once a step."""
+        """Encode images and frames in one pass: in a sharded run every process calls the vision tower once a step."""
         frames = pixel_values_videos.to(pixel_values.dtype)
         tokens = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True).pooler_output
         parts = tokens.split([len(pixel_values), len(frames)])
@@ -307,7 +230,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def _placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
     ) -> torch.Tensor:
-        """(B, L, 1) mask of the places of `features`; raises where the counts differ."""
+        """Return the (B, L, 1) mask of the places of `features`; raise where the counts differ."""
         if input_ids is not None:
             mask = input_ids == token_id
         else:
@@ -337,7 +260,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         mm_encoder_outputs: dict | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | ElysiumModelOutputWithPast:
-        """
+        """Return the language model's last hidden states.
+
         Args:
             input_ids (`torch.LongTensor` of shape `(B, L)`): text with one placeholder for each kept visual token.
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): images, in the order of the prompt.
@@ -407,13 +331,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def get_image_features(
         self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | ElysiumVisionOutput:
-        """As `ElysiumModel.get_image_features`."""
+        """Return the visual tokens of images; see `ElysiumModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
     def get_video_features(
         self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | ElysiumVisionOutput:
-        """As `ElysiumModel.get_video_features`."""
+        """Return the visual tokens of video frames; see `ElysiumModel.get_video_features`."""
         return self.model.get_video_features(pixel_values_videos, **kwargs)
 
     @can_return_tuple
@@ -432,7 +356,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         mm_encoder_outputs: dict | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | ElysiumCausalLMOutputWithPast:
-        """Arguments as in `ElysiumModel.forward`; `labels` (B, L) holds -100 where no loss is wanted."""
+        """Return logits, and the loss where `labels` (B, L) are given, which are -100 where no loss is computed.
+
+        Other arguments are those of `ElysiumModel.forward`.
+        """
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,

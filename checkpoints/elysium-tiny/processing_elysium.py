@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Processor of Elysium: chat messages with videos, images and boxes in, tensors out; answers in, boxes out."""
+"""Processor of Elysium: chat messages with videos, images and boxes to tensors, and answers to boxes."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,18 +23,17 @@ FRAME_LABELS = ("index", "seconds")
 
 
 class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
-    r"""
-    Joins an image processor, a video processor and a tokenizer.
+    r"""Join an image processor, a video processor and a tokenizer.
 
     Args:
         num_kept_tokens (`int`): K, placeholders per frame; the model's config has the same field and leads.
         box_rounding (`str`): `floor` or `round`, how boxes are written as integers (see `boxes_elysium`).
-        allow_absent (`bool`): whether the model was taught the answer `none`.
+        allow_absent (`bool`): whether the model was trained on the answer `none`.
         tracking (`dict[str, Any]`): the checkpoint's defaults for tracking, fields of `TrackingOptions` by name, such
             as `{"zoom": 2.0, "absent_log_odds": 0.75}`. What a user sets explicitly wins.
         frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
             the video's metadata).
-        task_prompts (`dict[str, str]`): the phrasing of each task's question at inference.
+        task_prompts (`dict[str, str]`): prompts at inference by task, where they differ from those of `TASKS`.
     """
 
     return_mm_token_type_ids = False
@@ -95,10 +94,10 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
 
     # --- from placeholders to kept tokens ---
     def validate_inputs(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> None:
-        """Refuse placeholders and visuals in different numbers, with both.
+        """Refuse placeholders and visual inputs in different numbers, and name both.
 
         Raises:
-            ValueError: those, a text that is no string, or nothing at all.
+            ValueError: different numbers, a text that is no string, or no input.
         """
         if images is None and text is None and videos is None:
             raise ValueError("a processor must get text, images or videos, got none of them")
@@ -143,7 +142,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         return self.expand_frames(num_frames, self._timestamps_s(num_frames, metadata))
 
     def expand_frames(self, num_frames: int, timestamps_s: Sequence[float] | None = None) -> str:
-        """`Frame 1: <video>…<video>, Frame 2: …`, K placeholders a frame; seconds where they are asked for."""
+        """Return `Frame 1: <video>…<video>, Frame 2: …` with K placeholders a frame, or seconds as labels."""
         labels = [f"Frame {number}" for number in range(1, num_frames + 1)]
         if self.frame_label == "seconds":
             if timestamps_s is None:
@@ -153,11 +152,11 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
 
     @property
     def max_trained_frames(self) -> int | None:
-        """Most frames of a video that the checkpoint was trained on; None where it does not say."""
+        """Return the most frames of a video that the checkpoint was trained on, None where unknown."""
         return self.video_processor.max_trained_frames
 
     def state_trained_frames(self, num_frames: int) -> None:
-        """Record that the model is trained on videos of up to ``num_frames`` frames; what it had seen is kept."""
+        """Record that the model is trained on videos of up to ``num_frames`` frames; a larger record is kept."""
         self.video_processor.max_trained_frames = max(num_frames, self.max_trained_frames or 0)
 
     def _timestamps_s(self, num_frames: int, metadata: Any) -> list[float] | None:
@@ -196,7 +195,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         return answer_template(self, num_frames)
 
     def post_process_boxes(self, texts: str | Sequence[str], num_frames: int | None = None) -> list[list[dict]]:
-        """Reads boxes out of answers.
+        """Parse boxes from answers.
 
         Args:
             texts: one decoded answer, or a batch of them.
@@ -216,7 +215,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
 
     # --- messages in, tensors out ---
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `ProcessorMixin.apply_chat_template`, with messages checked first: what nothing would read is refused.
+        """Render or tokenize chats as `ProcessorMixin` does; unknown parts of messages are refused.
 
         Special tokens in a message, such as `<image>`, are ordinary text (see `messages_elysium`).
 
@@ -230,7 +229,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         return super().apply_chat_template(plain if batched else plain[0], *args, **kwargs)
 
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
-        """As `ProcessorMixin.__call__`: `text` holds one `<image>` or `<video>` for each image or video.
+        """Process inputs as `ProcessorMixin` does; `text` holds one `<image>` or `<video>` for each image or video.
 
         Raises:
             ValueError: placeholders and images or videos in different numbers, or a prompt longer than the context.
@@ -240,7 +239,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         return inputs
 
     def _check_context(self, input_ids: Any) -> None:
-        """Refuse a prompt of more tokens than the model has positions, as the tokenizer states them."""
+        """Refuse a prompt of more tokens than the model's context, which the tokenizer states."""
         longest = max(map(len, input_ids), default=0)
         if longest > self.tokenizer.model_max_length:
             raise ValueError(

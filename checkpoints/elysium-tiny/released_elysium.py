@@ -40,12 +40,12 @@ _SECTIONS = ("llm_config", "visual_config", "adapter_config")
 
 
 def is_released_config(config: dict[str, Any]) -> bool:
-    """Whether a config.json is that of the public release."""
+    """Return whether a config.json is that of the public release."""
     return all(name in config for name in _SECTIONS)
 
 
 def _tower_config(section: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The config of a tower: from its folder in the release or on the disk, else a known one's."""
+    """Return the config of a tower: from its folder in the release or on the disk, else a known one's."""
     name = str(config[section].get("pretrained_model_name_or_path", ""))
     for path in (folder / name / "config.json", Path(name) / "config.json"):
         if name and path.is_file():
@@ -61,7 +61,7 @@ def _tower_config(section: str, config: dict[str, Any], folder: Path) -> dict[st
 
 
 def config_from_released(config: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Our configuration, as a dictionary, of a released one.
+    """Return our configuration, as a dictionary, of a released one.
 
     Args:
         config: the released config.json.

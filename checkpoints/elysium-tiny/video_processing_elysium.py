@@ -1,5 +1,5 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
-"""Video processor: frames (T, H, W, 3) of each video to one flat batch (sum T, 3, S, S), without torchvision."""
+"""Video processor without torchvision: the frames of all videos become one flat batch (sum T, 3, S, S)."""
 
 import math
 import warnings
@@ -13,20 +13,19 @@ import numpy as np
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata, make_batched_metadata
 
 from .arrays_elysium import is_array, video_array
-from .image_processing_elysium import MEDIA, array_options, fetch_images
+from .image_processing_elysium import MEDIA, SquareResize, array_options, fetch_images
 from .media_elysium import read_frames
 from .media_info_elysium import downloaded
 
 
 @dataclass
 class DecodedVideoMetadata(VideoMetadata):
-    """Metadata of a video that was decoded here: the frames that there really are, and when each is shown.
+    """Metadata of a decoded video: its true number of frames, and when each sampled frame is shown.
 
     Args:
         timestamps_s: seconds after the first frame of the sampled frames.
@@ -36,7 +35,7 @@ class DecodedVideoMetadata(VideoMetadata):
 
     @property
     def timestamps(self) -> list[float]:
-        """Seconds after the first frame of the sampled frames, as the file has them."""
+        """Return the seconds after the first frame of the sampled frames, as the file has them."""
         return super().timestamps if self.timestamps_s is None else self.timestamps_s
 
 
@@ -97,7 +96,7 @@ def _decode(video: Any, sample_indices_fn: Callable | None) -> tuple[np.ndarray,
 
 
 def _check_sampling(num_frames: Any, fps: Any) -> None:
-    """Raise `ValueError` where the two say no number of frames."""
+    """Refuse values of which no number of frames can be made."""
     if num_frames is not None and fps is not None:
         raise ValueError(f"give num_frames or fps, not both, got num_frames={num_frames} and fps={fps}; leave one out")
     if num_frames is not None and (
@@ -116,27 +115,20 @@ class ElysiumVideoProcessorKwargs(VideosKwargs, total=False):
     max_trained_frames: int | None
 
 
-class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
-    """Resizes each frame to S x S (the aspect is not kept: boxes are percent of width and of height), rescales and
-    normalises it. Videos given as paths are decoded by PyAV.
+class ElysiumVideoProcessor(SquareResize, VideoProcessorMixin, PilBackend):
+    """Resize each frame to S x S, rescale and normalise it; videos given as paths are decoded by PyAV.
+
+    The aspect is not kept: boxes are percent of width and of height.
 
     `max_trained_frames` is the most frames of a video that the checkpoint was trained on; None where it is not known.
     A video file is sampled to as many frames unless `num_frames` or `fps` say otherwise; arrays and lists of frames
     are sampled only where one of them or `do_sample_frames=True` asks for it. `do_sample_frames=False` takes all.
 
-    Returns `pixel_values_videos` (sum T, 3, S, S) and `video_num_frames`, T of each video.
+    The output has `pixel_values_videos` (sum T, 3, S, S) and `video_num_frames`, T of each video.
     """
 
     valid_kwargs = ElysiumVideoProcessorKwargs
 
-    resample = PILImageResampling.BICUBIC
-    image_mean = OPENAI_CLIP_MEAN
-    image_std = OPENAI_CLIP_STD
-    size = {"height": 336, "width": 336}
-    do_resize = True
-    do_rescale = True
-    do_normalize = True
-    do_convert_rgb = True
     do_sample_frames = None  # None: files are sampled, frames given as they are are not
     num_frames = None
     fps = None
@@ -144,11 +136,11 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
     model_input_names = ["pixel_values_videos"]
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        """As transformers does; `num_frames` and `fps` are checked, and ask for sampling where they are given.
+        """Preprocess as transformers does; `num_frames` and `fps` are checked, and cause sampling.
 
         Args:
             videos: see `flat_videos`; arrays of any layout and range are recognised (see `arrays_elysium`).
-            **kwargs: of transformers' video processors.
+            **kwargs: settings of transformers' video processors.
 
         Raises:
             ValueError: `num_frames` below 1, `fps` not above 0, or both; or what is no video.
@@ -165,7 +157,7 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
         return super().preprocess(given, **kwargs)
 
     def _frames(self, video: Any, sampled: bool, options: dict[str, Any]) -> Any:
-        """Frames as an array (T, H, W, 3); a file as it is."""
+        """Return frames as an array (T, H, W, 3); a file as it is."""
         if is_array(video):
             return video_array(video, **options)
         if not isinstance(video, list):
@@ -186,6 +178,7 @@ class ElysiumVideoProcessor(VideoProcessorMixin, PilBackend):
             metadata: with `total_num_frames`, and `fps` where frames are sampled by rate.
             num_frames: this many, from the first frame to the last; by default `max_trained_frames`.
             fps: frames per second in place of ``num_frames``.
+            **kwargs: not used.
         """
         total = int(metadata.total_num_frames)
         if fps is None:

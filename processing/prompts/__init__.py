@@ -1,1 +1,1 @@
-"""What the model is asked: the chat template and the phrasings of the questions."""
+"""Chat template, and the phrasings of prompts for training."""

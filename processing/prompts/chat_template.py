@@ -1,4 +1,4 @@
-"""The chat template that is saved with a processor: Vicuna's form, with marks for the assistant's tokens."""
+"""Chat template of a processor: Vicuna's form, with marks for the assistant's tokens."""
 
 from importlib import resources
 from typing import Any
@@ -10,11 +10,11 @@ SYSTEM_SENTENCE = (
 
 
 def read_chat_template(system_sentence: str = SYSTEM_SENTENCE, *, after_bos: str = "") -> str:
-    """The Jinja text.
+    """Return the Jinja text.
 
     Args:
         system_sentence: stands before every conversation that has no system message.
-        after_bos: what follows the token that begins a text; see `space_after_bos`.
+        after_bos: text after the BOS token; see `space_after_bos`.
     """
     template = resources.files(__package__).joinpath("chat_template.jinja").read_text(encoding="utf-8")
     template = template.replace("'@SYSTEM@'", repr(system_sentence))
@@ -22,10 +22,10 @@ def read_chat_template(system_sentence: str = SYSTEM_SENTENCE, *, after_bos: str
 
 
 def space_after_bos(tokenizer: Any) -> str:
-    """What has to stand after the written token that begins a text, so that its first word is tokenized as ever.
+    """Return the separator needed after the BOS token so that the first word is tokenized as at the start of a text.
 
-    Llama's tokenizer reads the first word of a text with a space before it. Where the text begins with ``<s>`` in
-    letters, as a template writes it, that word is no longer the first, and the space has to be written.
+    Llama's tokenizer reads the first word of a text with a space before it. After a ``<s>`` that the template writes,
+    that word is no longer the first, and the space has to be written.
     """
     begin, word = tokenizer.bos_token, SYSTEM_SENTENCE.split()[0]
     if not begin:

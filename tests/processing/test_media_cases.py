@@ -223,8 +223,8 @@ def test_fragments_are_sampled_to_the_end() -> None:
 
 def test_an_honest_file_is_decoded_once_to_sample_it(monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    moments = ContainerSource.moments
-    monkeypatch.setattr(ContainerSource, "moments", lambda self, found: passes.append(1) or moments(self, found))
+    decode = ContainerSource.decode
+    monkeypatch.setattr(ContainerSource, "decode", lambda self, found: passes.append(1) or decode(self, found))
     for name in ("plain.mp4", "fragments.mp4", "second_stream_is_default.mkv", "raw_2997.h264"):
         read_video(CASES / name, num_frames=3)
     assert len(passes) == 4

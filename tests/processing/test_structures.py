@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from elysium.processing.atomic_files import OutputError, atomic_path, free_name
+from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import (
     Track,
     TrackingResult,
     VideoClip,
-    check_box_xyxy_px,
     load_tracking_result,
 )
 
