@@ -170,6 +170,8 @@ class ElysiumTinyViT(PreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(B, 3, S, S)`): normalised images.
+            return_dict (`bool`): not used; the output always has names.
+            **kwargs: not used.
         """
         images = self.early_features(pixel_values)
         for block in self.coarse_blocks:

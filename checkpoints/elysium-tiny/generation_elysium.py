@@ -301,13 +301,16 @@ def generate_boxes(
         grammar = BoxAnswerGrammar(processor.answer_template(num_frames))
         model.generate(**inputs, custom_generate=generate_boxes, states=[grammar.start()])
 
-    An answer is always written to its end: `max_new_tokens` is not looked at.
+    An answer is always written to its end: `max_new_tokens` has no effect.
 
     Args:
         model: `ElysiumForConditionalGeneration`.
         input_ids (`torch.LongTensor` of shape `(B, L)`): prompts, padded on the left.
+        logits_processor: not used.
+        stopping_criteria: not used.
+        generation_config: not used.
         states: the start of each answer.
-        inputs: what `generate` makes of its inputs; `attention_mask` and `mm_encoder_outputs` are read.
+        inputs: the model inputs that `generate` prepares; `attention_mask` and `mm_encoder_outputs` are read.
 
     Returns:
         `(B, L + longest answer)`: prompts and answers, padded on the right.

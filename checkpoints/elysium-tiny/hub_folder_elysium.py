@@ -43,7 +43,8 @@ class HubFolderMixin:
             trained_on: sentence on the training data of these weights. By default that of the configuration; where it
                 is still the one that was loaded, `derived from NAME` replaces it, because any trainer may have changed
                 the weights since.
-            *args, **kwargs: as of `PreTrainedModel.save_pretrained`.
+            *args: as of `PreTrainedModel.save_pretrained`.
+            **kwargs: as of `PreTrainedModel.save_pretrained`.
         """
         self.config.trained_on = self._current_trained_on() if trained_on is None else trained_on
         wrapped = type(self)

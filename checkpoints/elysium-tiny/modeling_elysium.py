@@ -177,6 +177,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised images.
+            **kwargs: passed to the vision tower.
 
         Raises:
             ValueError: images of another size than the checkpoint's.
@@ -212,6 +213,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
 
         Args:
             pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames of all videos, flattened.
+            **kwargs: passed to the vision tower.
         """
         return self.get_image_features(pixel_values_videos, **(kwargs | {"return_dict": True}))
 
@@ -266,7 +268,13 @@ class ElysiumModel(ElysiumPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(B, L)`): text with one placeholder for each kept visual token.
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): images, in the order of the prompt.
             pixel_values_videos (`torch.FloatTensor` of shape `(sum T, 3, S, S)`): frames, in the order of the prompt.
+            attention_mask (`torch.Tensor`): passed to the language model.
+            position_ids (`torch.LongTensor`): passed to the language model.
+            past_key_values (`Cache`): passed to the language model.
+            inputs_embeds (`torch.FloatTensor` of shape `(B, L, D)`): in place of `input_ids`.
+            use_cache (`bool`): passed to the language model.
             mm_encoder_outputs (`dict`): visual features computed beforehand, keys `image` and `video`.
+            **kwargs: passed to the language model.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds.")
