@@ -94,6 +94,7 @@ test-bundle:
 style: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	for file in checkpoints/elysium-tiny/*_elysium.py; do cp */$$(basename $$file) $$file; done
 
 # The folders stand beside each other here but are one package once installed; mypy sees them so through links.
 TYPES := build/types

@@ -44,7 +44,7 @@ def vision_config_of(path: str | os.PathLike) -> PreTrainedConfig:
     config = getattr(config, "vision_config", config)
     if config.model_type not in VISION_FAMILIES:
         raise AssemblyError(
-            f"--vision must be a tower of type {', '.join(VISION_FAMILIES)}, got {config.model_type!r} in {path}."
+            f"--vision must be a tower of type {', '.join(VISION_FAMILIES)}, got {config.model_type!r} in {path}"
         )
     return config
 
@@ -55,7 +55,7 @@ def _check_language_model(config: PreTrainedConfig) -> None:
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise AssemblyError(
                 f"--llm must have a plain linear head, got {config.model_type!r} with {name}={getattr(config, name)}; "
-                "choose Llama, Qwen, SmolLM or another without it."
+                "choose Llama, Qwen, SmolLM or another without it"
             )
 
 

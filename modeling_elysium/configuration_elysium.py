@@ -137,24 +137,24 @@ class ElysiumConfig(PreTrainedConfig):
         """Check at construction that K fits the compressor and the image."""
         patches, kept = self.num_patches, self.num_kept_tokens
         if not 1 <= kept <= patches:
-            raise ValueError(f"num_kept_tokens must be in 1..{patches} (the patches of a frame), got {kept}.")
+            raise ValueError(f"num_kept_tokens must be in 1..{patches} (the patches of a frame), got {kept}")
         if self.compressor == "none" and kept != patches:
             raise ValueError(
                 f"compressor 'none' keeps all tokens: num_kept_tokens must be {patches}, got {kept}; "
-                "set it, or choose another compressor."
+                "set it, or choose another compressor"
             )
         if self.compressor == "concat" and patches % kept:
             raise ValueError(
-                f"compressor 'concat' joins equal groups: num_kept_tokens must divide {patches}, got {kept}."
+                f"compressor 'concat' joins equal groups: num_kept_tokens must divide {patches}, got {kept}"
             )
         if self.kept_position_embedding and self.compressor not in ("t_selector", "none"):
             raise ValueError(
-                f"kept_position_embedding needs tokens that have a place (t_selector, none), got {self.compressor!r}."
+                f"kept_position_embedding needs tokens that have a place (t_selector, none), got {self.compressor!r}"
             )
         if not -self.vision_config.num_hidden_layers <= self.vision_feature_layer <= -1:
             raise ValueError(
                 f"vision_feature_layer must be in -{self.vision_config.num_hidden_layers}..-1, "
-                f"got {self.vision_feature_layer}."
+                f"got {self.vision_feature_layer}"
             )
 
 

@@ -150,13 +150,13 @@ def find_shards(folder: Path) -> list[Path]:
             missing = [shard for shard in names if not (folder / shard).is_file()]
             if missing:
                 raise ConversionError(
-                    f"every shard that {index.name} names must be there, missing {', '.join(missing)}; download again."
+                    f"every shard that {index.name} names must be there, missing {', '.join(missing)}; download again"
                 )
             return [folder / shard for shard in names]
         if (folder / name).is_file():
             return [folder / name]
     raise ConversionError(
-        f"a release must hold model.safetensors, pytorch_model.bin or an index of shards, got none in {folder}."
+        f"a release must hold model.safetensors, pytorch_model.bin or an index of shards, got none in {folder}"
     )
 
 
@@ -171,7 +171,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
             yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
     except Exception as error:
         raise ConversionError(
-            f"{path.name} must be a whole file of weights, got {type(error).__name__}: {error}; download it again."
+            f"{path.name} must be a whole file of weights, got {type(error).__name__}: {error}; download it again"
         ) from error
 
 
@@ -181,7 +181,7 @@ def _check_space(out: Path, needed: int) -> None:
     if free < needed:
         raise ConversionError(
             f"the disk must have {needed / 1e9:.2f} GB free for {out}, got {free / 1e9:.2f} GB; "
-            "free some space, choose another folder, or convert with --dtype bfloat16."
+            "free some space, choose another folder, or convert with --dtype bfloat16"
         )
 
 
@@ -200,7 +200,7 @@ def _load_tokenizer(path: Path, config: ElysiumConfig) -> PreTrainedTokenizerBas
     if len(tokenizer) > vocabulary:
         raise ConversionError(
             f"a tokenizer must fit the release's vocabulary of {vocabulary}, got {len(tokenizer)} tokens in {path}; "
-            "give that of the release's language model with --tokenizer."
+            "give that of the release's language model with --tokenizer"
         )
     config.image_token_id, config.video_token_id = add_placeholders(tokenizer)
     return tokenizer
@@ -332,9 +332,9 @@ def _check_release(source: Path) -> None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConversionError(f"a release must be a folder with a config.json, got {source} ({error}).") from error
+        raise ConversionError(f"a release must be a folder with a config.json, got {source} ({error})") from error
     if not is_released_config(values):
         ours = "; it is a folder of ours already" if "text_config" in values else ""
         raise ConversionError(
-            f"the config.json of a release must hold llm_config, visual_config and adapter_config, got {file}{ours}."
+            f"the config.json of a release must hold llm_config, visual_config and adapter_config, got {file}{ours}"
         )

@@ -82,7 +82,7 @@ class BoxDecoder:
 
     def __init__(self, model: Any, *, free_tokens: int | None = None):
         if (reason := why_not_decodable(model)) is not None:
-            raise ValueError(f"model must be one that boxes can be decoded with, got {reason}; use generate.")
+            raise ValueError(f"model must be one that boxes can be decoded with, got {reason}; use generate")
         self.model = model
         self.counts = DecodingCounts()
         self.rate = ShiftRate()
@@ -319,7 +319,7 @@ def generate_boxes(
         ValueError: another count of states than prompts, or a model that `BoxDecoder` refuses.
     """
     if len(states) != len(input_ids):
-        raise ValueError(f"there must be a state for each prompt, got {len(states)} for {len(input_ids)} prompts.")
+        raise ValueError(f"there must be a state for each prompt, got {len(states)} for {len(input_ids)} prompts")
     decoder = BoxDecoder(model)
     mask = inputs.get("attention_mask")
     mask = torch.ones_like(input_ids) if mask is None else mask
@@ -332,7 +332,7 @@ def generate_boxes(
             embeds[places] = encoded[modality].pooler_output.flatten(0, 1).to(embeds.dtype)
         elif places.any():
             raise ValueError(
-                f"the prompt holds placeholders of a {modality}, got no {modality}; pass its pixel values."
+                f"the prompt holds placeholders of a {modality}, got no {modality}; pass its pixel values"
             )
     prompts = [row[held.bool()] for row, held in zip(embeds, mask, strict=True)]
     prefixes = decoder.read([prompt[:-1] for prompt in prompts])

@@ -76,7 +76,7 @@ class ElysiumProjector(nn.Module):
         if config.projector_type == "identity" and input_size != text_size:
             raise ValueError(
                 f"projector_type 'identity' needs equal widths, got vision {input_size} and text {text_size}; "
-                "use 'linear' or 'mlp2x_gelu'."
+                "use 'linear' or 'mlp2x_gelu'"
             )
         self.projector_type = config.projector_type
         if self.projector_type == "linear":
@@ -277,7 +277,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             **kwargs: passed to the language model.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds.")
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # (B, L, D)
         encoded = dict(mm_encoder_outputs or {})

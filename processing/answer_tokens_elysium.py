@@ -31,7 +31,7 @@ def answer_template(processor: Any, num_frames: int) -> dict[str, Any]:
             differently from place to place, or does not say which characters a token covers.
     """
     if num_frames < 1:
-        raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a window has at least one frame.")
+        raise ValueError(f"num_frames must be 1 or more, got {num_frames}; a window has at least one frame")
     pieces: dict[tuple, tuple[int, ...]] = {}
     for boxes_bin in _canonical_answers(num_frames, processor.box_rounding, allow_absent=processor.allow_absent):
         _cut_answer(processor, boxes_bin, pieces)
@@ -79,7 +79,7 @@ def _cut_answer(
         if split or pieces.setdefault(key, held) != held:
             raise ValueError(
                 "the tokenizer must write numbers and what stands between them apart and always alike, got "
-                f"{text[start:stop]!r} as {tokenizer.convert_ids_to_tokens(held)}; decode without a grammar."
+                f"{text[start:stop]!r} as {tokenizer.convert_ids_to_tokens(held)}; decode without a grammar"
             )
         start = stop
 

@@ -134,8 +134,6 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip(_BLANK):
                     yield number, line
     except (OSError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
         raise unreadable(path, error) from error
 
 
@@ -247,21 +245,11 @@ def parquet_batches(path: Path, *, rows: int, columns: Sequence[str] | None = No
     Raises:
         DatasetError: it cannot be read, or is no Parquet file.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            there = table.schema_arrow.names
-            wanted = None if columns is None else [name for name in there if name in set(columns)]
-            for batch in table.iter_batches(batch_size=rows, columns=wanted):
-                yield batch.to_pylist()
-    except (OSError, ValueError, OverflowError, MemoryError, pyarrow.ArrowException) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(
-            f"a Parquet file must be one that can be read, got {path} ({_first_line(error)}); get it again"
-        ) from error
+    with _opened_parquet(path) as table:
+        names = table.schema_arrow.names
+        wanted = None if columns is None else [name for name in names if name in set(columns)]
+        for batch in table.iter_batches(batch_size=rows, columns=wanted):
+            yield batch.to_pylist()
 
 
 def parquet_columns(path: Path) -> set[str]:
@@ -270,11 +258,19 @@ def parquet_columns(path: Path) -> set[str]:
     Raises:
         DatasetError: it cannot be read, or is no Parquet file.
     """
+    with _opened_parquet(path) as table:
+        return set(table.schema_arrow.names)
+
+
+@contextmanager
+def _opened_parquet(path: Path) -> Iterator[Any]:
+    """Open a Parquet file; a failure inside the block is a `DatasetError`."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return set(pyarrow.parquet.read_schema(path).names)
+        with pyarrow.parquet.ParquetFile(path) as table:
+            yield table
     except (OSError, ValueError, OverflowError, MemoryError, pyarrow.ArrowException) as error:
         raise DatasetError(
             f"a Parquet file must be one that can be read, got {path} ({_first_line(error)}); get it again"

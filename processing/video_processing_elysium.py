@@ -165,7 +165,7 @@ class ElysiumVideoProcessor(SquareResize, VideoProcessorMixin, PilBackend):
         if sampled and not all(map(_is_frame, video)):  # in the words of transformers, which callers look for
             raise ValueError(
                 "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`; "
-                f"got {len(video)} addresses of frames."
+                f"got {len(video)} addresses of frames"
             )
         return video_array(self.fetch_images(video), **options)
 

@@ -43,7 +43,7 @@ class BoxAnswerGrammar:
     def __init__(self, template: Mapping[str, Any], *, nearby: int = NEARBY):
         self.numbers = [tuple(ids) for ids in template["numbers"]]
         if len(set(self.numbers)) < len(self.numbers) or () in self.numbers:
-            raise ValueError("every number must have tokens of its own, got two numbers with the same or one without.")
+            raise ValueError("every number must have tokens of its own, got two numbers with the same or one without")
         self.comma = tuple(template["comma"])
         self.joints = [{kinds: tuple(ids) for kinds, ids in joint.items()} for joint in template["joints"]]
         self.min_extent = int(template["min_extent"])
@@ -160,7 +160,7 @@ class AnswerState:
         if self.first_box is not None and not (
             len(self.first_box) == 4 and all(0 <= value <= grammar.top for value in self.first_box)
         ):
-            raise ValueError(f"first_box must be 4 integers in 0..{grammar.top}, got {self.first_box}.")
+            raise ValueError(f"first_box must be 4 integers in 0..{grammar.top}, got {self.first_box}")
         self.frame = 0
         self.values: list[int] = []
         self.boxes: list[BoxBins | None] = []
@@ -219,7 +219,7 @@ class AnswerState:
         elif token in self.allowed():
             self._end_number(token)
         if not self._options:
-            raise ValueError(f"the next token must be allowed by the grammar, got {token} in frame {self.frame + 1}.")
+            raise ValueError(f"the next token must be allowed by the grammar, got {token} in frame {self.frame + 1}")
         self._settle()
 
     def forced(self) -> list[int]:
@@ -293,7 +293,7 @@ class BoxGrammarLogitsProcessor(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores (B, V), -inf where not allowed, for `input_ids` (B, L) and `scores` (B, V)."""
         if len(self._states) != len(scores):
-            raise ValueError(f"there must be a state for each row, got {len(self._states)} for {len(scores)} rows.")
+            raise ValueError(f"there must be a state for each row, got {len(self._states)} for {len(scores)} rows")
         kept = torch.full_like(scores, -math.inf)
         for number, state in enumerate(self._states):
             if self._begun and not state.done:

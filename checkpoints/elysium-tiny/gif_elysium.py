@@ -9,6 +9,11 @@ from io import BytesIO
 from PIL import Image
 
 
+def shown_delay_s(delay_ms: float) -> float:
+    """Return the seconds that a frame stands; a delay of 0 or 10 ms is shown as 100 ms, as browsers do."""
+    return delay_ms / 1000 if delay_ms > 10 else 0.1
+
+
 @dataclass(frozen=True)
 class _Tile:
     """Hold one frame as it is stored: a rectangle of the canvas.
@@ -34,9 +39,8 @@ class _Tile:
 
     @property
     def delay_s(self) -> float:
-        """Return the seconds that it stands; 0 or 10 ms are shown as 100 ms, as browsers do."""
-        delay_cs = struct.unpack("<H", self.control[4:6])[0] if self.control else 0
-        return delay_cs / 100 if delay_cs > 1 else 0.1
+        """Return the seconds that it stands."""
+        return shown_delay_s(10 * struct.unpack("<H", self.control[4:6])[0] if self.control else 0)
 
 
 def gif_delays_s(data: bytes) -> list[float]:

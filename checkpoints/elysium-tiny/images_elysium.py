@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
 
-from .gif_elysium import gif_delays_s, gif_frames
+from .gif_elysium import gif_delays_s, gif_frames, shown_delay_s
 from .media_info_elysium import DecodedFrame, MediaFile, VideoError, VideoInfo, media_file
 
 IMAGE_SUFFIXES = frozenset(
@@ -198,11 +198,6 @@ def not_an_image(file: MediaFile) -> VideoError:
     return VideoError(
         f"an image must be a file that PIL can open, got {file.name}; it may be damaged or cut short: get the original"
     )
-
-
-def shown_delay_s(delay_ms: float) -> float:
-    """Return the seconds that a frame stands; a delay of 0 or 10 ms is shown as 100 ms, as browsers do."""
-    return delay_ms / 1000 if delay_ms > 10 else 0.1
 
 
 def image_to_rgb(image: Image.Image, name: str, *, orientation: int | None = None) -> NDArray[np.uint8]:

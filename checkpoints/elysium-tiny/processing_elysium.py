@@ -56,7 +56,10 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         **kwargs: Any,
     ):
         if frame_label not in FRAME_LABELS:
-            raise ValueError(f"frame_label must be one of {FRAME_LABELS}, got {frame_label!r}.")
+            raise ValueError(f"frame_label must be one of {FRAME_LABELS}, got {frame_label!r}")
+        unknown = sorted(set(task_prompts or {}) - set(TASKS))
+        if unknown:
+            raise ValueError(f"task_prompts must name tasks of {', '.join(TASKS)}, got {', '.join(unknown)}")
         self.num_kept_tokens = num_kept_tokens
         self.box_rounding = box_rounding
         self.allow_absent = allow_absent
@@ -76,7 +79,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
             return super().check_argument_for_proper_class(argument_name, argument)
         base = VideoProcessorMixin if argument_name == "video_processor" else ImageProcessingMixin
         if not isinstance(argument, base):
-            raise TypeError(f"{argument_name} must be a {base.__name__}, got {type(argument).__name__}.")
+            raise TypeError(f"{argument_name} must be a {base.__name__}, got {type(argument).__name__}")
         return base
 
     @classmethod
@@ -146,7 +149,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         labels = [f"Frame {number}" for number in range(1, num_frames + 1)]
         if self.frame_label == "seconds":
             if timestamps_s is None:
-                raise ValueError("frame_label 'seconds' needs each video's frame rate, got none; pass video_metadata.")
+                raise ValueError("frame_label 'seconds' needs each video's frame rate, got none; pass video_metadata")
             labels = [f"<{second:.1f}s>" for second in timestamps_s]
         return ", ".join(f"{label}: {self.video_token * self.num_kept_tokens}" for label in labels)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from .boxes_elysium import format_box
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
     """One task of the model.
 
@@ -33,46 +33,15 @@ class Task:
         return "image-text-to-text" if self.visual == "image" else "video-text-to-text"
 
 
-TASKS: dict[str, Task] = {
-    "rec": Task(
-        title="referring expression comprehension",
-        visual="image",
-        needs="text",
-        prompt="Where is {text}? Give its box.",
-        answers_boxes=True,
-    ),
-    "reg": Task(
-        title="referring expression generation",
-        visual="image",
-        needs="box",
-        prompt="Describe the object at {box}.",
-    ),
-    "sot": Task(
-        title="single-object tracking",
-        visual="video",
-        needs="box",
-        prompt="Track the object at {box} in Frame 1.",
-        answers_boxes=True,
-    ),
-    "rsot": Task(
-        title="referring single-object tracking",
-        visual="video",
-        needs="text",
-        prompt="Track {text} in the video.",
-        answers_boxes=True,
-    ),
+TASKS = {
+    "rec": Task("referring expression comprehension", "image", "text", "Where is {text}? Give its box.", True),
+    "reg": Task("referring expression generation", "image", "box", "Describe the object at {box}."),
+    "sot": Task("single-object tracking", "video", "box", "Track the object at {box} in Frame 1.", True),
+    "rsot": Task("referring single-object tracking", "video", "text", "Track {text} in the video.", True),
     "video_reg": Task(
-        title="video referring expression generation",
-        visual="video",
-        needs="box",
-        prompt="Describe the object at {box} in Frame 1.",
+        "video referring expression generation", "video", "box", "Describe the object at {box} in Frame 1."
     ),
-    "video_qa": Task(
-        title="video question answering",
-        visual="any",
-        needs="question",
-        prompt="{question}",
-    ),
+    "video_qa": Task("video question answering", "any", "question", "{question}"),
 }
 BOX_TASKS = tuple(name for name, task in TASKS.items() if task.answers_boxes)
 
@@ -97,11 +66,11 @@ class TaskPromptsMixin:
             ValueError: an unknown task, or the value that it needs is missing.
         """
         if task not in TASKS:
-            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}.")
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
         needed = TASKS[task].needs
         value: Any = {"text": text, "box": box_xyxy_norm, "question": question}[needed]
         if value is None or (needed != "box" and not str(value).strip()):
-            raise ValueError(f"task {task!r} needs {needed}, got {value!r}.")
+            raise ValueError(f"task {task!r} needs {needed}, got {value!r}")
         if needed == "box":
             value = format_box(value, rounding=self.box_rounding)
         # Not str.format: a user's text may hold braces of its own.
@@ -124,11 +93,11 @@ class TaskPromptsMixin:
             ValueError: an input that the task needs is missing.
         """
         if (video is None) == (image is None):
-            raise ValueError(f"give exactly one of video and image for task {task!r}.")
+            raise ValueError(f"give exactly one of video and image for task {task!r}")
         prompt = self.build_question(task, **values)
         kind, visual = ("video", video) if image is None else ("image", image)
         if TASKS[task].visual not in ("any", kind):
-            raise ValueError(f"task {task!r} takes {'an image' if kind == 'video' else 'a video'}.")
+            raise ValueError(f"task {task!r} takes {'an image' if kind == 'video' else 'a video'}")
         messages = [{"role": "user", "content": [{"type": kind, kind: visual}, {"type": "text", "text": prompt}]}]
         if answer is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})

@@ -55,7 +55,7 @@ def _tower_config(section: str, config: dict[str, Any], folder: Path) -> dict[st
     if known is None:
         raise ValueError(
             f"{section} of a released config.json must name a folder with a config.json or one of "
-            f"{', '.join(_KNOWN_TOWERS)}, got {name!r}; put its config.json into {folder / (name or section)}."
+            f"{', '.join(_KNOWN_TOWERS)}, got {name!r}; put its config.json into {folder / (name or section)}"
         )
     return dict(known)
 

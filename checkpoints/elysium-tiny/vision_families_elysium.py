@@ -54,7 +54,7 @@ def vision_family(model_type: str) -> VisionFamily:
     if model_type not in VISION_FAMILIES:
         raise ValueError(
             f"vision_config must be a tower of type {', '.join(VISION_FAMILIES)}, got {model_type!r}; add a "
-            "VisionFamily for it that names its layers and its final norm."
+            "VisionFamily for it that names its layers and its final norm"
         )
     return VISION_FAMILIES[model_type]
 

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerFast
 from elysium.processing.boxes_elysium import format_box
 from elysium.processing.prompts.chat_template import SYSTEM_SENTENCE, read_chat_template, space_after_bos
 from elysium.processing.prompts.phrasings import MIN_PHRASINGS, PLACEHOLDERS, check_phrasings, load_phrasings
+from elysium.processing.prompts_elysium import TASKS
 
-TASKS = ["rec", "reg", "sot", "rsot", "video_reg", "video_qa"]
 BOX_TEXT = format_box((0.23, 0.45, 0.46, 0.72))
 
 
