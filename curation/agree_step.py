@@ -1,39 +1,72 @@
-"""Step 7: trajectory and detector must agree on the middle and the last frame."""
+"""Step 7: trajectory and detections must agree in the middle and the last frame.
 
-from .agreement import agreement
-from .curation_step import CurationStep
-from .detect_step import looked_at
-from .video_records import VideoRecord
+This is the last filter of the Elysium paper (arXiv 2403.16558, section 3).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from elysium.processing.overlap import paired_iou
+
+from .curation_step import Step, StepSettings, number
+from .video_records import Candidate, Detection, Drop, Trajectory, VideoRecord, best_detection, key_frames
 
 STEP = "agree"
 
 
-class CheckAgreement(CurationStep):
-    """Drops a trajectory that has too little overlap with the detections of a frame.
+@dataclass(frozen=True, kw_only=True)
+class AgreeSettings(StepSettings):
+    """Hold the settings of step 7.
 
     Args:
-        min_iou: in each of the two frames.
+        min_agreement_iou: Minimum IoU between trajectory and detection in the middle and last frame.
     """
 
-    name = STEP
+    min_agreement_iou: float = number(0.3, 0, 1)
 
-    def __init__(self, min_iou: float) -> None:
-        super().__init__()
-        self.min_iou = min_iou
 
-    def process(self, record: VideoRecord) -> VideoRecord:
-        """The video without trajectories that the detector does not confirm."""
-        if record.clip is None:
-            return record
-        frames = looked_at(len(record.clip))
-        for candidate in record.candidates:
-            assert candidate.trajectory is not None
-            ious = agreement(candidate.trajectory, candidate.detections)
-            middle, last = (ious.get(frames[name], 0.0) for name in ("middle", "last"))
-            for name, iou in (("middle", middle), ("last", last)):
-                if iou < self.min_iou:
-                    record = record.drop(candidate, STEP, f"iou_{name}", iou)
-                    break
-            else:
-                record = record.swap(candidate, candidate.measured(iou_middle=middle, iou_last=last))
-        return record
+def agree(candidate: Candidate, record: VideoRecord, *, min_iou: float) -> Candidate | Drop:
+    """Return the candidate with its IoU in the middle and last frame, or drop it if one is below ``min_iou``."""
+    frames = key_frames(record.num_frames)
+    ious = agreement(candidate.trajectory, candidate.detections)
+    found = {f"iou_{name}": ious.get(frames[name], 0.0) for name in ("middle", "last")}
+    for reason, iou in found.items():
+        if iou < min_iou:
+            return Drop(reason, iou)
+    return candidate.measured(**found)
+
+
+def agree_step(settings: AgreeSettings) -> Step:
+    """Return the step."""
+    return Step.of_rule(STEP, partial(agree, min_iou=settings.min_agreement_iou))
+
+
+def agreement(trajectory: Trajectory, detections: Iterable[Detection]) -> dict[int, float]:
+    """Return the IoU of the trajectory with the best detection of each frame that has one, by frame index.
+
+    Only the best detection counts: if a phrase fits two objects, the detector may choose one in the first frame and
+    the other in the last, and then the phrase does not identify the tracked object.
+
+    Returns:
+        0 for a frame in which the trajectory is lost, or that it does not have.
+    """
+    detections = list(detections)
+    boxes = dict(zip(trajectory.frame_indices.tolist(), trajectory.boxes_xyxy_norm, strict=True))
+    ious = {}
+    for index in sorted({one.frame_idx for one in detections}):
+        best = best_detection(detections, index)
+        assert best is not None
+        ious[index] = box_iou(boxes.get(index, np.full(4, np.nan)), best.box_xyxy_norm)
+    return ious
+
+
+def box_iou(box_xyxy: Sequence[float], other_xyxy: Sequence[float]) -> float:
+    """Return the IoU of two boxes in the same unit; 0 if either is NaN or has no area.
+
+    >>> box_iou((0, 0, 2, 2), (1, 0, 3, 2))
+    0.3333333333333333
+    """
+    return float(paired_iou(np.array([box_xyxy], dtype=np.float64), np.array([other_xyxy], dtype=np.float64))[0])

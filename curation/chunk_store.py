@@ -1,9 +1,10 @@
-"""The output folder: one folder for each chunk, whole or not there; beside them the rows of all, and the report.
+"""Output of a run: a folder per chunk, complete or absent, the records of all chunks, and the report.
 
     OUT/rows.jsonl    OUT/report/    OUT/chunks/000012/{rows.jsonl, frames/…, exclusions.jsonl}    OUT/logs/
 
-Anything that fsspec opens can be the output (``hf://datasets/owner/name``, ``s3://bucket``); there a chunk counts as
-written when its last file is, the exclusions.
+The output can be any place that fsspec opens (``hf://datasets/owner/name``, ``s3://bucket``); there a chunk counts as
+written when its last file is, the exclusions. Runs resume by chunk, since datatrove's own completions skip whole tasks
+only, and a killed task would start again.
 """
 
 import json
@@ -20,19 +21,20 @@ from datatrove.io import DataFolder, get_datafolder
 from elysium.processing.atomic_files import atomic_folder, atomic_path
 from elysium.processing.data_files import parse_json_object
 
-from .curation_settings import CurationError
+from .curation_step import CurationError
 
 CHUNKS = "chunks"
 EXCLUSIONS = "exclusions.jsonl"
 REPORT = "report"
+VIDEOS = "videos.jsonl"
 _RUN = "logs/run.json"
 
 
 class ChunkStore:
-    """Where a run writes.
+    """Read and write the output of a run.
 
     Args:
-        out: folder, or an address that fsspec knows.
+        out: Folder, or an address that fsspec knows.
     """
 
     def __init__(self, out: str) -> None:
@@ -40,31 +42,31 @@ class ChunkStore:
 
     @property
     def folder(self) -> DataFolder:
-        """The output as datatrove opens it."""
+        """Return the output as datatrove opens it."""
         return get_datafolder(self.out)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine's file system."""
+        """Return whether it is a folder of the local file system."""
         return bool(self.folder.is_local())
 
     @property
     def local(self) -> Path:
-        """The output as a path.
+        """Return the output as a path.
 
         Raises:
-            CurationError: it is none.
+            CurationError: it is remote.
         """
         if not self.is_local:
             raise CurationError(f"this must be done in a local folder, got {self.out}; copy it here")
         return Path(self.folder.path)
 
     def done(self) -> set[int]:
-        """Numbers of the chunks that are written."""
+        """Return the numbers of the written chunks."""
         return {int(name.split("/")[-2]) for name in self.files(EXCLUSIONS)}
 
     def files(self, name: str) -> list[str]:
-        """That file of every chunk, in order of the chunks, relative to the output."""
+        """Return the path of a file in every chunk, in order, relative to the output."""
         if not self.folder.isdir(CHUNKS):
             return []
         found = self.folder.glob(f"{CHUNKS}/*/{name}")
@@ -72,7 +74,7 @@ class ChunkStore:
 
     @contextmanager
     def writing(self, chunk: int) -> Iterator[Path]:
-        """A folder to write a chunk into, which takes its place at the end.
+        """Yield a temporary folder for a chunk, and move it into place at the end.
 
         Raises:
             OutputError: it cannot be written.
@@ -88,12 +90,12 @@ class ChunkStore:
             with atomic_folder(place) as unfinished:
                 yield unfinished
         except OSError:
-            # A task of an earlier run that outlived it may have come first, with the same content.
+            # A surviving task of an earlier run may have written the same chunk first.
             if not (place / EXCLUSIONS).is_file():
                 raise
 
     def sweep(self) -> None:
-        """Removes what killed runs left unfinished; for when no task is at work."""
+        """Remove unfinished files of killed runs; only while no task runs."""
         if not self.is_local:
             return
         for folder in (self.local, self.local / CHUNKS, self.local / REPORT):
@@ -104,19 +106,19 @@ class ChunkStore:
                     leftover.unlink(missing_ok=True)
 
     def _upload(self, folder: Path, name: str) -> None:
-        """The exclusions go last: they say that the chunk is whole."""
+        """Upload a chunk, its exclusions last: they mark it as complete."""
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         for path in sorted(files, key=lambda path: path.name == EXCLUSIONS):
             self.put(path, f"{name}/{path.relative_to(folder)}")
 
     def put(self, path: Path, name: str) -> None:
-        """Copies a file to a place in the output."""
+        """Copy a file into the output."""
         self.folder.makedirs(name.rpartition("/")[0], exist_ok=True)
         self.folder.put_file(str(path), name)
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """A path to write a file of the output at, which takes its place at the end."""
+        """Yield a temporary path for a file of the output, and move it into place at the end."""
         if self.is_local:
             with atomic_path(self.local / name) as path:
                 yield path
@@ -127,16 +129,16 @@ class ChunkStore:
             self.put(path, name)
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of a JSONL file of every chunk, in order."""
+        """Yield the objects of a JSONL file of every chunk, in order."""
         for path in self.files(name):
             with self.folder.open(path, "rt", encoding="utf-8") as file:
                 yield from (parse_json_object(line, f"line {n} of {path}") for n, line in enumerate(file, start=1))
 
     def claim(self, run: dict[str, Any]) -> None:
-        """Takes the output for a run, or goes on with the same one.
+        """Claim the output for a run, or resume the same run.
 
         Raises:
-            CurationError: another run has it, or it holds something else.
+            CurationError: another run has claimed it, or it holds other files.
         """
         if self.folder.isfile(_RUN):
             with self.folder.open(_RUN, "rt", encoding="utf-8") as file:
@@ -146,7 +148,7 @@ class ChunkStore:
             if changed:
                 shown = ", ".join(f"{name} {other.get(name)!r}, now {run.get(name)!r}" for name in changed)
                 raise CurationError(
-                    f"a run must go on with the settings that it began with, got {self.out} with {shown}; "
+                    f"a run must resume with the settings that it began with, got {self.out} with {shown}; "
                     "choose another output folder"
                 )
             return

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from .chunk_store import CHUNKS, ChunkStore
-from .curation_settings import CurationError
+from .curation_step import CurationError
 
 # What `datasets` reads on the Hub; rows.jsonl names its frames by their paths.
 DATA_FILES = {"jsonl": "rows.jsonl", "parquet": f"{CHUNKS}/*/rows.parquet", "webdataset": f"{CHUNKS}/*/rows.tar"}
@@ -136,7 +136,7 @@ def check_push(store: ChunkStore, repo_id: str, form: str) -> None:
     if form == "jsonl":
         raise CurationError(
             "rows for the Hub must hold their frames, since it takes no folder of so many files, got the format "
-            "jsonl; curate with --format parquet or webdataset"
+            "jsonl; curate with --set format=parquet or webdataset"
         )
     if not store.is_local:
         raise CurationError(f"what is pushed must be a local folder, got {store.out}; it is on a remote place already")

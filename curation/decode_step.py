@@ -1,9 +1,10 @@
-"""Step 3: the frames of a video that has phrases, decoded once for all steps after it."""
+"""Step 3: decode the frames of each video that has phrases, once for all later steps."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,61 +14,69 @@ from numpy.typing import NDArray
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import VideoError, VideoReader
 
-from .curation_settings import MIN_FRAMES
-from .curation_step import CurationStep
+from .curation_step import Step, StepSettings, number
 from .video_records import VideoRecord
 
 STEP = "decode"
+MIN_FRAMES = 3  # first, middle and last must differ
 
 
-class DecodeFrames(CurationStep):
-    """Decodes some frames of each video, small enough to keep.
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings(StepSettings):
+    """Hold the settings of step 3.
 
     Args:
-        frame_interval: every so many frames, one is kept.
-        max_frames: at most so many are.
-        max_side_px: larger pictures are scaled down to it.
+        frame_interval: Distance of the decoded frames; 2 decodes every second one.
+        max_frames: Maximum number of decoded frames, from the first; with `max_side_px` it bounds memory.
+        max_side_px: Maximum width and height; larger frames are scaled down.
     """
 
-    name = STEP
+    frame_interval: int = number(1, 1)
+    max_frames: int = number(300, MIN_FRAMES)
+    max_side_px: int = number(768, 16)
 
-    def __init__(self, *, frame_interval: int, max_frames: int, max_side_px: int) -> None:
-        super().__init__()
-        self.frame_interval, self.max_frames, self.max_side_px = frame_interval, max_frames, max_side_px
 
-    def process(self, record: VideoRecord) -> VideoRecord:
-        """The video with its clip; dropped where it is missing, cannot be read, or has too few frames."""
-        if not record.candidates:
-            return record
-        source = record.video.source
-        if isinstance(source, Path) and not source.exists():
-            return record.drop_video(STEP, "video_missing")
-        try:
-            with _as_file(source) as path:
-                clip = self._decode(path)
-        except (VideoError, OSError, ValueError):
-            return record.drop_video(STEP, "video_unreadable")
-        if len(clip) < MIN_FRAMES:
-            return record.drop_video(STEP, "video_short", len(clip))
-        return replace(record, clip=clip)
+def decode_step(settings: DecodeSettings) -> Step:
+    """Return the step."""
+    return Step(STEP, partial(_decode_all, settings=settings))
 
-    def _decode(self, path: Path) -> VideoClip:
-        wanted = range(0, self.frame_interval * self.max_frames, self.frame_interval)
-        frames, times_s, indices = np.empty((0, 1, 1, 3), np.uint8), [], []
-        with VideoReader(path) as reader:
-            for place, frame in enumerate(reader.frames(wanted)):
-                image = _at_most(frame.image, self.max_side_px)
-                if place == 0:
-                    frames = np.empty((self.max_frames, *image.shape), np.uint8)  # takes memory as it is filled
-                frames[place] = image
-                times_s.append(frame.timestamp_s)
-                indices.append(frame.index)
-            return VideoClip(frames[: len(indices)], reader.info.fps, np.array(times_s), np.array(indices))
+
+def _decode_all(records: Iterable[VideoRecord], *, settings: DecodeSettings) -> Iterator[VideoRecord]:
+    return (decode(record, settings) if record.candidates else record for record in records)
+
+
+def decode(record: VideoRecord, settings: DecodeSettings) -> VideoRecord:
+    """Return the video with its frames; drop it if it is missing, unreadable or too short."""
+    source = record.video.source
+    if isinstance(source, Path) and not source.exists():
+        return record.drop_video(STEP, "video_missing")
+    try:
+        with _as_file(source) as path:
+            clip = _clip(path, settings)
+    except (VideoError, OSError, ValueError):
+        return record.drop_video(STEP, "video_unreadable")
+    if len(clip) < MIN_FRAMES:
+        return record.drop_video(STEP, "video_short", len(clip))
+    return replace(record, clip=clip)
+
+
+def _clip(path: Path, settings: DecodeSettings) -> VideoClip:
+    wanted = range(0, settings.frame_interval * settings.max_frames, settings.frame_interval)
+    frames, times_s, indices = np.empty((0, 1, 1, 3), np.uint8), [], []
+    with VideoReader(path) as reader:
+        for place, frame in enumerate(reader.frames(wanted)):
+            image = _at_most(frame.image, settings.max_side_px)
+            if place == 0:
+                frames = np.empty((settings.max_frames, *image.shape), np.uint8)  # uses memory only as it is filled
+            frames[place] = image
+            times_s.append(frame.timestamp_s)
+            indices.append(frame.index)
+        return VideoClip(frames[: len(indices)], reader.info.fps, np.array(times_s), np.array(indices))
 
 
 @contextmanager
 def _as_file(source: Path | bytes) -> Iterator[Path]:
-    """A video as a file; bytes are written to a temporary one, since decoders seek."""
+    """Yield a video as a file; bytes become a temporary one, since decoders seek."""
     if isinstance(source, Path):
         yield source
         return
@@ -78,7 +87,7 @@ def _as_file(source: Path | bytes) -> Iterator[Path]:
 
 
 def _at_most(image: NDArray[np.uint8], max_side_px: int) -> NDArray[np.uint8]:
-    """The picture `(H, W, 3)`, scaled down to ``max_side_px`` where it is larger."""
+    """Return the image `(H, W, 3)`, scaled down if a side exceeds ``max_side_px``."""
     height, width = image.shape[:2]
     scale = max_side_px / max(height, width)
     if scale >= 1:

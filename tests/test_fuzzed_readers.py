@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from elysium.cards.folder_checks import dataset_problems
-from elysium.curation.curation_settings import CurationError, load_settings
-from elysium.curation.video_sources import open_videos
+from elysium.curation.curation_settings import load_settings
+from elysium.curation.curation_step import CurationError
+from elysium.curation.read_step import open_videos
 from elysium.evaluation.json_log import JsonLog, LogError
 from elysium.evaluation.result_files import ResultError, ResultFolder, write_result
 from elysium.processing.data_files import DatasetError

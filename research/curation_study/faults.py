@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.curation.box_trackers import BoxTracker
-from elysium.curation.detectors import Query
+from elysium.curation.detect_step import Query
+from elysium.curation.track_step import BoxTracker
 from elysium.curation.video_records import Detection, Trajectory
 from elysium.processing.boxes_elysium import Box
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, description, render_clip

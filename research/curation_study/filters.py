@@ -29,13 +29,13 @@ import numpy as np
 import yaml
 
 from benchmarks.bench import ROOT, hardware, markdown_table, write_record
-from elysium.curation.agreement import agreement
-from elysium.curation.box_trackers import load_tracker
+from elysium.curation.agree_step import agreement
 from elysium.curation.curation_settings import CurationSettings, load_settings
-from elysium.curation.detect_step import looked_at
-from elysium.curation.kalman import chi_square_gate, drift
-from elysium.curation.noun_phrases import PhraseFinder
+from elysium.curation.drift_step import chi_square_gate, drift
+from elysium.curation.phrase_step import PhraseFinder
 from elysium.curation.pipeline import curate
+from elysium.curation.track_step import load_tracker
+from elysium.curation.video_records import key_frames
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
@@ -171,7 +171,7 @@ def filters_alone(bench: Bench, settings: CurationSettings) -> dict[str, Figures
     dropped: dict[str, set[Key]] = {step: set() for step in STEPS}
     gate = chi_square_gate(settings.drift_false_alarm)
     for key, trajectory in bench.world.trajectories.items():
-        frames = looked_at(len(trajectory.frame_indices))
+        frames = key_frames(len(trajectory.frame_indices))
         found = [bench.world.pairs[key].detect(frames[name]) for name in ("first", "middle", "last")]
         fails = {
             "detect": min(one.score for one in found) <= settings.min_detection_score,

@@ -32,12 +32,12 @@ import yaml
 
 from benchmarks.bench import ROOT, hardware, markdown_table, write_record
 from elysium.curation.chunk_store import ChunkStore
-from elysium.curation.curation_settings import FORMATS, load_settings
-from elysium.curation.detectors import Query
-from elysium.curation.noun_phrases import PhraseFinder
+from elysium.curation.curation_settings import load_settings
+from elysium.curation.detect_step import Query
+from elysium.curation.phrase_step import PhraseFinder
 from elysium.curation.pipeline import curate
-from elysium.curation.row_files import NAMES
 from elysium.curation.video_records import Detection
+from elysium.curation.write_step import FORMATS
 from elysium.processing.video_io import VideoReader
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
@@ -269,7 +269,7 @@ def measure_runs(folder: Path, *, videos: int, kills: int, seed: int) -> Figures
     write_generated(folder, videos, seed)
     one_s = timed(folder, folder / "one", 1)
     two_s = timed(folder, folder / "two", 2)
-    rows = (folder / "one" / NAMES["jsonl"]).read_text("utf-8").splitlines()
+    rows = (folder / "one" / FORMATS["jsonl"]).read_text("utf-8").splitlines()
     return {
         "videos": sum(1 for _ in (folder / VIDEOS / "captions.jsonl").open(encoding="utf-8")),
         "rows": len(rows),

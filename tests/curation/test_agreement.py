@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from elysium.curation.agreement import agreement, box_iou, forward_backward, mean_iou, trackers_agree
+from elysium.curation.agree_step import agreement, box_iou
+from elysium.curation.track_step import mean_iou, trackers_agree
 from elysium.curation.video_records import Detection, Trajectory
 
 NOWHERE = [np.nan] * 4
@@ -47,8 +48,8 @@ def test_one_sided_frames_count_as_none_and_empty_ones_not_at_all():
 
 def test_tracking_back_the_same_way_agrees_and_another_way_does_not():
     there = trajectory(LEFT, MIDDLE, RIGHT)
-    assert forward_backward(there, there) == 1
-    assert forward_backward(there, trajectory(RIGHT, RIGHT, RIGHT)) == pytest.approx(1 / 3)
+    assert mean_iou(there, there) == 1
+    assert mean_iou(there, trajectory(RIGHT, RIGHT, RIGHT)) == pytest.approx(1 / 3)
 
 
 def test_trackers_agree_is_the_mean_over_pairs():

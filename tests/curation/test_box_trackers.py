@@ -8,9 +8,9 @@ import torch
 from curation_parts import save_tiny_sam2
 from transformers import Sam2VideoInferenceSession
 
-from elysium.curation.box_trackers import check_tracker, load_tracker
-from elysium.curation.curation_settings import CurationError
+from elysium.curation.curation_step import CurationError
 from elysium.curation.sam2_tracker import Sam2Tracker, box_around
+from elysium.curation.track_step import check_tracker, load_tracker
 
 BOXES = [(0.1, 0.1, 0.5, 0.5), (0.3, 0.3, 0.9, 0.9)]
 

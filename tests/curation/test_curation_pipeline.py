@@ -16,10 +16,11 @@ import pytest
 from curation_parts import SHAPE, Oracle, Standing, save_tiny_grounding_dino, write_captioned_videos
 from forked import Child
 
-from elysium.curation.curation_settings import CurationError, CurationSettings, load_settings
+from elysium.curation.curation_settings import CurationSettings, load_settings
+from elysium.curation.curation_step import CurationError
 from elysium.curation.pipeline import curate
-from elysium.curation.row_files import read_rows
 from elysium.curation.video_records import Trajectory
+from elysium.curation.write_step import read_rows
 from elysium.processing.overlap import paired_iou
 from elysium.training.catalogue import open_source
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from elysium.curation.curation_settings import RECIPES, CurationError, CurationSettings, load_settings, part_name
+from elysium.curation.curation_settings import RECIPES, CurationSettings, load_settings, part_name
+from elysium.curation.curation_step import CurationError
 
 
 def test_the_papers_recipe_has_the_papers_thresholds() -> None:

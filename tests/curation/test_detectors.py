@@ -7,8 +7,8 @@ import pytest
 from curation_parts import save_tiny_grounding_dino, save_tiny_owlv2
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
-from elysium.curation.curation_settings import CurationError
-from elysium.curation.detectors import Query, check_detector, is_function_name, load_detector
+from elysium.curation.curation_step import CurationError
+from elysium.curation.detect_step import Query, check_detector, is_function_name, load_detector
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from elysium.curation.kalman import GATE, MODEL, MotionModel, box_measures, chi_square_gate, drift
+from elysium.curation.drift_step import GATE, MODEL, MotionModel, box_measures, chi_square_gate, drift
 from elysium.curation.video_records import Trajectory
 
 

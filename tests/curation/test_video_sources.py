@@ -12,9 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from elysium.curation.curation_settings import CurationError
+from elysium.curation.curation_step import CurationError
+from elysium.curation.read_step import HubSource, open_videos
 from elysium.curation.video_records import CaptionedVideo
-from elysium.curation.video_sources import HubSource, open_videos
 
 ROWS = [
     {"video_id": "a", "video": "clips/a.mp4", "caption": "A red car", "licence": "CC0"},

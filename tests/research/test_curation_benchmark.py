@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from elysium.curation.detectors import Query
+from elysium.curation.detect_step import Query
 from elysium.curation.video_records import Trajectory
 from elysium.processing.overlap import paired_iou
 from elysium.training.synthetic import World

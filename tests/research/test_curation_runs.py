@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from elysium.curation.detectors import Query
+from elysium.curation.detect_step import Query
 from research.curation_study.jobs import (
     FRAMES,
     GPU_FLOPS,
