@@ -1,4 +1,4 @@
-"""The card of a curated data set, and its way to the Hub."""
+"""Write the card of a curated dataset, and upload the dataset to the Hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,10 +31,10 @@ _THRESHOLDS = (
 
 
 def dataset_card(summary: Mapping[str, Any]) -> DatasetCard:
-    """A card that says what the data are, how they were made, and what was dropped; every figure is the summary's.
+    """Return a card: fields of the data, steps and settings that made them, and what was dropped.
 
     Args:
-        summary: of a finished run, as `report/summary.json` has it.
+        summary: Content of `report/summary.json` of a finished run.
     """
     form = str(summary["format"])
     size = next((name for most, name in _SIZES.items() if summary["rows"] < most), "10M<n<100M")
@@ -89,7 +89,7 @@ def dataset_card(summary: Mapping[str, Any]) -> DatasetCard:
 
 
 def _reading(form: str) -> list[str]:
-    """How the rows are read."""
+    """Return how to read the records."""
     if form == "jsonl":
         return ["", "Paths of frames are relative to `rows.jsonl`."]
     if form == "parquet":
@@ -109,7 +109,7 @@ def _step_line(step: Mapping[str, Any]) -> str:
 
 
 def _histogram_lines(histograms: Mapping[str, Any]) -> list[str]:
-    """A line for each histogram: its classes with their counts."""
+    """Return a line for each histogram: its bins with their counts."""
     lines = ["| | rows by class |", "|---|---|"]
     for name, histogram in histograms.items():
         lows = histogram["edges"][:-1]
@@ -121,17 +121,17 @@ def _histogram_lines(histograms: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A setting; of a folder its name alone, which is nobody's business."""
+    """Return a setting; for local folders only the name, to avoid leaking paths."""
     values = value if isinstance(value, list | tuple) else [value]
     names = [Path(one).name if isinstance(one, str) and Path(one).is_dir() else one for one in values]
     return ", ".join("none" if name is None else str(name) for name in names) or "none"
 
 
 def check_push(store: ChunkStore, repo_id: str, form: str) -> None:
-    """Makes sure, before the work, that its rows can go to the Hub.
+    """Check, before the run, that its records can be uploaded.
 
     Raises:
-        CurationError: rows with loose frames, an output that is not here, or no name of a repository.
+        CurationError: a format with loose frames, a remote output, or an invalid name.
     """
     if form == "jsonl":
         raise CurationError(
@@ -147,7 +147,7 @@ def check_push(store: ChunkStore, repo_id: str, form: str) -> None:
 
 
 def push_rows(folder: Path, repo_id: str, summary: Mapping[str, Any], *, private: bool = False) -> str:
-    """Uploads rows, report and card of a finished run, and returns the address.
+    """Upload records, report and card of a finished run, and return the address.
 
     Raises:
         CurationError: the Hub refuses, or cannot be reached.

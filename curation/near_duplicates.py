@@ -1,12 +1,13 @@
-"""Videos that a data set has twice, and those that stand on both sides of a split.
+"""Find near-duplicate videos in a dataset, and between the two sides of a split.
 
-By pictures: 64 bits of a perceptual hash (OpenCV's `img_hash.pHash`) of each of the first, middle and last frame;
-few differing bits mean the same picture, coded or scaled again. Two prints of 192 bits that differ in at most n bits
-have one of n + 1 bands of bits alike, so only videos with a band in common are compared, and none is missed.
+By images: 64 bits of a perceptual hash (OpenCV's `img_hash.pHash`) of each of the first, middle and last frame;
+few differing bits mean the same image, re-encoded or rescaled. Two fingerprints of 192 bits that differ in at most n
+bits agree in one of n + 1 bands, so only videos with a band in common are compared, and no pair is missed.
 
 By captions: the share of word triples that two captions have in common (Broder, "On the resemblance and containment of
 documents", 1997). Two sets with a Jaccard index of j or more share one of their rarest triples (prefix filter, Bayardo
-et al., WWW 2007), so only such captions are compared, and none is missed.
+et al., WWW 2007), so only such captions are compared, and no pair is missed. (datatrove's MinHash finds pairs
+only with a probability, and in several passes over files.)
 """
 
 import math
@@ -32,12 +33,12 @@ _TRIPLE = 3
 
 @dataclass(frozen=True, eq=False)
 class VideoPrint:
-    """What is compared of a video.
+    """Hold the fingerprint of a video.
 
     Args:
-        vid: its name.
-        picture_bits (`np.ndarray` of shape `(192,)`): uint8, 0 or 1: hashes of its first, middle and last frame.
-        caption: its words; may be empty.
+        vid: Name of the video.
+        picture_bits (`np.ndarray` of shape `(192,)`): Hashes of the first, middle and last frame; uint8, 0 or 1.
+        caption: Caption; may be empty.
     """
 
     vid: str
@@ -46,11 +47,11 @@ class VideoPrint:
 
 
 def fingerprints(rows: Iterable[Mapping[str, Any]], root: str | Path | None) -> Iterator[VideoPrint]:
-    """A print for each video of ElysiumTrack-1M rows, from the first of its rows.
+    """Yield a fingerprint for each video of ElysiumTrack-1M records, from its first record.
 
     Args:
-        rows: with `vid`, and `frames` or `video`; the caption is ``metadata["caption"]`` where there is one.
-        root: folder that their paths are relative to; None for rows that hold their frames.
+        rows: Records with `vid`, `frames` or `video`, and optionally ``metadata["caption"]``.
+        root: Folder that their paths are relative to; None if they hold their frames.
 
     Raises:
         DatasetError: frames cannot be read.
@@ -70,7 +71,7 @@ def fingerprints(rows: Iterable[Mapping[str, Any]], root: str | Path | None) -> 
 
 
 def picture_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the perceptual hash of an RGB picture `(H, W, 3)`: 64 bits `(64,)`.
+    """Return the perceptual hash of an RGB image `(H, W, 3)`: 64 bits `(64,)`.
 
     Raises:
         RuntimeError: OpenCV lacks its contributed modules.
@@ -81,14 +82,14 @@ def picture_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def duplicate_pictures(prints: Sequence[VideoPrint], *, max_bits: int = MAX_BITS) -> list[list[int]]:
-    """Groups of videos whose pictures are the same, chained by pairs.
+    """Return groups of videos with the same images; pairs are chained.
 
     Args:
-        prints: of the videos.
-        max_bits: of the 192, that two such videos may differ in; more of them take longer.
+        prints: Fingerprints of the videos.
+        max_bits: Maximum number of the 192 bits that differ in a pair. Higher values find more, and take longer.
 
     Returns:
-        Places in ``prints``, rising, of each group of two or more.
+        Indices into ``prints``, ascending, of each group of two or more.
 
     Raises:
         ValueError: ``max_bits`` outside of 0..63.
@@ -111,14 +112,14 @@ def duplicate_pictures(prints: Sequence[VideoPrint], *, max_bits: int = MAX_BITS
 
 
 def duplicate_captions(prints: Sequence[VideoPrint], *, min_jaccard: float = MIN_JACCARD) -> list[list[int]]:
-    """Groups of videos whose captions say the same, chained by pairs; empty captions are in none.
+    """Return groups of videos with almost the same caption; pairs are chained, empty captions are in no group.
 
     Args:
-        prints: of the videos.
-        min_jaccard: share of the word triples of two captions that are of both.
+        prints: Fingerprints of the videos.
+        min_jaccard: Minimum Jaccard index of the word triples of two captions.
 
     Returns:
-        Places in ``prints``, rising, of each group of two or more.
+        Indices into ``prints``, ascending, of each group of two or more.
 
     Raises:
         ValueError: ``min_jaccard`` outside of 0..1, or 0.
@@ -143,7 +144,7 @@ def duplicate_captions(prints: Sequence[VideoPrint], *, min_jaccard: float = MIN
 
 
 def duplicate_report(prints: Sequence[VideoPrint]) -> dict[str, Any]:
-    """Groups of near-duplicates as JSON holds them.
+    """Return groups of near-duplicates as plain values.
 
     Returns:
         The number of `videos`; `same_pictures` and `same_captions`, lists of groups of their names.
@@ -156,7 +157,7 @@ def duplicate_report(prints: Sequence[VideoPrint]) -> dict[str, Any]:
 
 
 def leak_report(train: Sequence[VideoPrint], val: Sequence[VideoPrint]) -> dict[str, Any]:
-    """Videos of a validation set that training has seen.
+    """Return the videos of a validation set that are in the training set.
 
     Returns:
         Names of `same_videos`; `same_pictures` and `same_captions`, lists of groups ``{"train": names, "val": names}``
@@ -182,7 +183,7 @@ def leak_report(train: Sequence[VideoPrint], val: Sequence[VideoPrint]) -> dict[
 
 
 def word_triples(caption: str) -> frozenset[str]:
-    """The triples of neighbouring words, in lower case; of a shorter caption the whole.
+    """Return the triples of consecutive words in lower case; the whole of a shorter caption.
 
     >>> sorted(word_triples("A red car drives"))
     ['a red car', 'red car drives']
@@ -199,7 +200,7 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def _places_by_key(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Places that have the same key, where there are two or more."""
+    """Return groups of two or more indices with the same key."""
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         places[key].append(place)
@@ -207,7 +208,7 @@ def _places_by_key(keys: Iterable[Hashable]) -> list[list[int]]:
 
 
 def _members(groups: DisjointSet, owners: Sequence[int | None]) -> list[list[int]]:
-    """Return places in ``owners`` whose numbers are of one group, where there are two or more; None is of none."""
+    """Return groups of two or more indices into ``owners`` whose numbers are in one set; None is in no group."""
     found: dict[int, list[int]] = defaultdict(list)
     for place, owner in enumerate(owners):
         if owner is not None:

@@ -1,6 +1,6 @@
-"""What a data set of tracks holds, in counts and histograms whose size does not grow with it.
+"""Describe a dataset of tracks by counts and histograms of constant size.
 
-All on plain rows of the ElysiumTrack-1M layout, so that it says as much of any such data set as of our own.
+The input are plain records with the fields of ElysiumTrack-1M, of any such dataset.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from elysium.processing.atomic_files import atomic_path
 
 Row = Mapping[str, Any]
-# Lower ends of the classes; each reaches to the next, the last has no end.
+# Lower edges of the bins; the last bin has no upper edge.
 EDGES: dict[str, tuple[float, ...]] = {
     "length": (1, 8, 16, 32, 64, 128, 256, 512),
     "size": (0, 0.05, 0.1, 0.2, 0.4, 0.7),
@@ -33,7 +33,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 
 class RowStatistics:
-    """Counts of rows, added one by one."""
+    """Count records, added one by one."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -43,10 +43,10 @@ class RowStatistics:
         self._counts = {name: np.zeros(len(edges), np.int64) for name, edges in EDGES.items()}
 
     def add(self, row: Row) -> None:
-        """Counts a row.
+        """Count a record.
 
         Args:
-            row: with `vid`, `box`, `frame_size`, `object_class` and `object_description`.
+            row: Record with `vid`, `box`, `frame_size`, `object_class` and `object_description`.
         """
         boxes_px = row_boxes_px(row)
         boxed = int(np.isfinite(boxes_px[:, 0]).sum())
@@ -66,12 +66,12 @@ class RowStatistics:
             self._counts[name][place] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts as JSON holds them.
+        """Return the counts as plain values.
 
         Returns:
-            `rows`; `videos` that they are of, and `rows_of_a_video` at most; `frames` with a box and without;
-            `histograms` of length, size, speed and words, each with what it means, `edges` (one more than counts; the
-            last is null, no end) and `counts` of rows; the number of `classes`, and the commonest with their counts.
+            Number of `rows` and `videos`; maximum of `rows_of_a_video`; `frames` with a box and without; `histograms`
+            of length, size, speed and words, each with its meaning, `edges` (one more than counts; the last is null)
+            and `counts` of records; number of `classes`, and the most common ones with their counts.
         """
         histograms = {
             name: {"of": MEANINGS[name], "edges": [*EDGES[name], None], "counts": self._counts[name].tolist()}
@@ -89,7 +89,7 @@ class RowStatistics:
 
 
 def drop_counts(drops: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """How many lines of an exclusion file have which step and reason; steps in order of appearance.
+    """Return the number of exclusions by step and reason; steps in order of appearance.
 
     >>> drop_counts([{"step": "agree", "reason": "iou_last_frame"}] * 2)
     {'agree': {'iou_last_frame': 2}}
@@ -101,13 +101,13 @@ def drop_counts(drops: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]
 
 
 def row_boxes_px(row: Row) -> NDArray[np.float64]:
-    """The boxes of a row in pixels, x1, y1, x2, y2: `(T, 4)`, NaN where it has none."""
+    """Return the boxes of a record in pixels, x1, y1, x2, y2: `(T, 4)`, NaN if there is none."""
     boxes = np.array([[np.nan] * 4 if box is None else box for box in row["box"]], dtype=np.float64).reshape(-1, 4)
     return boxes * [*row["frame_size"], *row["frame_size"]]
 
 
 def mean_size(boxes_xyxy_px: NDArray[np.float64], frame_size: ArrayLike) -> float:
-    """Side of a square of the box's area, over that of the picture's; NaN without a box.
+    """Return the mean square root of box area over image area; NaN without a box.
 
     >>> mean_size(np.array([[0.0, 0.0, 10.0, 10.0]]), [20, 20])
     0.5
@@ -118,7 +118,7 @@ def mean_size(boxes_xyxy_px: NDArray[np.float64], frame_size: ArrayLike) -> floa
 
 
 def mean_speed(boxes_xyxy_px: NDArray[np.float64]) -> float:
-    """Way of the centre between neighbouring frames that both have a box, in sides of the box; NaN without such.
+    """Return the mean distance of the centre between consecutive boxes, in sides of the box; NaN without such.
 
     >>> mean_speed(np.array([[0.0, 0.0, 10.0, 10.0], [3.0, 4.0, 13.0, 14.0]]))
     0.5
@@ -131,15 +131,15 @@ def mean_speed(boxes_xyxy_px: NDArray[np.float64]) -> float:
 
 
 def plot_statistics(statistics: Mapping[str, Any], path: str | Path) -> None:
-    """The histograms as a PNG with a panel each; the file is whole or not there.
+    """Draw the histograms as a PNG with a panel each; the file is complete or absent.
 
     Args:
-        statistics: what `RowStatistics.to_dict` says.
-        path: of the picture, ending in .png.
+        statistics: Result of `RowStatistics.to_dict`.
+        path: File to write, ending in .png.
 
     Raises:
         ValueError: another suffix.
-        OutputError: the picture cannot be written.
+        OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -160,7 +160,7 @@ def plot_statistics(statistics: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _class_name(histogram: str, low: float, high: float | None) -> str:
-    """What stands under a bar.
+    """Return the label of a bar.
 
     >>> _class_name("words", 2, 3), _class_name("length", 8, 16), _class_name("size", 0.1, 0.2)
     ('2', '8-15', '0.1-0.2')

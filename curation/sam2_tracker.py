@@ -1,6 +1,6 @@
-"""transformers' SAM 2 video as a tracker of boxes: masks from the first frame's box on, and the boxes around them.
+"""Track boxes with SAM 2 video of transformers: masks from the first box on, and the boxes around them.
 
-The model is driven through its own inference session; its processor would want torchvision.
+The inference session is used directly, because the processor needs torchvision.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ _CORNERS = (2, 3)
 
 
 class Sam2Tracker:
-    """All objects of a video in one pass.
+    """Track all objects of a video in one pass.
 
     Args:
         name: Hub id or folder of the checkpoint.
-        device: cpu, cuda …; None takes a GPU where there is one.
+        device: cpu, cuda …; by default a GPU if there is one.
 
     Raises:
         OSError: no such checkpoint.
@@ -39,7 +39,7 @@ class Sam2Tracker:
 
     @torch.inference_mode()
     def follow(self, frames: NDArray[np.uint8], boxes_xyxy_norm: Sequence[Box]) -> list[Trajectory]:
-        """Scores are the model's probability that the object is there."""
+        """Return a trajectory for each box; scores are the model's probability that the object is visible."""
         height, width = frames.shape[1:3]
         session = Sam2VideoInferenceSession(
             video_height=height, video_width=width, inference_device=self._device, dtype=torch.float32
@@ -53,27 +53,27 @@ class Sam2Tracker:
         scores = np.zeros((len(boxes_xyxy_norm), len(frames)))
         for index, frame in enumerate(frames):
             output = self._model(session, frame=self._pixels(frame))
-            session.processed_frames[index] = None  # the memory holds what it needs of it
+            session.processed_frames[index] = None  # the memory bank keeps what is needed of it
             there = torch.sigmoid(output.object_score_logits.float()).reshape(-1).cpu().numpy()
             masks = (output.pred_masks[:, 0] > 0).cpu().numpy()
             for number, mask in enumerate(masks):
                 around = box_around(mask) if there[number] > 0.5 else None
                 if index == 0:
-                    around = boxes_xyxy_norm[number]  # as it was asked for
+                    around = boxes_xyxy_norm[number]  # as prompted
                 if around is not None:
                     boxes[number, index], scores[number, index] = around, there[number]
         indices = np.arange(len(frames))
         return [Trajectory(indices, own, score) for own, score in zip(boxes, scores, strict=True)]
 
     def _pixels(self, frame: NDArray[np.uint8]) -> torch.Tensor:
-        """A frame as the model's input `(1, 3, S, S)`."""
+        """Return a frame as input of the model, `(1, 3, S, S)`."""
         small = Image.fromarray(frame).resize((self._side, self._side), Image.Resampling.BILINEAR)
         values = (np.asarray(small, dtype=np.float32) / 255 - _MEAN) / _STD
         return torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(self._device)
 
 
 def box_around(mask: NDArray[np.bool_]) -> Box | None:
-    """x1, y1, x2, y2 in 0..1 around what is True in a mask `(h, w)`; None where nothing is.
+    """Return the box x1, y1, x2, y2 in 0..1 around a mask `(h, w)`; None if it is empty.
 
     >>> box_around(np.eye(4, dtype=bool))
     (0.0, 0.0, 1.0, 1.0)
