@@ -1,15 +1,24 @@
-"""A plain and an editable install work from inside a clone, from the folder that contains it, and from elsewhere."""
+"""A plain and an editable install work from inside a clone, from the folder that contains it, and from elsewhere; and
+a plain one tracks where only its own requirements are installed, none of the extras."""
 
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from test_layout import FLOORS, copy_tree
 
+from elysium.processing.structures import load_tracking_result
+
+pytestmark = pytest.mark.slow
+OTHERS = "zz_others.pth"
+SHAPES = Path(__file__).parent / "fixtures" / "media" / "shapes.mp4"
 # Every subpackage is found without being loaded; the trainer then loads most of them.
 FOUND = f"""
 import elysium, importlib.util
@@ -27,17 +36,53 @@ def clone(tmp_path_factory) -> Path:
 @pytest.fixture(params=["wheel", "editable"])
 def environment(request, clone: Path, tmp_path: Path) -> Path:
     """The `bin` of a virtual environment with this package installed; all others are those of the running Python."""
-    venv.create(tmp_path / "venv", symlinks=True)
-    bin_folder = tmp_path / "venv/bin"
-    own = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
+    install(tmp_path / "venv", ["--editable", str(clone)] if request.param == "editable" else [str(clone)])
+    return tmp_path / "venv" / "bin"
+
+
+@pytest.fixture
+def bare_environment(clone: Path, tmp_path: Path) -> Path:
+    """The `bin` of a virtual environment with this package and what it requires without extras, and nothing else."""
+    own = install(tmp_path / "venv", [str(clone)])
+    (own / OTHERS).unlink()
+    for package in requirements("elysium-vlm", {}, own).values():
+        for name in {file.parts[0] for file in package.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+            if not (own / name).exists():
+                (own / name).symlink_to(package.locate_file(name))
+    return tmp_path / "venv" / "bin"
+
+
+def install(folder: Path, what: list[str]) -> Path:
+    """Make a virtual environment that finds the packages of the running Python, and install into it.
+
+    Returns:
+        The folder of its own packages.
+    """
+    venv.create(folder, symlinks=True)
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
     # A folder named in a .pth file comes behind what is installed here, and its own .pth files are not read.
-    (own / "zz_others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [sys.executable, "-m", "pip", "--python", str(bin_folder / "python"), "install", "--quiet", "--no-deps"]
-    install += ["--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    install += ["--editable", str(clone)] if request.param == "editable" else [str(clone)]
-    done = subprocess.run(install, env=surroundings(), cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    (own / OTHERS).write_text(sysconfig.get_path("purelib") + "\n")
+    command = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--no-index", "--disable-pip-version-check", *what]
+    done = subprocess.run(command, env=surroundings(), cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return bin_folder
+    return own
+
+
+def requirements(name: str, found: dict[str, Distribution], own: Path) -> dict[str, Distribution]:
+    """Return the installed packages that a package requires without extras, and those that they require."""
+    places = [str(own)] if not found else sys.path
+    for package in Distribution.discover(name=name, path=places):
+        found[canonicalize_name(name)] = package
+        break
+    else:
+        return found  # one of several that give the same module, such as OpenCV's, and another is here
+    for line in package.requires or []:
+        requirement = Requirement(line)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if wanted and canonicalize_name(requirement.name) not in found:
+            requirements(requirement.name, found, own)
+    return found
 
 
 def surroundings() -> dict[str, str]:
@@ -54,6 +99,22 @@ def test_the_package_is_found_from_every_folder(environment: Path, clone: Path, 
         assert "--lora_r" in run(["python", "-m", "elysium.training.sft", "--help"], environment, folder)
     (one,) = seen
     assert one.endswith("/elysium/__init__.py True\n[]\n")
+
+
+def test_a_plain_install_without_extras_tracks_and_names_the_extra_for_the_rest(
+    bare_environment: Path, tmp_path: Path
+) -> None:
+    extras = "trl", "peft", "datasets", "gradio", "fastapi"
+    found = f"import importlib.util; print([name for name in {extras} if importlib.util.find_spec(name)])"
+    assert run(["python", "-c", found], bare_environment, tmp_path) == "[]\n"
+    words = ["--text", "the red cross", "--boxes", "a.json", "--output", "a.mp4", "--sheet", "a.png"]
+    run(["elysium", "track", str(SHAPES), *words], bare_environment, tmp_path)
+    assert load_tracking_result(tmp_path / "a.json").complete
+    assert (tmp_path / "a.mp4").stat().st_size and (tmp_path / "a.png").stat().st_size
+    demo = subprocess.run(
+        [bare_environment / "elysium", "demo"], cwd=tmp_path, env=surroundings(), capture_output=True, text=True
+    )
+    assert demo.returncode == 1 and "elysium-vlm[demo]" in demo.stderr
 
 
 def run(command: list[str], environment: Path, folder: Path) -> str:

@@ -23,6 +23,7 @@ from elysium.training.model_parts import part_name
 from elysium.training.sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from elysium.training.sft_trainer import DROPPED_FILE, selector_loss
 
+pytestmark = pytest.mark.usefixtures("small_worlds")
 RECIPES = Path(sft.__file__).parent / "recipes"
 SMALL = {
     "use_cpu": True,

@@ -25,6 +25,8 @@ from research.training_runs import (
     two_against_one,
 )
 
+pytestmark = pytest.mark.usefixtures("small_worlds")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:

@@ -15,25 +15,15 @@ from elysium import cli
 from elysium.processing.boxes_elysium import parse_frames
 from elysium.processing.video_io import read_video
 from elysium.training.synthetic.dataset import ClipShape, synthetic_clips
-from elysium.training.synthetic.scene import World
 from elysium.training.synthetic.trl_dataset import IMAGE_TASKS, VIDEO_TASKS, write_trl_dataset
 
 SHAPE = ClipShape(num_frames=5, width=64, height=48)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_banks():
-    """Worlds with few backgrounds, drawn in a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "elysium.training.synthetic.dataset.World",
-            lambda seed: World(seed, num_backgrounds=3, num_things=6, num_variants=1),
-        )
-        yield
+pytestmark = pytest.mark.usefixtures("small_worlds")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(small_worlds, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("trl") / "tracks"
     write_trl_dataset(out, count=6, seed=3, shape=SHAPE)
     return out

@@ -16,7 +16,6 @@ from elysium.processing.structures import VideoClip
 from elysium.tracking.loading import SHIPPED, load_checkpoint
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.dataset import ClipShape
-from elysium.training.synthetic.scene import World
 from elysium.training.synthetic.trl_dataset import write_trl_dataset
 
 pytestmark = pytest.mark.slow
@@ -25,15 +24,10 @@ BLOCK = 'raise ModuleNotFoundError("the checkpoint must bring its own code")\n'
 
 
 @pytest.fixture(scope="module")
-def tracks(tmp_path_factory) -> Path:
+def tracks(small_worlds, tmp_path_factory) -> Path:
     """A data set with its videos in the rows."""
     out = tmp_path_factory.mktemp("data") / "tracks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "elysium.training.synthetic.dataset.World",
-            lambda seed: World(seed, num_backgrounds=3, num_things=6, num_variants=1),
-        )
-        write_trl_dataset(out, count=4, seed=3, shape=ClipShape(num_frames=3, width=96, height=72), embed=True)
+    write_trl_dataset(out, count=4, seed=3, shape=ClipShape(num_frames=3, width=96, height=72), embed=True)
     return out
 
 
