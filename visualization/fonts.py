@@ -54,7 +54,7 @@ class FontFile:
 
     @property
     def is_bitmap(self) -> bool:
-        """Whether it is a bitmap font of one size, as fonts of coloured emoji are."""
+        """Return whether the font is a bitmap font of one size, as fonts of coloured emoji are."""
         return self.load(BITMAP_SIZES[0] - 1).size != BITMAP_SIZES[0] - 1
 
     @lru_cache(maxsize=4096)  # noqa: B019
