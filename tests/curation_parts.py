@@ -33,7 +33,6 @@ from elysium.curation.detect_step import Query
 from elysium.curation.video_records import Detection, Trajectory
 from elysium.processing.boxes_elysium import Box
 from elysium.training.synthetic.dataset import ClipShape, write_dataset
-from elysium.training.synthetic.scene import World
 
 SHAPE = ClipShape(num_frames=8, width=96, height=72)
 TRUTH = "truth.json"
@@ -42,8 +41,7 @@ TRUTH = "truth.json"
 def write_captioned_videos(folder: Path, *, count: int = 5, seed: int = 3) -> Path:
     """Generated videos with `captions.csv` beside them, and the truth that `Oracle` knows: its path is returned."""
     world = folder.with_name(f"{folder.name}-world")
-    few = World(seed, num_backgrounds=6, num_things=12, num_variants=2)
-    write_dataset(world, count=count, seed=seed, shape=SHAPE, world=few)
+    write_dataset(world, count=count, seed=seed, shape=SHAPE)
     folder.mkdir()
     names: dict[str, list[str]] = {}
     truth: dict[str, list] = {}
