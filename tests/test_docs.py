@@ -91,7 +91,7 @@ def run_command(command: str) -> None:
         module.main(words[3:])
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", [RUN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RUN[1:])])
 def test_a_page_runs_from_its_first_block_to_its_last(name, clone) -> None:
     names: dict = {}
     for block in code_blocks((ROOT / name).read_text("utf-8")):
