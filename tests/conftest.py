@@ -21,6 +21,6 @@ def small_worlds() -> Iterator[None]:
 
     world = scene.World
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("dataset", "synthetic_rows"):
+        for module in ("dataset", "synthetic_samples"):
             patch.setattr(f"elysium.training.synthetic.{module}.World", small)
         yield

@@ -91,7 +91,9 @@ def run_command(command: str) -> None:
         module.main(words[3:])
 
 
-@pytest.mark.parametrize("name", [RUN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RUN[1:])])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "docs/tasks.md" else name for name in RUN]
+)
 def test_a_page_runs_from_its_first_block_to_its_last(name, clone) -> None:
     names: dict = {}
     for block in code_blocks((ROOT / name).read_text("utf-8")):
@@ -114,6 +116,7 @@ def python_elsewhere() -> list[tuple[str, CodeBlock]]:
     return [(name, block) for name, block in blocks if block.language == "python"]
 
 
+@pytest.mark.slow
 def test_python_on_other_pages_runs_or_is_named_with_a_reason(clone) -> None:
     found = {(name, first_line(block)) for name, block in python_elsewhere()}
     assert set(NOT_RUN) <= found, "NOT_RUN names blocks that are not there"
