@@ -464,6 +464,18 @@ def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
     assert torch.equal(encode(loaded, messages)["input_ids"], encode(processor, messages)["input_ids"])
 
 
+def test_only_prompts_that_differ_are_saved() -> None:
+    processor = tiny_processor()
+    assert "task_prompts" not in processor.to_dict()
+    processor.task_prompts["rec"] = "Find {text}."
+    assert processor.to_dict()["task_prompts"] == {"rec": "Find {text}."}
+
+
+def test_prompts_of_unknown_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match="must name tasks of rec, reg, .*, got count"):
+        ElysiumProcessor(task_prompts={"count": "How many {text}?"})
+
+
 def test_parts_of_the_wrong_kind_are_refused(processor) -> None:
     with pytest.raises(TypeError, match="video_processor must be a VideoProcessorMixin, got ElysiumImageProcessor"):
         ElysiumProcessor(processor.image_processor, processor.image_processor, processor.tokenizer)
