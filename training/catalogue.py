@@ -1,4 +1,4 @@
-"""Every source of rows by its name, as recipes and ``elysium data check`` call it.
+"""List the sources of samples by name, for recipes and ``elysium data check``.
 
     {"source": "lasot", "path": "/data/lasot"}
     {"source": "llava-pretrain", "path": "/data/LLaVA-Pretrain", "images": "/data/LLaVA-Pretrain/images"}
@@ -26,7 +26,7 @@ SOURCE = "source"
 
 
 def open_elysium_track(path: str) -> SampleList:
-    """ElysiumTrack-1M rows, or those of `elysium synth`. ``path``: the JSONL file, or a folder with one."""
+    """Open ElysiumTrack-1M, or the output of `elysium synth`. ``path``: the JSONL file, or a folder with one."""
     place = Path(path)
     found = sorted(place.glob("*.jsonl")) if os.path.isdir(place) else [place]
     if len(found) != 1:
@@ -36,39 +36,39 @@ def open_elysium_track(path: str) -> SampleList:
 
 
 def open_lasot(path: str, *, split: str = "train") -> SampleList:
-    """LaSOT. ``path``: the folder of the classes; ``split``: train, test or all."""
+    """Open LaSOT. ``path``: the folder of the classes; ``split``: train, test or all."""
     return tracking_samples("lasot", find_tracking("lasot", path, split))
 
 
 def open_got10k(path: str, *, split: str = "train") -> SampleList:
-    """GOT-10k. ``path``: the folder of the splits; ``split``: train or val (of test the truth is withheld)."""
+    """Open GOT-10k. ``path``: the folder of the splits; ``split``: train or val (test has no ground truth)."""
     if split == "test":
         raise DatasetError("the split to train with must be train or val, got test; its truth is withheld")
     return tracking_samples("got10k", find_tracking("got10k", path, split))
 
 
 def open_trackingnet(path: str) -> SampleList:
-    """TrackingNet's training set. ``path``: the folder of TRAIN_0 to TRAIN_11, of which some may be missing."""
+    """Open TrackingNet's training set. ``path``: the folder of TRAIN_0 to TRAIN_11; some may be missing."""
     return tracking_samples("trackingnet", find_tracking("trackingnet", path, "train"))
 
 
 def open_tnl2k(path: str) -> SampleList:
-    """TNL2K. ``path``: the folder of the sequences."""
+    """Open TNL2K. ``path``: the folder of the sequences."""
     return tracking_samples("tnl2k", find_tracking("tnl2k", path))
 
 
 def open_refcoco(path: str, *, split: str = "train") -> SampleList:
-    """RefCOCO. ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas."""
+    """Open RefCOCO. ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas."""
     return refcoco_samples(path, dataset="refcoco", split=split)
 
 
 def open_refcoco_plus(path: str, *, split: str = "train") -> SampleList:
-    """RefCOCO+, as RefCOCO."""
+    """Open RefCOCO+, as RefCOCO."""
     return refcoco_samples(path, dataset="refcoco+", split=split)
 
 
 def open_refcocog(path: str, *, split: str = "train") -> SampleList:
-    """RefCOCOg, as RefCOCO; "google:train" is Google's partition."""
+    """Open RefCOCOg, as RefCOCO; "google:train" is Google's partition."""
     return refcoco_samples(path, dataset="refcocog", split=split)
 
 
@@ -83,8 +83,8 @@ def open_synthetic(
     bank: str = "",
     part: str = "train",
 ) -> SampleSource:
-    """The synthetic world, rendered as it is read; it has no path. Options: see `SyntheticSamples`."""
-    from .synthetic.synthetic_samples import SyntheticSamples  # it draws with OpenCV, which others can do without
+    """Render samples of the synthetic world, which has no path. Options: see `SyntheticSamples`."""
+    from .synthetic.synthetic_samples import SyntheticSamples  # OpenCV is needed for this source alone
 
     return SyntheticSamples(
         count=count,
@@ -117,14 +117,14 @@ SOURCES: dict[str, Callable[..., SampleSource]] = {
 
 
 def open_source(spec: Mapping[str, Any]) -> SampleSource:
-    """The rows that a recipe's entry asks for.
+    """Return the samples of an entry of a recipe.
 
     Args:
         spec: `source` (one of `SOURCES`) and the options of its function.
 
     Raises:
-        DatasetError: an unknown source or option, an option without a value or of another type, or what opening the
-            source raises.
+        DatasetError: an unknown source or option, a missing option or one of another type, or an error on opening the
+            source.
     """
     name = spec.get(SOURCE)
     if not isinstance(name, str) or name not in SOURCES:

@@ -1,4 +1,4 @@
-"""From items of a mixture to a batch of tensors; what cannot be read is left out and named.
+"""Collate items of a mixture into a batch of tensors; unreadable samples are left out and named.
 
 Letters: B samples, L tokens, T frames of a sample, N patches.
 """
@@ -23,17 +23,17 @@ from .sampling import DrawPlan, Example, draw_example
 IGNORE = -100
 _COPIES_APART = 1_000_000  # more than there are epochs
 _VISUAL = ("pixel_values", "pixel_values_videos")
-# What broken data raises: our readers and decoders, PIL and PyAV beneath them, and boxes that no codec takes.
+# Errors of broken data: of our readers and decoders, of PIL and PyAV beneath them, and of the box codec.
 BROKEN = (DatasetError, VideoError, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """An item that gave no example.
+    """An item that could not be read.
 
     Args:
-        where: the row's name, or its place where it has none.
-        reason: why, without what differs from row to row, to be counted by.
+        where: name of the sample, or its place where it has none.
+        reason: rule that was broken, the same for all samples that break it.
         detail: the whole message.
     """
 
@@ -48,24 +48,24 @@ class TooLong(ValueError):
 
 @dataclass
 class ElysiumCollator:
-    """Draws an example from every item, and puts them into one batch.
+    """Draw an example from every item, and collate them into one batch.
 
     A batch has `input_ids`, `attention_mask` and `labels` `(B, L)`, padded on the right, with -100 everywhere but in
     answers; `pixel_values` and `pixel_values_videos` where there are images or videos; `task_ids` `(B,)`, indices of
-    `TASKS`; `patch_targets` `(sum I + sum T, N)`, how much of each patch the object's box covers, NaN where nothing is
-    known of it, images first; and `dropped`, a list of `Dropped`.
+    `TASKS`; `patch_targets` `(sum I + sum T, N)`, share of each patch that the object's box covers, NaN where it is
+    unknown, images first; and `dropped`, a list of `Dropped`.
 
-    Where no item of a batch can be read, the batch is one black frame without labels: it teaches nothing, and the
+    Where no item of a batch can be read, the batch is one black frame without labels: its loss is 0, and the
     processes of a distributed run stay in step.
 
     Args:
-        mixture: looks items up.
+        mixture: source of the samples.
         processor: of the model.
-        plan: how examples are drawn.
+        plan: rules for drawing examples.
         max_length: most tokens of an example, visual ones included; None for no limit.
-        too_long: "drop" leaves longer examples out, counted; "error" stops.
-        patches: patches along each side of the model's pictures.
-        epoch: of the draws; the trainer counts it up. In a stream the place stands for it.
+        too_long: "drop" leaves longer examples out and counts them; "error" stops.
+        patches: patches along each side of the model's images.
+        epoch: of the draws, set by the trainer. In a stream the place of the sample replaces it.
     """
 
     mixture: Mixture
@@ -88,7 +88,7 @@ class ElysiumCollator:
             try:
                 row = self.mixture.row(item)
                 where = row.where
-                # What makes a row that comes again another example: its place in a stream, or its copy and the epoch.
+                # A repeated sample gives another example: by its place in a stream, or by its copy and the epoch.
                 epoch = item[INDEX] if self.mixture.streamed else self.epoch + _COPIES_APART * item[COPY]
                 encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=epoch)))
             except TooLong as error:
@@ -100,7 +100,7 @@ class ElysiumCollator:
         return self._batch(encoded or [self._nothing()]) | {"dropped": dropped}
 
     def encode(self, example: Example) -> dict[str, torch.Tensor]:
-        """One example as tensors, not padded.
+        """Return an example as tensors, without padding.
 
         Raises:
             TooLong: more tokens than `max_length`.
@@ -129,7 +129,7 @@ class ElysiumCollator:
         return found | {name: torch.from_numpy(inputs[name]) for name in _VISUAL if name in inputs}
 
     def _nothing(self) -> dict[str, torch.Tensor]:
-        """A black frame and no label."""
+        """Return a black frame without labels."""
         side = self.processor.video_processor.size["height"]
         messages = self.processor.build_messages(
             "video_qa", video=np.zeros((1, side, side, 3), np.uint8), question="-", answer="-"
@@ -163,17 +163,17 @@ class ElysiumCollator:
 
 
 def box_coverage(boxes_xyxy_norm: NDArray[np.float64] | None, num_frames: int, grid: int) -> NDArray[np.float32]:
-    """How much of each patch a frame's box covers.
+    """Return the share of each patch that a frame's box covers.
 
     Args:
-        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): in 0..1, NaN where the object cannot be seen; None where
-            nothing is known.
+        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): in 0..1, NaN where the object is absent; None where
+            unknown.
         num_frames: T.
         grid: patches along each side.
 
     Returns:
-        `np.ndarray` of shape `(T, N)`, N = grid * grid in raster order; NaN in frames of which nothing is known, and
-        where the object cannot be seen, since other objects may be there.
+        `np.ndarray` of shape `(T, N)`, N = grid * grid in raster order; NaN in unknown frames and
+        where the object is absent, since other objects may be there.
 
     >>> box_coverage(np.array([[0, 0, 0.75, 0.5]]), 1, 2)
     array([[1. , 0.5, 0. , 0. ]], dtype=float32)

@@ -1,13 +1,13 @@
-"""GRPO: the model answers each question several times, and learns from those of its answers whose boxes fit best.
+"""Train with GRPO: the model answers each prompt several times, and is rewarded for the boxes that fit best.
 
     python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml
     python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml --rewards format --output_dir runs/format
 
-A recipe is YAML; everything in it can be said on the command line too, which then wins. Fields: `GrpoArguments`, and
-all of TRL's `GRPOConfig`. Questions are drawn from the synthetic world; rewards stand in `rewards.py`. The trained
+A recipe is YAML; options on the command line override it. Fields: `GrpoArguments`, and
+all of TRL's `GRPOConfig`. Questions are drawn from the synthetic world; rewards are in `rewards.py`. The trained
 checkpoint is `OUTPUT_DIR/final`, and loads like the one it came from.
 
-TRL's trainer (1.16) writes answers to videos, but leaves the frames out, without a word, when it scores them. So a
+TRL's trainer (1.16) generates answers for videos, but silently drops the frames when it scores them. So a
 clip goes in as its labelled frames, `Frame 1: <image>, Frame 2: <image>, …`: the model's logits are the same.
 """
 
@@ -43,16 +43,16 @@ FEATURES = Features(
 
 @dataclass
 class GrpoArguments:
-    """What a recipe says beside TRL's `GRPOConfig`.
+    """Fields of a recipe beside TRL's `GRPOConfig`.
 
     Args:
         model: folder, shipped name or Hub id to start from.
-        train_parts: parts of the model that learn, such as language_model; all by default.
+        train_parts: parts of the model to train, such as language_model; all by default.
         rewards: of `iou` and `format`; TRL's `reward_weights` weighs them.
-        tasks: of `rec` (one picture, words), `sot` (a clip, the box in frame 1) and `rsot` (a clip, words), in turns.
-        num_questions: questions in the data set.
+        tasks: of `rec` (image, text), `sot` (clip, box in frame 1) and `rsot` (clip, text), in turns.
+        num_questions: questions in the dataset.
         num_frames: T of a clip.
-        world_seed: of backgrounds, cut-outs and scenes.
+        world_seed: of backgrounds, sprites and scenes.
         picture_size: width and height in pixels that scenes are drawn at, before the processor resizes them.
         num_objects, side, speed, share_leaving: of `SceneConfig`; the others stay as they are there.
     """
@@ -82,7 +82,7 @@ class GrpoArguments:
 
     @property
     def scene(self) -> SceneConfig:
-        """What a scene may hold."""
+        """Return the settings of scenes."""
         objects, sides, speeds = tuple(self.num_objects), tuple(self.side), tuple(self.speed)
         return SceneConfig(num_objects=objects, side=sides, speed=speeds, share_leaving=self.share_leaving)
 
@@ -92,7 +92,7 @@ class ElysiumGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
 
 def train(script: GrpoArguments, config: GRPOConfig) -> None:
-    """One run, from its arguments to a checkpoint in `output_dir/final`."""
+    """Run training from its arguments to a checkpoint in `output_dir/final`."""
     # Model
     model, processor = load_checkpoint(script.model, device="cpu", dtype="float32")  # the trainer moves it
     freeze(model, script.train_parts)
@@ -101,7 +101,7 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
     dataset = to_dataset(questions(script), script.num_questions, processor)
 
     # Training
-    # An answer with a placeholder in it would ask for a picture that is not there; TRL sees to `<image>` only.
+    # A placeholder in an answer would need an image that does not exist; TRL suppresses `<image>` only.
     placeholders = [processor.image_token_id, processor.video_token_id]
     config.generation_kwargs = {"suppress_tokens": placeholders} | (config.generation_kwargs or {})
     trainer = ElysiumGRPOTrainer(
@@ -120,13 +120,13 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A question on a picture or a clip, and the boxes that answer it.
+    """A question about an image or a clip, and the boxes that answer it.
 
     Args:
         task: one of `BOX_TASKS`.
         frames (`np.ndarray` of shape `(T, H, W, 3)`): uint8 RGB; T is 1 for `rec`.
-        boxes_xyxy_norm: T true boxes, None where the object cannot be seen.
-        text: words for the object; None for `sot`.
+        boxes_xyxy_norm: T true boxes, None where the object is absent.
+        text: text prompt for the object; None for `sot`.
     """
 
     task: str
@@ -135,7 +135,7 @@ class Question:
     text: str | None
 
     def messages(self, processor: ElysiumProcessor) -> list[dict]:
-        """The conversation, as at inference."""
+        """Return the conversation, as at inference."""
         if self.task == "rec":
             return processor.build_messages("rec", image=self.frames[0], text=self.text)
         first = self.boxes_xyxy_norm[0] if self.task == "sot" else None
@@ -143,9 +143,9 @@ class Question:
 
 
 def questions(script: GrpoArguments) -> Iterator[Question]:
-    """Questions on one scene after another, without end; the same arguments give the same ones.
+    """Yield questions about one scene after another without end; the same arguments give the same questions.
 
-    A scene in which nothing can be asked for is passed over.
+    A scene without an object to ask about is skipped.
     """
     world, config, asked = World(script.world_seed), script.scene, 0
     width, height = script.picture_size
@@ -160,7 +160,7 @@ def questions(script: GrpoArguments) -> Iterator[Question]:
 
 
 def _ask(task: str, scene: Scene, clip: RenderedClip, *, turn: int) -> Question | None:
-    """A question about one of the objects in sight in frame 1; those that can be asked for take turns."""
+    """Return a question about an object visible in frame 1, or None; objects take turns."""
     able = np.flatnonzero(clip.visible[0]).tolist()
     words = {i: referring_expressions(scene, i, clip.boxes_xyxy_norm, clip.visible) for i in able}
     if task != "sot":
@@ -176,7 +176,7 @@ def _ask(task: str, scene: Scene, clip: RenderedClip, *, turn: int) -> Question 
 
 
 def to_dataset(source: Iterator[Question], count: int, processor: ElysiumProcessor) -> Dataset:
-    """The next questions as rows: a prompt, its pictures, and the true boxes for the rewards."""
+    """Return the next questions as a dataset: a prompt, its images, and the true boxes for the rewards."""
     rows = []
     for question in itertools.islice(source, count):
         prompt, images = as_pictures(question.messages(processor))
@@ -185,7 +185,7 @@ def to_dataset(source: Iterator[Question], count: int, processor: ElysiumProcess
 
 
 def as_pictures(messages: list[dict]) -> tuple[list[dict], list[Pictures.Image]]:
-    """Messages whose videos are labelled pictures, and those pictures, apart from the messages as TRL takes them.
+    """Return messages whose videos are labelled images, and these images, as TRL takes them.
 
     Args:
         messages: from `build_messages`; a video is an array of frames (T, H, W, 3).
@@ -208,7 +208,7 @@ def as_pictures(messages: list[dict]) -> tuple[list[dict], list[Pictures.Image]]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the recipe and the command line, and trains."""
+    """Read the recipe and the command line, and train."""
     try:
         train(*TrlParser((GrpoArguments, GRPOConfig)).parse_args_and_config(arguments))
     except (ValueError, OSError) as error:  # what the package raises is written for users

@@ -1,4 +1,4 @@
-"""Boxes that a model writes for held-out examples while it trains: mean IoU, not only the loss."""
+"""Measure the mean IoU of boxes that a model generates for held-out examples during training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,14 @@ from .sampling import DrawPlan, Example, draw_example
 
 @dataclass
 class HeldOutBoxes:
-    """Generates boxes for the same examples at each evaluation.
+    """Generate boxes for the same examples at each evaluation.
 
     Args:
-        mixture: of held-out rows.
+        mixture: of held-out samples.
         processor: of the model.
-        plan: how examples are drawn.
-        count: how many examples.
-        batch_size: most that the model answers at once.
+        plan: rules for drawing examples.
+        count: number of examples.
+        batch_size: most examples in a batch.
     """
 
     mixture: Mixture
@@ -38,7 +38,7 @@ class HeldOutBoxes:
         self._examples: list[Example] | None = None
 
     def examples(self) -> list[Example]:
-        """The examples, drawn once; rows that cannot be read are passed over."""
+        """Return the examples, drawn once; unreadable samples are skipped."""
         if self._examples is None:
             wanted = {task: weight for task, weight in self.plan.tasks.items() if task in BOX_TASKS}
             plan = DrawPlan(**(vars(self.plan) | {"tasks": wanted, "share_other_phrasings": 0.0})) if wanted else None
@@ -54,9 +54,9 @@ class HeldOutBoxes:
 
     @torch.no_grad()
     def measure(self, model: Any) -> dict[str, float]:
-        """`eval_TASK_iou` for each task among the examples: mean IoU over frames in which the object can be seen.
+        """Return `eval_TASK_iou` for each task among the examples: mean IoU over frames with the object.
 
-        Frame 1 of tracking by box, which is given, does not count; a frame without a readable box counts 0.
+        Frame 1 of tracking by box is given and not counted; a frame without a readable box counts 0.
         """
         examples = self.examples()
         ious: dict[str, list[np.ndarray]] = {}

@@ -1,7 +1,7 @@
-"""Several sources as one data set, by weights: places in local ones, or rows streamed from the Hub.
+"""Mix several sources into one dataset by weights: indices into local sources, or rows streamed from the Hub.
 
-What the trainer shuffles, shards and resumes are places, `{"source": i, "index": j, "copy": k}`: no picture and no
-text is read before the collator looks a place up. Streamed sources give whole rows with pictures and videos undecoded.
+The trainer shuffles, shards and resumes indices, `{"source": i, "index": j, "copy": k}`: no image and no
+text is read before the collator does. Streamed sources give whole rows with images and videos undecoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ SOURCE, INDEX, COPY = "source", "index", "copy"
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the trainer iterates over, and how an item of it becomes a row.
+    """Dataset that the trainer iterates over, and the sources of its samples.
 
     Args:
-        dataset: of places (map-style), or of rows (streamed).
-        sources: by the number that stands in an item's `source`; a name for each that is streamed.
+        dataset: of indices (map-style), or of rows (streamed).
+        sources: by the number in an item's `source`; a name for each that is streamed.
     """
 
     dataset: Dataset | IterableDataset
     sources: Sequence[SampleSource | str]
 
     def row(self, item: dict[str, Any]) -> Sample:
-        """The row of an item.
+        """Return the sample of an item.
 
         Raises:
             DatasetError: it cannot be read.
@@ -46,7 +46,7 @@ class Mixture:
 
     @property
     def streamed(self) -> bool:
-        """Whether rows come from the Hub as they are needed."""
+        """Return whether rows are streamed from the Hub."""
         return isinstance(self.dataset, IterableDataset)
 
 
@@ -57,15 +57,15 @@ def mix(
     seed: int = 0,
     at_least: int = 1,
 ) -> Mixture:
-    """Local sources as one map-style data set.
+    """Mix local sources into one map-style dataset.
 
     Args:
         sources: at least one, none empty.
-        weights: how often each is drawn from, until every row of every source was (rows of small sources come again);
-            None takes every row of every source once.
+        weights: sampling weights; an epoch ends when every sample was drawn (those of small sources come again);
+            None takes every sample of every source once.
         seed: of the order.
-        at_least: rows of an epoch; where there are fewer, all come again as copies, which are drawn from anew. Give it
-            a step's rows, so that a few videos fill a batch.
+        at_least: least samples of an epoch; where there are fewer, all come again as copies, drawn anew. Give it
+            the samples of a step, so that a few videos fill a batch.
 
     Raises:
         DatasetError: no source, an empty one, or weights that do not fit.
@@ -97,14 +97,14 @@ def mix(
 def stream(
     names: Sequence[str], weights: Sequence[float] | None = None, *, split: str, seed: int = 0, buffer: int = 1000
 ) -> Mixture:
-    """Data sets on the Hub as one endless stream of rows.
+    """Mix datasets on the Hub into one endless stream of rows.
 
     Args:
         names: Hub ids `owner/name`.
-        weights: how often each is drawn from; equal by default.
+        weights: sampling weights; equal by default.
         split: of each.
         seed: of the shuffle and of the mixture.
-        buffer: rows that are held and shuffled among one another; their pictures are not decoded.
+        buffer: size of the shuffle buffer in rows; higher values shuffle better and take more memory.
     """
     parts = [
         streamed_rows(name, split).map(_numbered, fn_kwargs={"number": number}) for number, name in enumerate(names)
@@ -127,17 +127,17 @@ def _shares(weights: Sequence[float], count: int) -> list[float]:
 
 
 class StreamShare(TorchIterable):
-    """The part of a stream that one loader worker of one process reads: every such row in turn.
+    """The rows of a stream that one loader worker of one process reads.
 
-    Rows are counted over processes and workers, so that none is read twice and none is lost. ``done`` batches of this
-    process are passed over undecoded, in the order in which the workers gave them: that is how a run is resumed. An
-    item says its place in the stream, so that a row that comes again is drawn from anew.
+    Rows are dealt to processes and workers, so that none is read twice or lost. ``done`` batches of this
+    process are skipped undecoded, in the order in which the workers gave them, to resume a run. An
+    item has its place in the stream, so that a repeated row gives another example.
 
     Args:
         stream: the whole stream, the same in every process.
         batch_size: rows in a batch of one process.
-        process_index, num_processes: whose share it is.
-        done: batches that this process has had.
+        process_index, num_processes: of this share.
+        done: batches that this process has processed.
     """
 
     def __init__(
@@ -149,13 +149,13 @@ class StreamShare(TorchIterable):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
-        # Workers take turns from 0 on; after a resume the turn goes on where it was.
+        # Workers take turns from 0 on; a resumed run starts with the worker whose turn it is.
         turn = (worker + self._done) % num_workers
         batches = self._done // num_workers + (turn < self._done % num_workers)
         place = self._process_index * num_workers + turn
         share = self._num_processes * num_workers
         passed = batches * self._batch_size
-        # `iter` reads the stream whole; iterating over it would share it out by workers on its own account.
+        # `iter` reads the whole stream; plain iteration would split it by workers itself.
         for number, rows in enumerate(self._stream.iter(batch_size=1)):
             if number % share == place:
                 if passed:

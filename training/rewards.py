@@ -1,6 +1,6 @@
-"""Rewards of answers that hold boxes, in the form that TRL's trainers call: completions and columns in, numbers out.
+"""Reward answers with boxes; the functions have the signature of TRL's reward functions.
 
-They also serve `trl grpo --reward_funcs elysium.training.rewards.iou_reward` with a data set that has the column
+They also serve `trl grpo --reward_funcs elysium.training.rewards.iou_reward` with a dataset that has the column
 `boxes_xyxy_norm`.
 """
 
@@ -22,7 +22,7 @@ _NO_BOX = (np.nan,) * 4
 def iou_reward(
     completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth], *, rounding: str = "floor", **kwargs: Any
 ) -> list[float]:
-    """Mean over the frames of an answer: the IoU of the box in it with the true one.
+    """Return the mean IoU over the frames of each answer.
 
     In a frame in which the object cannot be seen, `none` earns 1 and all else 0. Elsewhere `none`, a frame that the
     answer leaves out and one that cannot be read earn 0. An answer about one picture is one of one frame.
@@ -50,14 +50,16 @@ def iou_reward(
 def format_reward(
     completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth], *, rounding: str = "floor", **kwargs: Any
 ) -> list[float]:
-    """1 where an answer is the complete list, as the model is taught to write it; 0 where not. Where the boxes lie
-    does not count.
+    """Return 1 for an answer that is a complete list of boxes in the canonical form, else 0.
 
-    Every frame has its box or `none`, in order, and nothing stands before, between or after; the full stop may be
-    missing. An answer about one picture may be the box alone.
+    Every frame has its box or `none`, in order, without other text; the full stop may be missing. An answer about one
+    image may be the box alone. The position of the boxes does not count.
 
     Args:
-        completions, boxes_xyxy_norm, rounding, kwargs: as in [`iou_reward`]; of the true boxes only the number counts.
+        completions: as in [`iou_reward`].
+        boxes_xyxy_norm: as in [`iou_reward`]; only the number of boxes counts.
+        rounding: as in [`iou_reward`].
+        **kwargs: as in [`iou_reward`].
 
     >>> format_reward(["Frame 1: [1,2,3,4], Frame 2: none.", "Frame 1: [1,2,3,4]."], [[None, None]] * 2)
     [1.0, 0.0]
@@ -83,12 +85,12 @@ def _check(completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth]) 
 
 
 def _text(completion: Completion) -> str:
-    """The words of a completion: TRL gives messages where the prompts are messages."""
+    """Return the text of a completion: TRL passes messages where the prompts are messages."""
     return completion if isinstance(completion, str) else completion[0]["content"]
 
 
 def _frame_rewards(readings: Sequence[BoxReading], truth: Truth) -> np.ndarray:
-    """(T,): the reward of each frame."""
+    """Return the reward of each frame, `(T,)`."""
     said = np.array([reading.box_xyxy_norm or _NO_BOX for reading in readings], dtype=np.float64)
     true = np.array([_NO_BOX if box is None else box for box in truth], dtype=np.float64)
     gone = np.array([box is None for box in truth])
@@ -97,7 +99,7 @@ def _frame_rewards(readings: Sequence[BoxReading], truth: Truth) -> np.ndarray:
 
 
 def _is_complete(text: str, num_frames: int, rounding: str) -> bool:
-    """Whether a text is what the boxes that were read from it would be written as."""
+    """Return whether a text is the canonical form of the boxes parsed from it."""
     readings = parse_frames(text, num_frames, rounding=rounding)
     if not all(reading.readable for reading in readings):
         return False

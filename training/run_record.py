@@ -1,4 +1,4 @@
-"""What a run leaves behind: its curves as a picture, and a card with data, recipe, curves and results."""
+"""Write the record of a run: an image of its curves, and a card with data, recipe, curves and results."""
 
 import json
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from elysium.processing.atomic_files import atomic_path
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 
 CURVES_FILE = "training.png"
-# What is drawn in one panel: a part of the names of what is logged.
+# Panels, each with a part of the names of its logged values.
 _PANELS = {
     "loss": "loss",
     "right tokens (share)": "token_accuracy",
@@ -26,9 +26,9 @@ _SHOWN = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation
 
 
 class RunRecorder(TrainerCallback):
-    """Draws the curves whenever a checkpoint is saved, and writes the card at the end.
+    """Draw the curves whenever a checkpoint is saved, and write the card at the end.
 
-    It also counts the collator's epoch up, so that every epoch draws other frames and tasks.
+    It also sets the collator's epoch, so that every epoch draws other frames and tasks.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class RunRecorder(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The draws of the epoch that begins, or that is gone on with."""
+        """Set the epoch of the draws."""
         self.trainer.data_collator.epoch = int(state.epoch or 0)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The curves up to now."""
+        """Draw the curves up to now."""
         if state.is_world_process_zero:
             draw_curves(state.log_history, Path(args.output_dir) / CURVES_FILE)
 
     def write_card(self) -> None:
-        """Curves and card of the finished run, beside the checkpoint."""
+        """Write curves and card of the finished run beside the checkpoint."""
         if not self.trainer.is_world_process_zero():
             return
         folder = Path(self.training_args.output_dir)
@@ -62,7 +62,7 @@ class RunRecorder(TrainerCallback):
             temporary.write_text(self.card(), encoding="utf-8")
 
     def card(self) -> str:
-        """The model's own card, with the run behind what it says of the model and before the citation."""
+        """Return the model's card with a section on the run before the citation."""
         head, _, citation = model_card(self.trainer.elysium.config).partition("## Citation")
         return f"{head}{self._run_section()}\n## Citation{citation}"
 
@@ -104,11 +104,11 @@ def _plain(value: Any) -> Any:
 
 
 def draw_curves(log_history: list[dict[str, float]], path: Path) -> None:
-    """The curves of what was logged: loss, right tokens by task, mean IoU on held-out data, learning rate.
+    """Draw the logged values: loss, token accuracy by task, mean IoU on held-out data, learning rate.
 
     Args:
         log_history: of the trainer's state.
-        path: PNG to write; nothing is written where nothing was logged yet.
+        path: PNG to write; not written where nothing was logged yet.
     """
     panels = {title: _series(log_history, part) for title, part in _PANELS.items()}
     drawn = {title: series for title, series in panels.items() if series}
@@ -140,12 +140,12 @@ def draw_curves(log_history: list[dict[str, float]], path: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """What a curve is called in its panel."""
+    """Return the name of a curve in its panel."""
     return name.removeprefix("eval_").removesuffix("_token_accuracy").removesuffix("_iou")
 
 
 def _series(log_history: list[dict[str, float]], part: str) -> dict[str, list[tuple[int, float]]]:
-    """Points `(step, value)` of every name that holds ``part``."""
+    """Return points `(step, value)` of every logged name that contains ``part``."""
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in log_history:
         for name, value in entry.items():

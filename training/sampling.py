@@ -1,7 +1,7 @@
-"""From a row to one example: which task, which frames, which question, and the answer to learn.
+"""Draw an example from a sample: a task, frames, a question, and the target answer.
 
-What is drawn depends on the seed, the epoch (in a stream, the place in it) and the row's name alone: not on the
-process, the loader's worker or on how often a run was resumed.
+The draw depends on the seed, the epoch (in a stream, the place in it) and the sample's name alone: not on the
+process, the loader's worker or the number of resumes.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ Boxes = list[NDArray[np.float64] | None]
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlan:
-    """How examples are drawn from rows.
+    """Rules for drawing examples from samples.
 
     Args:
-        tasks: weights of the tasks; a row takes part in those that it can teach, and a task that is not named in none.
+        tasks: weights of the tasks among those that a sample allows; a task that is not named is never drawn.
         min_frames, max_frames: frames of a tracking example, drawn evenly from min to max (fewer where a video is
             shorter); the paper has 2 to 8, and 32 in its last stage.
         max_interval: frames of the video between two frames of the example, drawn evenly from 1 to this, less where
             the video is too short; the paper has 60.
-        question_frames: frames of a video that is asked about, spread evenly.
-        share_other_phrasings: share of questions that are not in the phrasing that inference uses.
+        question_frames: frames of a video for questions about it, spread evenly.
+        share_other_phrasings: share of questions in other phrasings than that of inference.
         seed: of every draw.
 
     Raises:
@@ -65,15 +65,15 @@ class DrawPlan:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Example:
-    """One conversation to learn.
+    """One conversation to train on.
 
     Args:
         task: one of `TASKS`.
-        where: the row's name.
-        messages: for the processor's chat template, with pictures and answers in them.
+        where: name of the sample.
+        messages: for the processor's chat template, with images and answers.
         num_frames: T.
-        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): of the object in the drawn frames, NaN where it cannot be
-            seen; None for a row about no object.
+        boxes_xyxy_norm (`np.ndarray` of shape `(T, 4)`): of the object in the drawn frames, NaN where it is
+            absent; None for a sample that is not about an object.
     """
 
     task: str
@@ -84,16 +84,16 @@ class Example:
 
 
 def draw_rng(seed: int, epoch: int, where: str) -> np.random.Generator:
-    """Random numbers that belong to a row in an epoch."""
+    """Return the random generator of a sample in an epoch."""
     digest = hashlib.sha256(f"{seed} {epoch} {where}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def possible_tasks(row: Sample) -> list[str]:
-    """What a row can teach.
+    """Return the tasks that a sample allows.
 
     Raises:
-        DatasetError: nothing, since its object can be seen nowhere and it has no turns.
+        DatasetError: none, since its object is visible nowhere and it has no turns.
     """
     tasks = []
     is_video = len(row.visible) > 1
@@ -109,10 +109,10 @@ def possible_tasks(row: Sample) -> list[str]:
 
 
 def draw_example(row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, epoch: int = 0) -> Example:
-    """One example from a row, always the same for the same plan and epoch.
+    """Draw an example from a sample, always the same for the same plan and epoch.
 
     Raises:
-        DatasetError: the row can teach none of the plan's tasks, or its pictures cannot be read.
+        DatasetError: the sample allows none of the plan's tasks, or its images cannot be read.
     """
     rng = draw_rng(plan.seed, epoch, row.where)
     tasks = [task for task in possible_tasks(row) if plan.tasks.get(task, 0) > 0]
@@ -136,10 +136,10 @@ def draw_example(row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, ep
 
 
 def draw_frames(row: Sample, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool) -> list[int]:
-    """0-based frames for a task, rising.
+    """Draw 0-based, increasing frame indices for a task.
 
-    An image task takes a frame in which the object can be seen. Tracking by box and describing start at such a frame;
-    tracking by words may start at any, unless the model has no answer for absence: then only visible frames are taken.
+    An image task takes a frame with the object. Tracking by box and describing start at such a frame;
+    tracking by text may start at any, unless the model cannot answer absence: then only visible frames are taken.
     """
     if task == "video_qa":
         return uniform_indices(len(row.frames), plan.question_frames)
@@ -168,7 +168,7 @@ def _question_and_answer(
     processor: ElysiumProcessor,
     rng: np.random.Generator,
 ) -> tuple[str, str]:
-    """The question in one of its phrasings, and the answer as the codec writes it."""
+    """Return the question in one of its phrasings, and the answer in the codec's form."""
     rounding = processor.box_rounding
     answered = [box if np.isfinite(box).all() else None for box in boxes]
     by_words = TASKS[task].needs == "text"
@@ -194,7 +194,7 @@ def _answer(row: Sample, task: str, boxes: Sequence[NDArray[np.float64] | None],
 
 
 def _conversation(row: Sample, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
-    """All turns of a row; the picture stands before the first question."""
+    """Return all turns of a sample; the image or video precedes the first question."""
     messages: list[dict[str, Any]] = []
     for number, (question, answer) in enumerate(row.turns):
         if number == 0:

@@ -1,12 +1,12 @@
-"""Trains Elysium on pictures and videos with TRL: Model -> Dataset -> Training.
+"""Fine-tune Elysium on images and videos with TRL: Model -> Dataset -> Training.
 
     python -m elysium.training.sft --config training/recipes/tiny_cpu.yaml
     accelerate launch --config_file training/launch/fsdp2.yaml -m elysium.training.sft \\
         --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
 
-A recipe is YAML; everything in it can be said on the command line too, which then wins. Fields: `ModelArguments` and
-`DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. Stopped at any time and started again with the same
-command, it goes on from its last checkpoint as if nothing had been: same batches, same losses.
+A recipe is YAML; options on the command line override it. Fields: `ModelArguments` and
+`DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. A stopped run that is started again with the same
+command resumes from its last checkpoint with the same batches and the same losses.
 """
 
 import sys
@@ -44,7 +44,7 @@ def train(
     *,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """One run, from its arguments to a checkpoint, its curves and its card in `output_dir`."""
+    """Run training from its arguments to a checkpoint, its curves and its card in `output_dir`."""
     # Model
     model, processor = load_model(model_args, training_args)
     model.config.trained_on = model_args.trained_on or fine_tuned_on(model, data_args)
@@ -90,7 +90,7 @@ def train(
 def load_model(
     model_args: ModelArguments, training_args: ElysiumSFTConfig
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """Model and processor on the CPU; the trainer puts the model where it belongs."""
+    """Load model and processor on the CPU; the trainer moves the model."""
     model, processor = load_checkpoint(model_args.model, device="cpu", dtype=model_args.dtype)
     model.set_attn_implementation(model_args.attn_implementation)
     if training_args.selector_loss > 0 and model.config.compressor != "t_selector":
@@ -112,7 +112,7 @@ def fine_tuned_on(model: ElysiumForConditionalGeneration, data_args: DataArgumen
 
 
 def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) -> Mixture:
-    """What is learnt from.
+    """Return the mixture of training data.
 
     Raises:
         DatasetError: a source that cannot be opened, or weights in some of them only.
@@ -120,7 +120,9 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
     """
     if data_args.stream:
         if training_args.max_steps <= 0:
-            raise ValueError("a stream has no end, so max_steps must be above 0, got none; say how long to train")
+            raise ValueError(
+                "max_steps must be above 0 for a stream, which has no end, got none; set the number of steps"
+            )
         return stream(
             data_args.stream,
             data_args.stream_weights or None,
@@ -138,7 +140,7 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
 
 
 def draw_plan(data_args: DataArguments, training_args: ElysiumSFTConfig) -> DrawPlan:
-    """How examples are drawn."""
+    """Return the rules for drawing examples."""
     return DrawPlan(
         tasks=data_args.tasks or dict.fromkeys(TASKS, 1.0),
         min_frames=data_args.min_frames,
@@ -158,7 +160,7 @@ def build_collator(
     model: ElysiumForConditionalGeneration,
     processor: ElysiumProcessor,
 ) -> ElysiumCollator:
-    """The collator of a mixture."""
+    """Return the collator of a mixture."""
     return ElysiumCollator(
         mixture,
         processor,
@@ -170,7 +172,7 @@ def build_collator(
 
 
 def lora_config(model_args: ModelArguments) -> LoraConfig | None:
-    """The adapter, with the parts that learn in full beside it."""
+    """Return the settings of the adapter, with the parts that are trained in full beside it; None without LoRA."""
     if not model_args.lora_r:
         return None
     modules: Any = model_args.lora_target_modules
@@ -184,14 +186,14 @@ def lora_config(model_args: ModelArguments) -> LoraConfig | None:
 
 
 def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:
-    """Where to go on: what was asked for, else the run's own newest checkpoint that is whole."""
+    """Return the checkpoint to resume: the given one, else the run's newest whole checkpoint."""
     if training_args.resume_from_checkpoint:
         return training_args.resume_from_checkpoint
     return last_whole_checkpoint(training_args.output_dir)
 
 
 def main(arguments: list[str] | None = None, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
-    """Reads the recipe and the command line, and trains."""
+    """Read the recipe and the command line, and train."""
     parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
     try:
         train(*parser.parse_args_and_config(arguments), callbacks=callbacks)

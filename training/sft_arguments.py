@@ -1,4 +1,4 @@
-"""What a recipe of `elysium.training.sft` may say, beside what TRL's `SFTConfig` already takes."""
+"""Fields of a recipe of `elysium.training.sft` beside those of TRL's `SFTConfig`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from .model_parts import PARTS
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:
-    """A mapping of a recipe, or one typed as JSON on the command line.
+    """Return a mapping of a recipe, or one given as JSON on the command line.
 
     Raises:
         ValueError: neither.
@@ -30,19 +30,19 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
 
 @dataclass
 class ModelArguments:
-    """The checkpoint to start from.
+    """Checkpoint to start from, and the parts of it to train.
 
     Args:
         model: folder, shipped name or Hub id.
         dtype: of the weights while training; float32, bfloat16 or float16.
         attn_implementation: sdpa, eager or flash_attention_2.
-        train_parts: parts of the model that learn, of vision_tower, selector, multi_modal_projector, language_model
-            and lm_head; all by default. With LoRA the adapter learns, and these parts beside it in full.
-        learning_rates: a rate of its own for a part, as `{"selector": 0.002}`; others take `learning_rate`.
-        lora_r: rank of a LoRA adapter; 0 for none.
-        lora_alpha: its scale.
-        lora_dropout: its dropout.
-        lora_target_modules: modules that get one; a name, several, or one regular expression.
+        train_parts: parts of the model to train, of vision_tower, selector, multi_modal_projector, language_model
+            and lm_head; all by default. With LoRA the adapter is trained, and these parts beside it in full.
+        learning_rates: learning rates of single parts, as `{"selector": 0.002}`; others take `learning_rate`.
+        lora_r: rank of a LoRA adapter; 0 for none. Higher ranks fit more and take more memory.
+        lora_alpha: scale of the adapter.
+        lora_dropout: dropout of the adapter.
+        lora_target_modules: modules with an adapter; a name, several, or one regular expression.
         trained_on: sentence on the training data, saved with the checkpoint and shown by commands and the Space;
             `derived from MODEL, fine-tuned on DATA` by default.
     """
@@ -67,25 +67,25 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What is learnt from.
+    """Training and evaluation data.
 
     Args:
         data: sources, each `{"source": NAME, "path": …, "weight": …}` with the options of the catalogue
             (`training/catalogue.py`); weights in all of them or in none.
-        stream: Hub ids to stream from instead; needs max_steps.
-        stream_weights: how often each is drawn from; equal by default.
+        stream: Hub ids to stream instead; needs max_steps.
+        stream_weights: sampling weight of each; equal by default.
         stream_split: split of each.
-        stream_buffer: rows of a stream that are shuffled among one another.
-        eval_data: sources that are held out.
+        stream_buffer: size of the shuffle buffer of a stream in rows.
+        eval_data: held-out sources.
         tasks: weights of rec, reg, sot, rsot, video_reg and video_qa; a task that is not named is left out.
         min_frames: fewest frames of a tracking example.
         max_frames: most frames of it.
         max_interval: most frames of the video from one to the next.
-        question_frames: frames of a video that is asked about.
-        share_other_phrasings: share of questions in other phrasings than inference uses.
-        too_long: what happens to an example with more tokens than max_length, drop or error.
-        max_broken_in_row: so many items that cannot be read, one after another, stop the run.
-        eval_boxes: held-out examples whose boxes are generated at each evaluation, for mean IoU; 0 for none.
+        question_frames: frames of a video for questions about it.
+        share_other_phrasings: share of questions in other phrasings than that of inference.
+        too_long: drop or error, for an example with more tokens than max_length.
+        max_broken_in_row: abort after this many consecutive unreadable samples.
+        eval_boxes: held-out examples to generate boxes for at each evaluation, for mean IoU; 0 for none.
     """
 
     data: list[str] = field(default_factory=list)
@@ -111,12 +111,12 @@ class DataArguments:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """The entries of `data`."""
+        """Return the entries of `data`."""
         return [as_mapping(spec, "data") for spec in self.data]
 
     @property
     def eval_sources(self) -> list[dict[str, Any]]:
-        """The entries of `eval_data`."""
+        """Return the entries of `eval_data`."""
         return [as_mapping(spec, "eval_data") for spec in self.eval_data]
 
 
@@ -125,7 +125,7 @@ class ElysiumSFTConfig(SFTConfig):
     """TRL's `SFTConfig` (which is transformers' `TrainingArguments`), with the loss of the token selector.
 
     Args:
-        selector_loss: factor of the loss that tells the selector which patches lie in the object's box; 0 for none.
+        selector_loss: factor of the loss that trains the selector to keep patches in the object's box; 0 for none.
     """
 
     selector_loss: float = field(default=0.0, metadata={"help": "Factor of the token selector's own loss."})

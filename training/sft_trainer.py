@@ -1,4 +1,4 @@
-"""`ElysiumSFTTrainer`: TRL's `SFTTrainer` with what it lacks for videos, parts of the model and the token selector."""
+"""Extend TRL's `SFTTrainer` for videos, parts of the model and the token selector."""
 
 import json
 from collections import Counter, defaultdict
@@ -30,18 +30,18 @@ DROPPED_FILE = "dropped.jsonl"
 class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     """TRL's trainer on batches of `ElysiumCollator`.
 
-    It counts what the collator left out (`dropped.jsonl` beside the checkpoints, and in the log) and stops where too
-    much in a row is broken; logs the share of right tokens of each task; adds the selector's loss; gives parts of the
-    model rates of their own; reads streams so that no row is seen twice, also after a resume; and measures boxes on
-    held-out examples at each evaluation.
+    It counts samples that the collator left out (`dropped.jsonl` beside the checkpoints, and the log) and aborts after
+    too many consecutive ones; logs the token accuracy of each task; adds the selector's loss; gives parts of the
+    model learning rates of their own; reads streams so that no row is seen twice, also after a resume; and measures
+    boxes on held-out examples at each evaluation.
 
     Args:
         collator: of the training data.
-        learning_rates: a rate for parts of the model that have one of their own.
-        max_broken_in_row: so many items that gave no example, one after another, stop the run.
-        held_out: what is generated at each evaluation; None for nothing.
-        eval_collator: of `eval_dataset`, where that is another mixture.
-        further arguments: as `SFTTrainer` takes them.
+        learning_rates: learning rates of parts of the model that have one of their own.
+        max_broken_in_row: abort after this many consecutive unreadable samples.
+        held_out: boxes to generate at each evaluation; None for none.
+        eval_collator: collator of `eval_dataset`, where that is another mixture.
+        *args, **kwargs: of `SFTTrainer`.
     """
 
     args: ElysiumSFTConfig
@@ -79,7 +79,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     @property
     def elysium(self) -> ElysiumForConditionalGeneration:
-        """The model beneath adapters and wrappers."""
+        """Return the model inside adapters and wrappers."""
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -92,18 +92,18 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     # --- data ---
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
-        """As `Trainer.train`; a stream is gone on with where it was, without decoding what was seen."""
+        """Train as `Trainer.train` does; a stream resumes where it was, without decoding the rows before."""
         if self.data_collator.mixture.streamed:
             last = resume_from_checkpoint
             last = last_whole_checkpoint(self.args.output_dir) if last is True else last
-            if last and checkpoint_fault(Path(last)) is None:  # of a faulty one the trainer says what is wrong
+            if last and checkpoint_fault(Path(last)) is None:  # for a faulty one, the trainer raises
                 state = read_json(Path(last) / "trainer_state.json", allow_nan=True)
                 self._stream_batches_done = state["global_step"] * self.args.gradient_accumulation_steps
             self.args.ignore_data_skip = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The loader; of a stream each process and each worker reads its own share."""
+        """Return the loader; each process and each worker reads its own share of a stream."""
         if not self.data_collator.mixture.streamed:
             return super().get_train_dataloader()
         share = StreamShare(
@@ -122,7 +122,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The loader of held-out data, with its own collator."""
+        """Return the loader of held-out data, with its own collator."""
         training = self.data_collator
         self.data_collator = self.eval_collator or training
         try:
@@ -131,10 +131,10 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
             self.data_collator = training
 
     def _count_dropped(self, dropped: list[Dropped], has_labels: bool) -> None:
-        """Counts and keeps what gave no example.
+        """Count and record samples that could not be read.
 
         Raises:
-            DatasetError: too many in a row.
+            DatasetError: too many consecutive ones.
         """
         self._broken_in_row = len(dropped) if has_labels else self._broken_in_row + len(dropped)
         if not dropped:
@@ -155,7 +155,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's loss, and the selector's where it has a factor."""
+        """Return TRL's loss, plus the selector's where it has a factor."""
         training = self.model.training
         inputs = dict(inputs)
         dropped, task_ids = inputs.pop("dropped", []), inputs.pop("task_ids")
@@ -168,13 +168,13 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         if training and self.args.selector_loss > 0:
             selector = selector_loss(torch.cat(self._scores), targets)
             self._parts["selector_loss"].append(selector.detach())
-            # Like TRL's loss, a share of the accumulated batches.
+            # As for TRL's loss, divided by the number of accumulated batches.
             loss = loss + self.args.selector_loss * selector / self.current_gradient_accumulation_steps
         outputs, self._answers = self._answers, None
         return (loss, outputs) if return_outputs else loss
 
     def _count_right(self, task_ids: torch.Tensor, prefix: str) -> None:
-        """Sums of right and of learnt tokens for each task that is in the batch."""
+        """Sum correct and labelled tokens for each task in the batch."""
         right = self._answers.is_top1.detach().float().sum(dim=-1)  # (B,)
         learnt = self._answers.label_mask.detach().float().sum(dim=-1)
         for task in task_ids.unique().tolist():
@@ -184,7 +184,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
             )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As `Trainer.create_optimizer`, with groups of their own for parts that have their own rate."""
+        """Create the optimizer, with parameter groups for parts that have their own learning rate."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if not fresh or not self.learning_rates:
@@ -204,7 +204,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     # --- what is logged and saved ---
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the accuracy of each task, the selector's loss and what was left out."""
+        """Log the accuracy of each task, the selector's loss and the number of dropped samples too."""
         prefix = "" if self.model.training else "eval_"
         for name in [name for name in self._right if name.startswith("eval_") == bool(prefix)]:
             right, learnt = torch.stack(self._right.pop(name)).sum(dim=0).tolist()
@@ -218,25 +218,25 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As `SFTTrainer.evaluate`, and the mean IoU of generated boxes."""
+        """Evaluate as `SFTTrainer` does, and measure the mean IoU of generated boxes."""
         metrics = super().evaluate(*args, **kwargs)
         if self.held_out is not None:
-            self.model.eval()  # every training step sets it back
+            self.model.eval()  # a training step sets it back
             figures = self.held_out.measure(self.elysium)
             self.log(dict(figures))
             metrics |= figures
         return metrics
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """The card is written once, at the end, by `run_card`."""
+        """Do nothing: `RunRecorder` writes the card once, at the end."""
 
 
 def selector_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy of the selector's scores against how much of each patch the object's box covers.
+    """Return the binary cross-entropy of the selector's scores and the share of each patch that the box covers.
 
     Args:
         scores (`torch.Tensor` of shape `(sum T, N)`): before the softmax.
-        targets (`torch.Tensor` of shape `(sum T, N)`): 0..1, NaN where nothing is known; such frames do not count.
+        targets (`torch.Tensor` of shape `(sum T, N)`): 0..1, NaN where unknown; such frames do not count.
     """
     known = ~targets.isnan()
     loss = F.binary_cross_entropy_with_logits(

@@ -1,4 +1,4 @@
-"""Checkpoints of a run that are whole or not there, whatever ends the run while it saves: a full disk, a signal."""
+"""Write checkpoints that are complete or absent, also if a full disk or a signal ends the run while it saves."""
 
 import os
 import shutil
@@ -18,16 +18,16 @@ from elysium.processing.atomic_files import OutputError
 from elysium.processing.data_files import DatasetError, read_json
 
 _STATE = "trainer_state.json"
-_PART = ".part"  # ends the hidden names of what is being written
+_PART = ".part"  # suffix of hidden names while they are written
 
 
 class WholeCheckpoints(Trainer):
-    """A `Trainer` that writes each checkpoint, and the model at the end, under a hidden name and then renames it.
+    """`Trainer` that writes checkpoints and the final model under a hidden name and then renames them.
 
-    To be named before another trainer: ``class MyTrainer(WholeCheckpoints, SFTTrainer)``.
+    Put it before another trainer: ``class MyTrainer(WholeCheckpoints, SFTTrainer)``.
     """
 
-    _staging: str | None = None  # stands for the run's folder while a checkpoint is written
+    _staging: str | None = None  # replaces the run's folder while a checkpoint is written
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train as `Trainer.train` does; True resumes from the newest whole checkpoint.
@@ -56,7 +56,7 @@ class WholeCheckpoints(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """As `Trainer._save_checkpoint`, under another name until it is whole.
+        """Save as `Trainer._save_checkpoint` does, under another name until the checkpoint is complete.
 
         Raises:
             OutputError: it cannot be written.
@@ -88,7 +88,7 @@ class WholeCheckpoints(Trainer):
             rotate_checkpoints(str(run), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`; what a caller asks for is written aside first, then put into its place.
+        """Save as `Trainer.save_model` does; the model is written aside first, then renamed.
 
         Raises:
             OutputError: it cannot be written.
@@ -115,11 +115,11 @@ class WholeCheckpoints(Trainer):
 
     @property
     def _renames(self) -> bool:
-        """One process of each node does, since nodes may have disks of their own."""
+        """Return whether this process renames: one of each node, since nodes may have disks of their own."""
         return bool(self.is_local_process_zero())
 
     def _begin(self, folder: Path) -> None:
-        """Removes what an earlier process that was killed left half written."""
+        """Remove incomplete files of an earlier process that was killed."""
         if self._renames:
             for leftover in (*folder.glob(f".{PREFIX_CHECKPOINT_DIR}-*{_PART}"), folder / f".model{_PART}"):
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -177,7 +177,7 @@ def checkpoint_fault(folder: Path) -> str | None:
 
 
 def _take_place(path: Path, target: Path) -> None:
-    """Renames; an older file or folder of the name goes once the new one can take its place."""
+    """Rename; an older file or folder of the name is removed once the new one can replace it."""
     older = target.with_name(f".{target.name}.older{_PART}")
     if target.is_dir():
         os.replace(target, older)
@@ -186,7 +186,7 @@ def _take_place(path: Path, target: Path) -> None:
 
 
 def _explained(error: Exception, folder: Path) -> Exception:
-    """The error itself, or, where it says that a disk cannot be written, one that says what to do."""
+    """Return the error itself, or one with a remedy where a disk cannot be written."""
     torch_writes = any(name in str(error) for name in ("PytorchStreamWriter", "inline_container"))
     writing = isinstance(error, OSError | SafetensorError) or torch_writes
     if not writing or isinstance(error, OutputError):
