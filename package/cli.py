@@ -20,7 +20,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .arguments import DeviceOption, EitherArgument, ImageArgument, JsonOption, ModelOption, with_tracking_flags
+from .arguments import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    EitherArgument,
+    ImageArgument,
+    JsonOption,
+    ModelOption,
+    with_tracking_flags,
+)
 from .console import (
     IMAGE_OUTPUTS,
     INTERRUPTED,
@@ -39,25 +47,22 @@ from .console import (
     said_warnings,
     say,
 )
-from .convert_command import run_assemble, run_convert
+from .convert_command import assemble, convert
 from .curate_command import curate
-from .data_command import run_data_check
-from .demo_command import run_demo
+from .data_command import data_app
+from .demo_command import demo
 from .evaluate_command import evaluate
 from .interruptions import terminations_interrupt
-from .publish_command import run_publish
-from .serve_command import KEY_VARIABLE, run_serve
+from .publish_command import publish
+from .serve_command import serve
 from .track_command import track
 
 app = typer.Typer(
     name="elysium",
-    help="Point at an object in a video, by words or by a box, and get its box in every frame.",
+    help="Track, ground and describe objects in videos and images, from a text prompt or a box.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-data_app = typer.Typer(help="Look at data before training with it.")
-app.add_typer(data_app, name="data")
 
 
 @app.callback()
@@ -73,13 +78,13 @@ app.command()(with_tracking_flags(track))
 @app.command()
 def ground(
     image: ImageArgument,
-    text: Annotated[list[str], typer.Option(metavar="WORDS", help="An object in words; once for each.")],
-    model: ModelOption = "elysium-tiny",
-    output: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Annotated picture.")] = None,
+    text: Annotated[list[str], typer.Option(metavar="TEXT", help="Text prompt of an object; repeat it for several.")],
+    model: ModelOption = DEFAULT_MODEL,
+    output: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Annotated image to write.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find what words point at in a picture."""
+    """Locate objects in an image from text prompts."""
     info = open_info(image)
     words = check_words(text, "--text")
     if output is not None:
@@ -104,12 +109,14 @@ def ground(
 @app.command()
 def describe(
     video: EitherArgument,
-    box: Annotated[str, typer.Option(metavar="x1,y1,x2,y2", help="The object's box, of a video in frame 1, pixels.")],
-    model: ModelOption = "elysium-tiny",
+    box: Annotated[
+        str, typer.Option(metavar="x1,y1,x2,y2", help="Box of the object in pixels, of a video in frame 1.")
+    ],
+    model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is in a box of a picture or video."""
+    """Describe the object in a box of an image or video."""
     (box_xyxy_px,) = check_boxes([box], open_info(video))
     description = load_tracker(model, device).describe(video, box_xyxy_px)
     record = {"video": str(video), "model": model, "box_xyxy_px": box_xyxy_px, "description": description}
@@ -119,12 +126,12 @@ def describe(
 @app.command()
 def ask(
     video: EitherArgument,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words.")],
-    model: ModelOption = "elysium-tiny",
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
+    model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question about a picture or video."""
+    """Answer a question about an image or video."""
     open_info(video)
     (question,) = check_words([question], "QUESTION")
     answer = load_tracker(model, device).ask(video, question)
@@ -133,102 +140,45 @@ def ask(
 
 
 app.command()(with_tracking_flags(evaluate))
-
-
-@app.command()
-def serve(
-    model: ModelOption = "elysium-tiny",
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
-    num_frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=256,
-            metavar="T",
-            help="Frames sampled evenly from a video where a request does not say. By default what the checkpoint "
-            "was trained on.",
-        ),
-    ] = None,
-    cors: Annotated[bool, typer.Option("--cors", help="Let web pages of other origins ask.")] = False,
-    allow_path: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Folder whose files requests may name by path; once for each. By default none.",
-        ),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Host whose images and videos requests may name by address (HOST or HOST:PORT); once for each. By "
-            "default none; private and loopback addresses are never fetched.",
-        ),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=KEY_VARIABLE, metavar="KEY", help="Key that requests must send as 'Authorization: Bearer'."
-        ),
-    ] = None,
-    device: DeviceOption = None,
-) -> None:
-    """Answer chat requests with images and videos over HTTP, in the form of OpenAI's API."""
-    run_serve(
-        model,
-        host=host,
-        port=port,
-        device=device,
-        num_frames=num_frames,
-        cors=cors,
-        allow_paths=allow_path or [],
-        allow_urls=allow_url or [],
-        api_key=api_key,
-    )
-
-
-@app.command()
-def demo(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR_OR_ID", help="Checkpoint to choose from; once for each. By default elysium-tiny."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines visit.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
-    browser: Annotated[bool, typer.Option("--browser", help="Open the page.")] = False,
-    device: DeviceOption = None,
-) -> None:
-    """Open the web page to track, ground, describe and ask with the mouse, on this machine."""
-    run_demo(model or ["elysium-tiny"], host=host, port=port, device=device, open_browser=browser)
+app.command()(serve)
+app.command()(demo)
+app.add_typer(data_app, name="data")
 
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many clips.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="The same seed gives the same clips.")] = 0,
-    frames: Annotated[int, typer.Option(min=1, metavar="T", help="Frames of a clip.")] = 16,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of a frame.")] = "320x240",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the clips.")],
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Number of clips.")] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="S", help="Random seed; the same seed gives the same clips.")
+    ] = 0,
+    frames: Annotated[int, typer.Option(min=1, metavar="T", help="Number of frames in a clip.")] = 16,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of a frame in pixels.")] = "320x240",
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second.")] = 10.0,
     form: Annotated[
         Literal["rows", "trl"],
-        typer.Option("--as", help="rows: JSONL, one for each object; trl: conversations for `trl sft` (Parquet)."),
+        typer.Option(
+            "--as", help="Format: rows (JSONL, one per object) or trl (conversations for `trl sft`, Parquet)."
+        ),
     ] = "rows",
     embed: Annotated[
-        bool, typer.Option("--embed", help="With --as trl: videos inside the rows, for a folder that is to be moved.")
+        bool,
+        typer.Option(
+            "--embed", help="Store the videos inside the files of --as trl, so that the folder can be moved."
+        ),
     ] = False,
     bank: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="Cut-outs with names instead of shapes; fetch_sprites writes it."),
+        typer.Option(
+            metavar="FILE.npz", help="Named sprites to use instead of shapes; fetch_sprites writes the file."
+        ),
     ] = None,
     part: Annotated[
-        Literal["train", "seen_classes", "held_out_classes"], typer.Option(help="With --bank: which of its cut-outs.")
+        Literal["train", "seen_classes", "held_out_classes"],
+        typer.Option(help="Part of the sprites of --bank to use."),
     ] = "train",
 ) -> None:
-    """Write synthetic clips with exact boxes: mp4 files and their frames, and rows or conversations about them."""
+    """Write synthetic clips with exact boxes: mp4 files and their frames, and samples or conversations about them."""
     width, height = parse_size(size)
     if embed and form != "trl":
         raise typer.BadParameter("--embed goes with --as trl alone; leave it out", param_hint="--embed")
@@ -260,80 +210,13 @@ def synth(
 app.command()(curate)
 
 
-@app.command()
-def convert(
-    released: Annotated[Path, typer.Argument(metavar="RELEASED", help="Folder of the public release.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")],
-    tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its language model's tokenizer, where RELEASED has none.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16; RELEASED's own by default.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Convert weights of the public code's release, shard by shard."""
-    run_convert(released, out, tokenizer=tokenizer, dtype=dtype, as_json=as_json)
-
-
-@app.command()
-def assemble(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")],
-    vision: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="CLIP, SigLIP, SigLIP 2, DINOv2 or DINOv3.")],
-    llm: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="Causal language model with its tokenizer.")],
-    kept: Annotated[
-        int | None, typer.Option(metavar="K", help="Tokens kept per frame; 0.1875 of the patches by default.", min=1)
-    ] = None,
-    projector: Annotated[str, typer.Option(metavar="NAME", help="mlp2x_gelu, linear or identity.")] = "mlp2x_gelu",
-    dtype: Annotated[
-        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16; the language model's by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the new selector and projector.")] = 0,
-) -> None:
-    """Join a pretrained vision tower and language model to a fresh Elysium, ready to be trained."""
-    run_assemble(vision, llm, out, kept=kept, projector=projector, dtype=dtype, seed=seed)
-
-
-@app.command()
-def publish(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint, a data set or a Space.")],
-    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
-    kind: Annotated[
-        Literal["model", "dataset", "space"] | None,
-        typer.Option("--type", help="Of the repository; by default what the folder holds."),
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository that only you can see.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go; no network.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Check that a folder is complete and safe, and upload it to the Hub; again, it goes on where it stopped."""
-    run_publish(folder, repo_id, kind=kind, private=private, dry_run=dry_run, as_json=as_json)
-
-
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The data, in the layout of its source.")],
-    source: Annotated[
-        str, typer.Option(metavar="NAME", help="folder (videos and boxes of your own), elysium-track, lasot …")
-    ] = "folder",
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the source, such as split=train.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="OVERLAYS", help="Folder for a picture of some rows and a summary.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")] = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Read every row of a data set: what it holds, what is broken, and some of its boxes drawn.
-
-    The exit code is 1 where a row cannot be read.
-    """
-    return run_data_check(folder, source=source, options=option or [], output=output, limit=limit, as_json=as_json)
+app.command()(convert)
+app.command()(assemble)
+app.command()(publish)
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
-    """The picture with the boxes that were found."""
+    """Save the image with the boxes that were found."""
     from PIL import Image
 
     from elysium.processing.atomic_files import atomic_path
@@ -349,7 +232,7 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
 
 
 def run(args: list[str]) -> int:
-    """Runs a command line and returns its exit code; errors are printed as one line."""
+    """Run a command line and return its exit code; errors are printed as one line."""
     _print_with_replacements()
     try:
         with terminations_interrupt() as came:
@@ -379,7 +262,7 @@ def _print_with_replacements() -> None:
 
 
 def main() -> None:
-    """What the console script calls."""
+    """Run the command line of this process."""
     sys.exit(run(sys.argv[1:]))
 
 

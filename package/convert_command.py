@@ -1,10 +1,13 @@
-"""What `elysium convert` and `elysium assemble` do: folders of weights in, a folder of ours out."""
+"""`elysium convert` and `elysium assemble`: make a checkpoint from folders of weights."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from .arguments import DtypeOption, JsonOption, NewFolderArgument
 from .console import check_new_folder, frame_progress, quiet_transformers, stderr
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def _dtype(name: str | None) -> "torch.dtype | None":
-    """The torch dtype of a name.
+    """Return the torch dtype of a name.
 
     Raises:
         ValueError: none of `DTYPES`.
@@ -26,14 +29,24 @@ def _dtype(name: str | None) -> "torch.dtype | None":
     return getattr(torch, name) if name else None
 
 
-def run_convert(released: Path, out: Path, *, tokenizer: Path | None, dtype: str | None, as_json: bool) -> None:
-    """Converts a release and says what came of it."""
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED", help="Folder of the public release.")],
+    out: NewFolderArgument,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tokenizer of its language model, if RELEASED has none.")
+    ] = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert weights of the public code's release, shard by shard."""
     check_new_folder(out)
     quiet_transformers()
-    from elysium.modeling_elysium.convert_elysium_weights import convert
+    from elysium.modeling_elysium import convert_elysium_weights
 
     with frame_progress("Converting shards", None) as progress:
-        report = convert(released, out, tokenizer=tokenizer, dtype=_dtype(dtype), progress=progress)
+        report = convert_elysium_weights.convert(
+            released, out, tokenizer=tokenizer, dtype=_dtype(dtype), progress=progress
+        )
     if as_json:
         print(json.dumps(asdict(report) | {"folder": str(report.folder)}))
         return
@@ -45,19 +58,33 @@ def run_convert(released: Path, out: Path, *, tokenizer: Path | None, dtype: str
         print("No tokenizer was found and no processor written; convert again with --tokenizer DIR to ask it things.")
 
 
-def run_assemble(
-    vision: str, llm: str, out: Path, *, kept: int | None, projector: str, dtype: str | None, seed: int
+def assemble(
+    out: NewFolderArgument,
+    vision: Annotated[
+        str, typer.Option(metavar="DIR_OR_ID", help="Vision tower: CLIP, SigLIP, SigLIP 2, DINOv2 or DINOv3.")
+    ],
+    llm: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="Causal language model with its tokenizer.")],
+    kept: Annotated[
+        int | None, typer.Option(metavar="K", help="Tokens kept per frame. Default: 0.1875 of the patches.", min=1)
+    ] = None,
+    projector: Annotated[
+        str, typer.Option(metavar="NAME", help="Projector: mlp2x_gelu, linear or identity.")
+    ] = "mlp2x_gelu",
+    dtype: DtypeOption = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the new selector and projector.")] = 0,
 ) -> None:
-    """Joins two pretrained parts and says what is new."""
+    """Join a pretrained vision tower and language model to a fresh Elysium, ready to be trained."""
     check_new_folder(out)
     quiet_transformers()
     from transformers.utils import logging
 
-    from elysium.modeling_elysium.assemble_elysium_weights import assemble
+    from elysium.modeling_elysium import assemble_elysium_weights
 
     logging.disable_progress_bar()
     with stderr.status("Assembling"):
-        report = assemble(vision, llm, out, num_kept_tokens=kept, projector=projector, dtype=_dtype(dtype), seed=seed)
+        report = assemble_elysium_weights.assemble(
+            vision, llm, out, num_kept_tokens=kept, projector=projector, dtype=_dtype(dtype), seed=seed
+        )
     total = sum(report.parameters.values())
     print(f"Checkpoint: {report.folder} ({total:,} parameters, of which {report.num_new:,} are new and untrained)")
     for name, count in report.parameters.items():

@@ -1,43 +1,43 @@
-"""`elysium data check`: reads every row of a data set, says what it holds and what of it is broken, and draws some."""
+"""`elysium data check`: read every sample of a dataset, report what it holds and what is broken, and draw some."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from .arguments import JsonOption
 from .console import check_folder, frame_progress, parse_pairs, require
 
 RENDERED = "synthetic"  # has no folder to check
 
+data_app = typer.Typer(help="Check data before training on it.")
 
-def run_data_check(
-    folder: Path,
-    *,
-    source: str,
-    options: Sequence[str],
-    output: Path | None,
-    limit: int | None,
-    as_json: bool,
+
+@data_app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Dataset, in the layout of its source.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Source of the dataset: folder (your own videos and boxes), elysium-track, lasot …"
+        ),
+    ] = "folder",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of the source, such as split=train; repeat it for several."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="OVERLAYS", help="Folder to write images of some samples and a summary to.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of samples to read, the first ones. Default: all.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> int:
-    """The whole command.
+    """Read every sample of a dataset: report what it holds and what is broken, and draw some of its boxes.
 
-    Args:
-        folder: of the data, or a file where the source takes one.
-        source: name in the catalogue of sources.
-        options: of the source, as ``NAME=VALUE``.
-        output: folder for the overlays and the summary, or None.
-        limit: only so many rows, from the first.
-        as_json: print the summary as JSON.
-
-    Returns:
-        The exit code: 1 where a row is broken.
-
-    Raises:
-        typer.BadParameter: an unknown source, or an option that is no ``NAME=VALUE``.
-        DatasetError: data that cannot be opened at all.
-        OutputError: ``output`` cannot be written.
+    The exit code is 1 if a sample cannot be read.
     """
     require("pyarrow", extra="train")
     from elysium.training.catalogue import SOURCES, open_source
@@ -47,7 +47,7 @@ def run_data_check(
         raise typer.BadParameter(
             f"the source must be one of {', '.join(known)}, got {source!r}", param_hint="--source"
         )
-    spec = {"source": source, "path": str(folder)} | parse_pairs(options, "--option")
+    spec = {"source": source, "path": str(folder)} | parse_pairs(option or [], "--option")
     if output is not None:
         check_folder(output.absolute())
     from elysium.readers.check import SHEET, check_samples
@@ -65,7 +65,7 @@ def run_data_check(
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
-    """The summary for people."""
+    """Return the summary as lines of text."""
     frames, words = summary["frames"], summary["words"]
     lines = [f"{summary['source']}: {summary['good']} of {summary['checked']} rows can be read"]
     if summary["checked"] < summary["rows"]:
@@ -92,4 +92,5 @@ def _lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _counts(counts: dict[str, int]) -> str:
+    """Return counts by name as one line."""
     return ", ".join(f"{name}: {count}" for name, count in counts.items())

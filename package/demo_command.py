@@ -1,22 +1,32 @@
 """`elysium demo`: serve the web page of `spaces_demo/` on this machine."""
 
+from typing import Annotated
+
 import typer
 
+from .arguments import DEFAULT_MODEL, DeviceOption
 from .console import require, say
 
 
-def run_demo(models: list[str], *, host: str, port: int, device: str | None, open_browser: bool) -> None:
-    """Serve the page until interrupted.
-
-    Raises:
-        typer.BadParameter: the port is taken.
-        ValueError: Gradio is not installed.
-    """
+def demo(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR_OR_ID", help="Checkpoint to offer; repeat it for several. Default: elysium-tiny."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts visitors from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Open the web page to track, ground, describe and ask with the mouse, on this machine."""
     require("gradio", extra="demo")
     from elysium.spaces_demo.server import PortError, serve_demo, wait_for_interrupt
 
+    models = model or [DEFAULT_MODEL]
     try:
-        with serve_demo(models, host=host, port=port, device=device, open_browser=open_browser) as address:
+        with serve_demo(models, host=host, port=port, device=device, open_browser=browser) as address:
             say(f"The page is at {address} (stop with Ctrl+C)")
             wait_for_interrupt()
     except PortError as error:

@@ -1,47 +1,57 @@
-"""What `elysium publish` does: lists what would go to the Hub, and sends it."""
+"""`elysium publish`: list what would be uploaded to the Hub, and upload it."""
 
 import json
 import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from .arguments import JsonOption
 from .console import require, say, stderr
 
 if TYPE_CHECKING:
-    from elysium.cards.publish import Kind, PublishPlan
+    from elysium.cards.publish import PublishPlan
 
 
-def run_publish(
-    folder: Path, repo_id: str, *, kind: "Kind | None", private: bool, dry_run: bool, as_json: bool
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Checkpoint, dataset or Space.")],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
+    kind: Annotated[
+        Literal["model", "dataset", "space"] | None,
+        typer.Option("--type", help="Type of the repository. Default: what the folder holds."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private, visible only to you.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files that would be uploaded; offline.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Checks a folder, shows the plan, and uploads it unless that is all that was asked.
-
-    Raises:
-        PublishError: the folder is not as it must be, or the Hub does not take it.
-        SpaceError: a Space's wheel cannot be built.
-    """
+    """Validate a folder and upload it to the Hub. Resumable."""
     # Not `quiet_transformers`: an upload shows the bars of the Hub's client.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from elysium.cards.publish import check_repo_id, kind_of, plan_publish, publish
+    from elysium.cards import publish as hub
 
-    check_repo_id(repo_id)
-    kind = kind or kind_of(folder)
+    hub.check_repo_id(repo_id)
+    kind = kind or hub.kind_of(folder)
     if kind == "dataset":
         require("pyarrow", extra="train")
     with tempfile.TemporaryDirectory() as temporary:
         ready = folder
         if kind == "space":
             ready = _ready_space(folder, repo_id, Path(temporary) / folder.resolve().name, private=private)
-        plan = plan_publish(ready, repo_id, kind=kind)
+        plan = hub.plan_publish(ready, repo_id, kind=kind)
         _show(plan, folder, dry_run=dry_run, as_json=as_json)
         if not dry_run:
-            say(f"Published: {publish(plan, private=private or None)}")
+            say(f"Published: {hub.publish(plan, private=private or None)}")
 
 
 def _ready_space(source: Path, repo_id: str, out: Path, *, private: bool) -> Path:
-    """The Space with the wheel that it needs."""
+    """Return the folder of a Space with the wheel that it needs."""
     from huggingface_hub import HfApi
 
     from elysium.cards.publish import PublishError, folder_problems
@@ -60,7 +70,7 @@ def _ready_space(source: Path, repo_id: str, out: Path, *, private: bool) -> Pat
 
 
 def _show(plan: "PublishPlan", folder: Path, *, dry_run: bool, as_json: bool) -> None:
-    """The plan for people or programs, and what is better mended before it goes."""
+    """Print the plan for people or programs, and notes on what to fix before the upload."""
     from elysium.cards.publish import PLACEHOLDER
 
     total = sum(plan.files.values())

@@ -1,13 +1,13 @@
-"""`elysium serve`: chat requests with images and videos over HTTP, as OpenAI's API takes them."""
+"""`elysium serve`: answer chat requests with images and videos over HTTP, in the form of OpenAI's API."""
 
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .arguments import DEFAULT_MODEL, DeviceOption, ModelOption
 from .console import load_tracker, require, say
 
 if TYPE_CHECKING:
@@ -20,19 +20,49 @@ KEY_VARIABLE = "ELYSIUM_API_KEY"
 SWITCH_S = 0.001
 
 
-def run_serve(
-    model: str,
-    *,
-    host: str,
-    port: int,
-    device: str | None,
-    num_frames: int | None,
-    cors: bool,
-    allow_paths: Sequence[Path],
-    allow_urls: Sequence[str],
-    api_key: str | None,
+def serve(
+    model: ModelOption = DEFAULT_MODEL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts requests from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            metavar="T",
+            help="Number of frames sampled evenly from a video, unless a request sets it. Default: the number the "
+            "checkpoint was trained on.",
+        ),
+    ] = None,
+    cors: Annotated[bool, typer.Option("--cors", help="Accept requests from web pages of other origins.")] = False,
+    allow_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder whose files requests may name by path; repeat it for several. Default: none.",
+        ),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Host whose images and videos requests may name by address (HOST or HOST:PORT); repeat it for "
+            "several. Private and loopback addresses are never fetched. Default: none.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=KEY_VARIABLE, metavar="KEY", help="Key that requests must send as 'Authorization: Bearer'."
+        ),
+    ] = None,
+    device: DeviceOption = None,
 ) -> None:
-    """Load the model and answer requests until interrupted."""
+    """Answer chat requests with images and videos over HTTP, in the form of OpenAI's API."""
     for module in ("fastapi", "uvicorn"):
         require(module, extra="serve")
     _check_port(host, port)
@@ -46,8 +76,8 @@ def run_serve(
         model,
         num_frames=num_frames,
         cors=cors,
-        allow_paths=tuple(allow_paths),
-        allow_urls=tuple(allow_urls),
+        allow_paths=tuple(allow_path or ()),
+        allow_urls=tuple(allow_url or ()),
         api_key=api_key,
     )
     sys.setswitchinterval(SWITCH_S)
