@@ -112,7 +112,7 @@ class Crop:
         columns = np.arange(self.left, self.left + self.side).clip(0, self.width - 1)
         return image[rows[:, None], columns]
 
-    def from_picture(self, box_xyxy_norm: Box) -> Box:
+    def from_image(self, box_xyxy_norm: Box) -> Box:
         """A box in shares of the picture, in shares of the square."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (
@@ -122,8 +122,8 @@ class Crop:
             (y2 * self.height - self.top) / self.side,
         )
 
-    def to_picture(self, box_xyxy_norm: Box) -> Box:
-        """A box in shares of the square, in shares of the picture; the inverse of `from_picture`."""
+    def to_image(self, box_xyxy_norm: Box) -> Box:
+        """A box in shares of the square, in shares of the picture; the inverse of `from_image`."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (
             (self.left + x1 * self.side) / self.width,
@@ -132,14 +132,14 @@ class Crop:
             (self.top + y2 * self.side) / self.height,
         )
 
-    def reading_in_picture(self, reading: BoxReading) -> BoxReading:
+    def parsed_in_image(self, reading: BoxReading) -> BoxReading:
         """What was read of the square, with its box in shares of the picture and clipped to it.
 
         A box that lies beyond the picture's edge has the status ``"empty"``.
         """
         if reading.box_xyxy_norm is None:
             return reading
-        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in self.to_picture(reading.box_xyxy_norm))
+        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in self.to_image(reading.box_xyxy_norm))
         if min((x2 - x1) * self.width, (y2 - y1) * self.height) < _LEAST_BOX_PX:
             return replace(reading, status="empty", box_xyxy_norm=None)
         return replace(reading, box_xyxy_norm=(x1, y1, x2, y2))

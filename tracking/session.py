@@ -1,8 +1,8 @@
-"""One object on its way through a video: a state machine without a model.
+"""Tracking of one object through a video: a state machine without a model.
 
 Frames are fed in, windows come out as requests, answers are accepted, and every frame is finished exactly once and in
-order. Whoever holds the model turns a `WindowRequest` into readings (`elysium.tracking.answering`); a test scripts
-them.
+order. Whoever holds the model turns a `WindowRequest` into parsed boxes (`elysium.tracking.answering`); a test scripts
+them. The passes over a window are planned in `elysium.tracking.refinement`.
 """
 
 import math
@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px, px_to_norm
-from elysium.processing.overlap import paired_iou
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import Track
 
 from .crop import Crop
 from .options import TrackingOptions
+from .refinement import first_pass_crop, needs_refinement, plan_refinement
 from .windows import WindowPlan, plan_window
 
 Reason = Literal["absent", "unreadable"]
 
 
 def check_text(text: str, *, name: str = "text") -> str:
-    """The text without blanks at its ends.
+    """Return the text without blanks at its ends.
 
     Raises:
         ValueError: not a string, nothing but blanks, or bytes of a terminal or file name that are no UTF-8.
@@ -48,16 +48,16 @@ def check_text(text: str, *, name: str = "text") -> str:
 
 @dataclass(frozen=True)
 class ObjectPrompt:
-    """What an object is pointed at by: words, its box in the first frame, or both.
+    """Prompt of an object: a text, its box in the first frame, or both.
 
-    With both, the box starts the track and the words find the object again after it was lost.
+    With both, the box starts the track and the text detects the object again after it was lost.
 
     Args:
-        text: words such as "the red car".
-        box_xyxy_px: box in the video's first frame, pixels.
+        text: text prompt such as "the red car".
+        box_xyxy_px: box in the video's first frame, in pixels.
 
     Raises:
-        ValueError: neither words nor box, or empty words.
+        ValueError: neither text nor box, or an empty text.
     """
 
     text: str | None = None
@@ -65,24 +65,26 @@ class ObjectPrompt:
 
     def __post_init__(self) -> None:
         if self.text is None and self.box_xyxy_px is None:
-            raise ValueError('an object must have words or a box, got neither; give text="the red car" or box_xyxy_px')
+            raise ValueError(
+                'an object must have a text prompt or a box, got neither; give text="the red car" or box_xyxy_px'
+            )
         if self.text is not None:
             object.__setattr__(self, "text", check_text(self.text))
 
 
 @dataclass(frozen=True, eq=False)
 class WindowRequest:
-    """One question for the model.
+    """Hold one request to the model.
 
     Args:
-        task: "sot" (the box of the first frame is given) or "rsot" (words are given).
-        frames: T pictures, uint8 RGB of shape `(H, W, 3)`; with crops, of their shape.
+        task: "sot" (the box of the first frame is given) or "rsot" (a text prompt is given).
+        frames: T images, uint8 RGB of shape `(H, W, 3)`; with crops, of their shape.
         frame_indices: T indices in the video.
-        text: the words, for "rsot".
-        box_xyxy_norm: the box in the window's first picture as it is shown, 0..1, for "sot".
+        text: text prompt, for "rsot".
+        box_xyxy_norm: box in the window's first image as it is shown, 0..1, for "sot".
         plan: which frames of the stream are finished by the window.
-        crops: the square of each frame that is shown, None where it is the whole frame; answers are in shares of them.
-        look: which question about its frames it is; from the second on in squares around the boxes of the one before.
+        crops: crop of each frame that is shown, None where it is the whole frame; answers are in shares of them.
+        pass_number: number of the pass over its frames; from 2 on it is a refinement on crops.
         absent_log_odds: bias of the answer `none` where a box is given; None takes the checkpoint's.
     """
 
@@ -93,21 +95,21 @@ class WindowRequest:
     box_xyxy_norm: Box | None
     plan: WindowPlan
     crops: tuple[Crop | None, ...]
-    look: int = 1
+    pass_number: int = 1
     absent_log_odds: float | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def in_picture(self, readings: Sequence[BoxReading]) -> list[BoxReading]:
-        """Readings of the answer, with boxes in shares of whole frames."""
-        pairs = zip(readings, self.crops, strict=True)
-        return [reading if crop is None else crop.reading_in_picture(reading) for reading, crop in pairs]
+    def in_image(self, parsed: Sequence[BoxReading]) -> list[BoxReading]:
+        """Return parsed boxes in shares of whole frames."""
+        pairs = zip(parsed, self.crops, strict=True)
+        return [box if crop is None else crop.parsed_in_image(box) for box, crop in pairs]
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Where the object is in one finished frame: a box with its score, or a reason why there is none."""
+    """Hold the result of one frame: a box with its score, or a reason why there is none."""
 
     frame_idx: int
     timestamp_s: float
@@ -117,13 +119,13 @@ class FrameResult:
 
     @property
     def valid(self) -> bool:
-        """Whether the frame has a box."""
+        """Return whether the frame has a box."""
         return self.box_xyxy_px is not None
 
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A frame whose picture is still needed."""
+    """Hold a frame whose image is still needed."""
 
     position: int
     image: NDArray[np.uint8]
@@ -131,47 +133,38 @@ class _Held:
     timestamp_s: float
 
 
-def judge(
-    reading: BoxReading, width: int, height: int, *, allow_absent: bool = True
+def to_pixels(
+    parsed: BoxReading, width: int, height: int, *, allow_absent: bool = True
 ) -> tuple[Box | None, Reason | None]:
-    """What a reading means in a picture: a box in pixels, or the reason why there is none.
+    """Return a parsed box in pixels, or the reason why there is none.
 
     Args:
-        reading: of the model's answer.
-        width: of the picture in pixels.
-        height: of the picture in pixels.
-        allow_absent: whether the model may say that it sees nothing; where it may not, that is unreadable.
+        parsed: box of the model's answer.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+        allow_absent: whether the model may answer `none`; where it may not, a `none` is unreadable.
     """
-    if reading.valid and reading.box_xyxy_norm is not None:
-        return norm_to_px(reading.box_xyxy_norm, width, height), None
-    return None, "absent" if reading.status == "absent" and allow_absent else "unreadable"
-
-
-def _agree(
-    look: Sequence[tuple[BoxReading, float]], other: Sequence[tuple[BoxReading, float]], min_iou: float
-) -> bool:
-    """Whether two answers overlap in every frame in which both have a box."""
-    pairs = [(one.box_xyxy_norm, two.box_xyxy_norm) for (one, _), (two, _) in zip(look, other, strict=True)]
-    boxes = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2, 4)
-    return bool(np.all(paired_iou(boxes[:, 0], boxes[:, 1]) >= min_iou))
+    if parsed.valid and parsed.box_xyxy_norm is not None:
+        return norm_to_px(parsed.box_xyxy_norm, width, height), None
+    return None, "absent" if parsed.status == "absent" and allow_absent else "unreadable"
 
 
 class TrackingSession:
-    """Follows one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
+    """Track one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
-    Only the frames of the next window, the last frame that has a box and, for second looks, the first frame are held;
-    results are a few numbers a frame.
+    Only the frames of the next window, the last frame that has a box and, for refinement passes, the first frame are
+    held; results are a few numbers a frame.
 
     Args:
-        prompt: what the object is pointed at by.
-        width: of the video in pixels.
-        height: of the video in pixels.
+        prompt: prompt of the object.
+        width: width of the video in pixels.
+        height: height of the video in pixels.
         track_id: 1 or more.
         options: how to track; fields that are not set take their defaults.
         allow_absent: whether the model may answer `none`; where it may not, a `none` is an unreadable answer.
 
     Raises:
-        ValueError: the box is not inside the picture, or ``reground`` without words.
+        ValueError: the box is not inside the image, or ``reground`` without a text prompt.
     """
 
     def __init__(
@@ -186,35 +179,36 @@ class TrackingSession:
     ) -> None:
         self.options = (options or TrackingOptions()).resolve()
         if self.options.reground and prompt.text is None:
-            raise ValueError("reground must have words to ask by, got a box alone; give text, or leave reground out")
+            raise ValueError("reground must have a text prompt, got a box alone; give text, or leave reground out")
         box = prompt.box_xyxy_px
         self.init_box_xyxy_px: Box | None = None if box is None else check_box_xyxy_px(box, width, height)
         self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
         self.width, self.height = width, height
-        self._room = {"margin": self.options.crop_margin, "min_side_px": self.options.min_crop_px}
         self._waiting: deque[_Held] = deque()
         self._fed = 0
         self._previous: _Held | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
-        self._given: tuple[_Held, Box] | None = None  # the first frame with the user's box (0..1), for second looks
+        self._given: tuple[_Held, Box] | None = (
+            None  # the first frame with the user's box (0..1), for refinement passes
+        )
         self._request: WindowRequest | None = None
-        # Between two looks at a window: the answer so far, boxes in shares of whole frames.
-        self._last_look: list[tuple[BoxReading, float]] = []
+        # Between two passes over a window: the answer so far, boxes in shares of whole frames.
+        self._last_pass: list[tuple[BoxReading, float]] = []
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
     @property
     def num_waiting(self) -> int:
-        """Frames that were fed and are not finished."""
+        """Return the number of frames that were fed and are not finished."""
         return len(self._waiting)
 
     @property
     def num_finished(self) -> int:
-        """Frames that have a result."""
+        """Return the number of frames that have a result."""
         return len(self._results)
 
     def feed(self, image: NDArray[np.uint8], *, timestamp_s: float, frame_idx: int | None = None) -> None:
-        """Takes the next frame of the stream.
+        """Take the next frame of the stream.
 
         Args:
             image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB, of the session's width and height.
@@ -222,7 +216,7 @@ class TrackingSession:
             frame_idx: index in the video; by default frames are counted from 0.
 
         Raises:
-            ValueError: a picture of another size.
+            ValueError: an image of another size.
         """
         if image.shape != (self.height, self.width, 3):
             raise ValueError(
@@ -236,10 +230,10 @@ class TrackingSession:
         self._fed += 1
 
     def next_window(self, *, final: bool = False) -> WindowRequest | None:
-        """The next question, or None while frames are missing; the same one until it is answered by `accept`.
+        """Return the next request, or None while frames are missing; the same one until `accept` answers it.
 
         Args:
-            final: the stream has ended, so that a window shorter than the others is asked.
+            final: whether the stream has ended, so that a shorter window is requested.
         """
         if self._request is None:
             plan = plan_window(
@@ -255,71 +249,69 @@ class TrackingSession:
         return self._request
 
     def expected_windows(self, following: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ...]]:
-        """Pictures of the windows behind the one that is asked, should the object stay in sight until then.
+        """Return the images of the windows after the requested one, should the object stay visible until then.
 
         Args:
-            following: pictures that will be fed next.
+            following: images that will be fed next.
 
         Returns:
-            Full windows only; none before there is a question, or where each window is looked at twice.
+            Full windows only; none before there is a request, or with zoom.
         """
         request = self._request
         if request is None or self.options.zoom:
             return []
         waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
-        pictures = [request.frames[-1], *waiting, *following]
+        images = [request.frames[-1], *waiting, *following]
         step = self.options.window_frames - 1
-        return [tuple(pictures[start : start + step + 1]) for start in range(0, len(pictures) - step, step)]
+        return [tuple(images[start : start + step + 1]) for start in range(0, len(images) - step, step)]
 
-    def accept(self, readings: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
-        """Takes the answer to `next_window` and returns the frames that it finishes, in order.
+    def accept(self, parsed: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
+        """Take the answer to `next_window` and return the frames that it finishes, in order.
 
-        A look that is followed by another finishes none: `next_window` is then that one.
+        A pass that is followed by another finishes none: `next_window` is then that one.
         The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
 
         Args:
-            readings: one for each frame of the window, with boxes in shares of the pictures that were shown.
-            scores: one for each frame, 0..1; read where the reading has a box.
+            parsed: one parsed box for each frame of the window, in shares of the images that were shown.
+            scores: one for each frame, 0..1; read where there is a box.
 
         Raises:
-            ValueError: another count of readings or scores than the window has frames.
-            RuntimeError: no window was asked for.
+            ValueError: another count of boxes or scores than the window has frames.
+            RuntimeError: no window was requested.
         """
         request = self._request
         if request is None:
-            raise RuntimeError("accept must follow next_window, got an answer without a question; call next_window")
-        if not len(readings) == len(scores) == len(request):
+            raise RuntimeError("accept must follow next_window, got an answer without a request; call next_window")
+        if not len(parsed) == len(scores) == len(request):
             raise ValueError(
-                f"a window of {len(request)} frames must get as many readings and scores, "
-                f"got {len(readings)} and {len(scores)}; parse with num_frames={len(request)}"
+                f"a window of {len(request)} frames must get as many boxes and scores, "
+                f"got {len(parsed)} and {len(scores)}; parse with num_frames={len(request)}"
             )
-        options = self.options
-        answers = list(zip(request.in_picture(readings), scores, strict=True))
-        if request.look > 1:  # the box of the first frame was given
-            answers = self._last_look[: 1 - len(answers)] + answers[1:]
-        if request.look == 1 or (
-            request.look < options.max_passes and not _agree(self._last_look, answers, options.agreement_iou)
-        ):
-            closer = self._closer_look(request, [reading for reading, _ in answers])
-            if closer is not None:
-                self._request, self._last_look = closer, answers
+        answers = list(zip(request.in_image(parsed), scores, strict=True))
+        if request.pass_number > 1:  # the box of the first frame was given
+            answers = self._last_pass[: 1 - len(answers)] + answers[1:]
+        previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
+        if needs_refinement(request.pass_number, previous, boxes, self.options):
+            refined = self._refinement(request, [box for box, _ in answers])
+            if refined is not None:
+                self._request, self._last_pass = refined, answers
                 return []
         finished: list[FrameResult] = []
-        for reading, score in answers[len(answers) - request.plan.num_unseen :]:
+        for box, score in answers[len(answers) - request.plan.num_unseen :]:
             held = self._waiting[len(finished)]
-            result, box_xyxy_norm = self._finish(held, reading, score)
+            result, box_xyxy_norm = self._finish(held, box, score)
             finished.append(result)
             if box_xyxy_norm is not None:
                 self._seen = held, box_xyxy_norm
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
         for _ in finished:
             self._previous = self._waiting.popleft()
-        self._request, self._last_look = None, []
+        self._request, self._last_pass = None, []
         self.num_windows += 1
         return finished
 
     def track(self) -> Track:
-        """The finished frames, at any time."""
+        """Return the frames finished so far."""
         results = self._results
         missing = (math.nan,) * 4
         return Track(
@@ -341,35 +333,30 @@ class TrackingSession:
         by_box = plan.ask == "box"
         box = self._known_box() if by_box else None
         crop = None
-        if self.options.zoom and box is not None and plan.box_is_new:
-            wide = self.options.first_pass_crop * self.options.zoom
-            crop = Crop.around(box, wide, self.width, self.height, **self._room)
+        if box is not None and plan.box_is_new:
+            crop = first_pass_crop(box, self.options, self.width, self.height)
         return self._request_of(held, [crop] * len(held), plan, box)
 
-    def _closer_look(self, request: WindowRequest, found: Sequence[BoxReading]) -> WindowRequest | None:
-        """The same frames once more, in squares around the boxes that were said; None where there are none.
+    def _refinement(self, request: WindowRequest, parsed: Sequence[BoxReading]) -> WindowRequest | None:
+        """Return the next pass over the same frames, on crops around the parsed boxes; None where there is none.
 
-        It opens with the first frame that has a box. Where the user gave a box and the first look was asked by one, it
-        opens with the video's first frame and the user's box instead: a box handed on may have become another thing's.
-        A frame without a box is shown where the object was last.
+        Where the user gave a box and the first pass was prompted by one, the pass opens with the video's first frame
+        and the user's box: a box handed on may have moved to another object.
         """
-        boxes = [reading.box_xyxy_norm if reading.valid else None for reading in found]
-        by_box = request.plan.ask == "box"
-        if by_box:
-            boxes[0] = self._known_box()
-        start = next((place for place, box in enumerate(boxes) if box is not None), None)
-        if not self.options.zoom or start is None or start == len(boxes) - 1:
+        boxes = [box.box_xyxy_norm if box.valid else None for box in parsed]
+        given = None
+        if request.plan.ask == "box":
+            boxes[0], given = self._known_box(), self._given
+        opening = None if given is None else given[1]
+        refinement = plan_refinement(boxes, self.options, self.width, self.height, opening=opening)
+        if refinement is None:
             return None
-        followed: list[Box] = []
-        for box in boxes[start:]:
-            followed.append(box if box is not None else followed[-1])
-        frames = self._frames_of(request.plan)[start:]
-        if by_box and self._given is not None:
-            frames[0], followed[0] = self._given
-        crops = Crop.following(followed, self.options.zoom, self.width, self.height, **self._room)
-        if crops is None:
-            return None
-        return self._request_of(frames, crops, request.plan, followed[0], look=request.look + 1)
+        frames = self._frames_of(request.plan)[refinement.start :]
+        if given is not None:
+            frames[0] = given[0]
+        return self._request_of(
+            frames, refinement.crops, request.plan, refinement.box_xyxy_norm, pass_number=request.pass_number + 1
+        )
 
     def _request_of(
         self,
@@ -378,19 +365,19 @@ class TrackingSession:
         plan: WindowPlan,
         box: Box | None,
         *,
-        look: int = 1,
+        pass_number: int = 1,
     ) -> WindowRequest:
-        """A question about frames as their squares show them; by words where there is no box."""
+        """Return the request for frames as their crops show them; prompted by text where there is no box."""
         pairs = zip((frame.image for frame in held), crops, strict=True)
         return WindowRequest(
             task="rsot" if box is None else "sot",
             frames=tuple(image if crop is None else crop.cut(image) for image, crop in pairs),
             frame_indices=tuple(frame.frame_idx for frame in held),
             text=self.text if box is None else None,
-            box_xyxy_norm=box if crops[0] is None or box is None else crops[0].from_picture(box),
+            box_xyxy_norm=box if crops[0] is None or box is None else crops[0].from_image(box),
             plan=plan,
             crops=tuple(crops),
-            look=look,
+            pass_number=pass_number,
             absent_log_odds=self.options.absent_log_odds,
         )
 
@@ -408,15 +395,15 @@ class TrackingSession:
         assert self.init_box_xyxy_px is not None  # a plan asks by box only where there is one
         return px_to_norm(self.init_box_xyxy_px, self.width, self.height)
 
-    def _finish(self, held: _Held, reading: BoxReading, score: float) -> tuple[FrameResult, Box | None]:
-        """The result of one frame, and the box (0..1) to hand on."""
+    def _finish(self, held: _Held, parsed: BoxReading, score: float) -> tuple[FrameResult, Box | None]:
+        """Return the result of one frame, and the box (0..1) to hand on."""
         given = self.init_box_xyxy_px
         if held.position == 0 and given is not None:
             return self._result(held, given, 1.0, None), px_to_norm(given, self.width, self.height)
-        box, reason = judge(reading, self.width, self.height, allow_absent=self.allow_absent)
+        box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
         if box is None:
             return self._result(held, None, math.nan, reason), None
-        return self._result(held, box, score, None), reading.box_xyxy_norm
+        return self._result(held, box, score, None), parsed.box_xyxy_norm
 
     @staticmethod
     def _result(held: _Held, box: Box | None, score: float, reason: Reason | None) -> FrameResult:

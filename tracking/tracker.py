@@ -21,7 +21,7 @@ from .batches import in_batches, keep_finished
 from .loading import load_checkpoint
 from .options import TrackingOptions
 from .run import TrackingRun, finish_together
-from .session import ObjectPrompt, Reason, TrackingSession, check_text, judge
+from .session import ObjectPrompt, Reason, TrackingSession, check_text, to_pixels
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
 
 # Most frames seen of a video to describe an object, and, where the checkpoint does not say, to answer a question.
@@ -358,9 +358,9 @@ class Tracker:
         return self._texts(items, prepare, max_new_tokens)
 
     def _grounding(self, text: str, width: int, height: int, answer: Answer) -> Grounding:
-        """Read the box in an answer about an image of that size."""
-        reading, score = self._answerer.read_box(answer)
-        box, reason = judge(reading, width, height, allow_absent=self.model.config.allow_absent)
+        """Return the box in an answer about an image of that size."""
+        parsed, score = self._answerer.read_box(answer)
+        box, reason = to_pixels(parsed, width, height, allow_absent=self.model.config.allow_absent)
         return Grounding(text, box, math.nan if box is None else score, reason, width, height)
 
     def _texts(

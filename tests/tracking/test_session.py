@@ -227,7 +227,7 @@ def test_accept_refuses_an_answer_of_another_length():
     session = by_box()
     session.feed(IMAGE, timestamp_s=0.0)
     session.next_window(final=True)
-    with pytest.raises(ValueError, match="window of 1 frames must get as many readings and scores, got 2 and 1"):
+    with pytest.raises(ValueError, match="window of 1 frames must get as many boxes and scores, got 2 and 1"):
         session.accept([BoxReading(1, "absent")] * 2, [0.5])
 
 
@@ -258,12 +258,12 @@ def test_empty_words_are_refused(text):
 
 
 def test_a_prompt_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="must have words or a box, got neither"):
+    with pytest.raises(ValueError, match="must have a text prompt or a box, got neither"):
         ObjectPrompt()
 
 
 def test_reground_without_words_is_refused():
-    with pytest.raises(ValueError, match="reground must have words"):
+    with pytest.raises(ValueError, match="reground must have a text prompt"):
         by_box(options=TrackingOptions(reground=True))
 
 

@@ -436,7 +436,7 @@ def test_plural_forms_answer_in_order():
         ({"text": "x " * 9000}, "at most 8192 tokens, the model's context, got [0-9]{4,}; shorten the text"),
         ({"text": "red", "video": "missing.mp4", "fps": None}, "existing file or folder, got missing.mp4"),
         ({"text": "red", "video": "missing.mp4"}, "fps must be left out for a file"),
-        ({"box_xyxy_px": (1, 2, 3, 4), "reground": True}, "reground must have words"),
+        ({"box_xyxy_px": (1, 2, 3, 4), "reground": True}, "reground must have a text prompt"),
     ],
 )
 def test_bad_input_is_refused_before_the_model_is_asked(arguments, message):

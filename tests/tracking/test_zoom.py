@@ -71,15 +71,15 @@ def test_the_way_into_a_square_and_back_is_exact():
     assert len(crops) > 500
     for crop, box in crops:
         size = np.array([crop.width, crop.height] * 2)
-        back = np.array(crop.to_picture(crop.from_picture(box)))
+        back = np.array(crop.to_image(crop.from_image(box)))
         assert np.abs((back - box) * size).max() < 1e-6
         inside = rng.random(4)
-        assert np.abs(np.array(crop.from_picture(crop.to_picture(tuple(inside)))) - inside).max() * crop.side < 1e-6
+        assert np.abs(np.array(crop.from_image(crop.to_image(tuple(inside)))) - inside).max() * crop.side < 1e-6
 
 
 def test_the_box_lies_whole_in_its_square_which_is_smaller_than_the_picture():
     for crop, box in random_crops():
-        shown = crop.from_picture(box)
+        shown = crop.from_image(box)
         assert min(shown) >= 0
         assert max(shown) <= 1
         assert crop.side**2 <= crop.width * crop.height + 2 * crop.side
@@ -112,7 +112,7 @@ def test_an_object_is_where_it_should_be_in_the_square():
     shown = crop.cut(picture_with(box))
     assert shown.shape == (40, 40, 3)
     assert bright_box(shown) == (0.25, 0.25, 0.75, 0.75)
-    assert crop.from_picture(norm(box)) == pytest.approx((0.25, 0.25, 0.75, 0.75))
+    assert crop.from_image(norm(box)) == pytest.approx((0.25, 0.25, 0.75, 0.75))
 
 
 @pytest.mark.parametrize(("left", "top"), [(-7, -9), (-7, 300), (620, -30), (615, 455), (250, 100)])
@@ -125,20 +125,20 @@ def test_beyond_the_picture_its_edge_goes_on(left, top):
 
 def test_an_answer_is_clipped_to_the_picture():
     crop = Crop(-20, 440, 80, WIDTH, HEIGHT)
-    found = crop.reading_in_picture(BoxReading(1, "ok", (0.1, 0.25, 0.5, 0.75)))
+    found = crop.parsed_in_image(BoxReading(1, "ok", (0.1, 0.25, 0.5, 0.75)))
     assert found.status == "ok"
     assert np.array(found.box_xyxy_norm) * ([WIDTH, HEIGHT] * 2) == pytest.approx([0, 460, 20, 480])
 
 
 @pytest.mark.parametrize("box", [(0.1, 0.1, 0.25, 0.4), (0.3, 0.6, 0.9, 0.9), (0.1, 0.3, 0.25 + 1e-9, 0.4)])
 def test_an_answer_beyond_the_picture_is_empty(box):
-    found = Crop(-20, 440, 80, WIDTH, HEIGHT).reading_in_picture(BoxReading(1, "ok", box))
+    found = Crop(-20, 440, 80, WIDTH, HEIGHT).parsed_in_image(BoxReading(1, "ok", box))
     assert (found.status, found.box_xyxy_norm) == ("empty", None)
 
 
 def test_what_is_no_box_stays_as_it_was_read():
     reading = BoxReading(2, "absent", text="none")
-    assert Crop(0, 0, 80, WIDTH, HEIGHT).reading_in_picture(reading) is reading
+    assert Crop(0, 0, 80, WIDTH, HEIGHT).parsed_in_image(reading) is reading
 
 
 # --- a session: which windows are cut ---
@@ -190,18 +190,18 @@ def middle_of(crop):
 def test_each_window_is_looked_at_in_a_wide_square_and_then_in_one_around_each_box():
     pictures, boxes = moving(15)
     wide, closer, wide_again, _ = follow(session(), pictures)
-    assert [request.look for request in (wide, closer, wide_again)] == [1, 2, 1]
+    assert [request.pass_number for request in (wide, closer, wide_again)] == [1, 2, 1]
     assert set(wide.crops) == {Crop.around(norm(BOX), 12.0, WIDTH, HEIGHT)}
     assert {image.shape for image in closer.frames} == {(closer.crops[0].side, closer.crops[0].side, 3)}
     assert closer.crops[0].side == pytest.approx(28, abs=1)
-    assert closer.box_xyxy_norm == closer.crops[0].from_picture(norm(BOX))
+    assert closer.box_xyxy_norm == closer.crops[0].from_image(norm(BOX))
     for crop, box in zip(closer.crops, boxes, strict=False):
         assert middle_of(crop) == pytest.approx(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), abs=1.5)
     assert wide_again.frame_indices[0] == 7
     assert middle_of(wide_again.crops[0]) == pytest.approx((boxes[7, [0, 2]].mean(), boxes[7, [1, 3]].mean()), abs=1)
 
 
-def test_later_second_looks_open_with_the_frame_whose_box_the_user_gave_and_finish_the_frames_of_the_window():
+def test_later_refinement_passes_open_with_the_frame_whose_box_the_user_gave_and_finish_the_frames_of_the_window():
     pictures, boxes = moving(22)
     tracked = session()
     requests = follow(tracked, pictures)
@@ -216,7 +216,7 @@ def test_later_second_looks_open_with_the_frame_whose_box_the_user_gave_and_fini
     for request in requests[1::2]:
         opening = request.crops[0]
         assert middle_of(opening) == pytest.approx(((BOX[0] + BOX[2]) / 2, (BOX[1] + BOX[3]) / 2), abs=1)
-        assert request.box_xyxy_norm == opening.from_picture(norm(BOX))
+        assert request.box_xyxy_norm == opening.from_image(norm(BOX))
         np.testing.assert_array_equal(request.frames[0], opening.cut(pictures[0]))
         assert len({crop.side for crop in request.crops}) == 1
     assert [request.frame_indices[1:] for request in requests[1::2]] == [
@@ -241,7 +241,7 @@ def test_a_look_that_finds_the_object_beside_its_squares_is_followed_by_one_arou
     if words:
         said = [norm(boxes[0]), *beside[1:]]
     else:
-        said = [crop.from_picture(box) for crop, box in zip(first.crops, beside, strict=True)]
+        said = [crop.from_image(box) for crop, box in zip(first.crops, beside, strict=True)]
     assert answer(tracked, said) == []
     second = tracked.next_window(final=True)
     seen = [bright_box(image) for image in second.frames]
@@ -251,7 +251,7 @@ def test_a_look_that_finds_the_object_beside_its_squares_is_followed_by_one_arou
     assert answer(tracked, seen, [0.1, 0.2, 0.3, 0.4]) == []
     assert (tracked.num_windows, tracked.num_finished) == (0, 0)
     third = tracked.next_window(final=True)
-    assert (first.look, second.look, third.look) == (1, 2, 3)
+    assert (first.pass_number, second.pass_number, third.pass_number) == (1, 2, 3)
     assert third.frame_indices == (0, 1, 2, 3)
     for crop, before, box in zip(third.crops[1:], second.crops[1:], boxes[1:], strict=True):
         away, before_away = (abs(middle_of(one)[0] - (box[0] + box[2]) / 2) for one in (crop, before))
@@ -262,13 +262,13 @@ def test_a_look_that_finds_the_object_beside_its_squares_is_followed_by_one_arou
     assert tracked.num_windows == 1
 
 
-def test_there_are_three_looks_at_a_window_at_most():
+def test_there_are_three_passes_over_a_window_at_most():
     tracked = session()
     for position, picture in enumerate(moving(2)[0]):
         tracked.feed(picture, timestamp_s=position / 10)
-    for look in (1, 2, 3):
+    for number in (1, 2, 3):
         request = tracked.next_window(final=True)
-        assert request.look == look
+        assert request.pass_number == number
         finished = answer(tracked, [request.box_xyxy_norm, (0.0, 0.0, 0.2, 0.2)])  # never where it was shown
     assert len(finished) == 2
     assert tracked.next_window(final=True) is None
@@ -277,7 +277,7 @@ def test_there_are_three_looks_at_a_window_at_most():
 def test_an_object_that_fills_the_picture_is_looked_at_once():
     tracked = session(ObjectPrompt(box_xyxy_px=(50, 40, 600, 440)), zoom=2.0)
     requests = follow(tracked, [picture_with((50, 40, 600, 440))] * 9)
-    assert [(request.look, set(request.crops)) for request in requests] == [(1, {None})] * 2
+    assert [(request.pass_number, set(request.crops)) for request in requests] == [(1, {None})] * 2
     assert tracked.num_finished == 9
 
 
@@ -312,7 +312,7 @@ def test_without_zoom_the_frames_are_shown_as_they_are():
 
 
 def kinds(requests):
-    return [(request.frame_indices[0], request.task, request.look, any(request.crops)) for request in requests]
+    return [(request.frame_indices[0], request.task, request.pass_number, any(request.crops)) for request in requests]
 
 
 def test_words_look_at_whole_frames_first_and_closer_from_the_first_box_on():
@@ -352,7 +352,7 @@ def test_a_lost_object_is_looked_for_in_whole_frames(words):
     hidden = range(6, 24)
     tracked = session(ObjectPrompt(words, BOX))
     requests = follow(tracked, pictures, hidden)
-    firsts = [request for request in requests if request.look == 1]
+    firsts = [request for request in requests if request.pass_number == 1]
     # Found again in frame 24: from then on it is near its last box.
     expected = [(0, "sot", True), (5, "sot", False)]
     expected += [(15, "rsot", False), (23, "rsot", False)] if words else [(5, "sot", False), (5, "sot", False)]
@@ -396,9 +396,9 @@ def test_pictures_are_dropped_after_their_window():
             shown = weakref.ref(request.frames[0])
             answer = format_frames([(0.3, 0.3, 0.7, 0.7)] * len(request))
             tracked.accept(parse_frames(answer, len(request)), [0.5] * 8)
-            look = request.look
+            number = request.pass_number
             del request
-            assert shown() is None or look == 1
+            assert shown() is None or number == 1
         assert sum(ref() is not None for ref in alive) <= tracked.num_waiting + 2
 
 
@@ -432,7 +432,7 @@ def test_several_objects_are_zoomed_each_on_its_own_and_answered_together(prompt
         assert paired_iou(track.boxes_xyxy_px, boxes[colour]).min() > 0.8
 
 
-def test_without_a_factor_it_is_the_checkpoints_and_nought_looks_once():
+def test_without_a_factor_it_is_the_checkpoints_and_nought_makes_one_pass():
     frames, box = slow_squares(22)[0], (2, 4, 18, 20)
     asking = copy.copy(tiny_processor())
     asking.tracking = {"zoom": 2}
