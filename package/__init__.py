@@ -1,4 +1,4 @@
-"""Elysium: point at an object in a video, by a box or by words, and get its box in every frame.
+"""Elysium: track, ground and describe objects in videos and images, from a box or a text prompt.
 
 ``import elysium`` makes transformers' Auto classes know the model; the names below are loaded when first used.
 
@@ -63,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name, or the version, when it is first used."""
+    """Load a public name, or the version, when it is first used."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -76,7 +76,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """Return the public names, loaded or not."""
     return sorted({*globals(), *_HOMES})
 
 

@@ -1,5 +1,6 @@
-"""The command line: ``elysium track | ground | describe | ask | evaluate | serve | demo | synth | data |
-curate | convert | assemble | publish``.
+"""Command line of Elysium.
+
+Its commands: track, ground, describe, ask, evaluate, serve, demo, synth, data, curate, convert, assemble, publish.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -69,7 +70,7 @@ app = typer.Typer(
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python's traceback of an error.")] = False,
 ) -> None:
-    """Options of all commands; `run` reads --debug from the arguments, since errors may come before this."""
+    """Take the options of all commands; `run` reads --debug from the arguments: errors may come before this."""
 
 
 app.command()(with_tracking_flags(track))

@@ -1,4 +1,4 @@
-"""What the commands share: arguments that are checked before the work, errors in one line, progress."""
+"""Helpers of the commands: arguments that are checked before the work, errors in one line, progress."""
 
 import importlib.util
 import math
@@ -31,7 +31,7 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """One line to the user, on stderr, so that stdout holds results alone; nobody may read it any more."""
+    """Print one line to the user on stderr, so that stdout holds results alone; a closed stderr is no error."""
     with suppress(OSError):
         print(" ".join(message.split()), file=sys.stderr)
 
@@ -44,7 +44,7 @@ def print_json(record: Any) -> None:
 
 
 def explain(error: Exception) -> str:
-    """An error as one line: what the package raises is written for users; anything else is named as unexpected."""
+    """Return an error as one line: the package's own as they are; any other is named as unexpected."""
     if isinstance(error, typer.TyperException):
         return f"Error: {error.format_message()}"
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -58,7 +58,7 @@ def explain(error: Exception) -> str:
 
 
 def parse_box(text: str) -> Box:
-    """A box as it is typed: four numbers with commas, pixels.
+    """Return a typed box: four numbers with commas, in pixels.
 
     Raises:
         typer.BadParameter: other than four numbers.
@@ -97,7 +97,7 @@ def parse_pairs(texts: Sequence[str], option: str, *, form: str = "NAME=VALUE") 
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Width and height as they are typed.
+    """Return a typed width and height.
 
     Raises:
         typer.BadParameter: other than two whole numbers.
@@ -115,13 +115,13 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def require(module: str, *, extra: str) -> None:
-    """Stops a command whose packages come with an extra that is not installed."""
+    """Stop a command whose packages come with an extra that is not installed."""
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"this command needs {module}, got no such package; pip install 'elysium-vlm[{extra}]'")
 
 
 def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
-    """Boxes as typed, each inside the image.
+    """Return the typed boxes, each inside the image.
 
     Raises:
         typer.BadParameter: not a box, not inside the image, or in shares of it instead of pixels.
@@ -142,10 +142,10 @@ def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
 
 
 def check_words(texts: Sequence[str], name: str) -> list[str]:
-    """Words without blanks at their ends.
+    """Return texts without blanks at their ends.
 
     Raises:
-        typer.BadParameter: no words.
+        typer.BadParameter: an empty text.
     """
     from elysium.tracking.session import check_text
 
@@ -156,7 +156,7 @@ def check_words(texts: Sequence[str], name: str) -> list[str]:
 
 
 def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Path) -> None:
-    """Makes sure, before the work, that a file can be written; makes no folder and leaves nothing behind.
+    """Make sure, before the work, that a file can be written; make no folder and leave nothing behind.
 
     Raises:
         typer.BadParameter: another suffix, a name that cannot be, a folder, the input itself, or a frame of it.
@@ -184,7 +184,7 @@ def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Pa
 
 
 def _check_name(path: Path, option: str) -> None:
-    """A file of this name can be.
+    """Check that a file of this name can exist.
 
     Raises:
         typer.BadParameter: the name, or one of a folder that is to be made, is too long.
@@ -217,7 +217,7 @@ def check_image_size(path: Path, info: "VideoInfo") -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Makes sure that a folder can be written, or made, without making it.
+    """Make sure that a folder can be written, or made, without making it.
 
     Raises:
         OutputError: it cannot.
@@ -235,7 +235,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_new_folder(folder: Path) -> None:
-    """Makes sure that a folder can be made; an empty one may be there.
+    """Make sure that a folder can be made; an empty one may exist.
 
     Raises:
         typer.BadParameter: something is there already.
@@ -280,13 +280,13 @@ def open_info(path: Path, fps: float | None = None) -> "VideoInfo":
 
 
 def quiet_transformers() -> None:
-    """No bars and notes of transformers' own beside ours; for before it is imported."""
+    """Silence the bars and notes of transformers; to be called before it is imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") -> "Tracker":
-    """The model of a command, after the cheap checks; a decoding that it cannot do is said on stderr.
+    """Load the model of a command, after the cheap checks; a decoding that it cannot do is reported on stderr.
 
     Raises:
         CheckpointError: no checkpoint that can be loaded.
@@ -321,7 +321,7 @@ def said_warnings() -> Iterator[None]:
 
 @contextmanager
 def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
-    """A progress bar that counts frames or clips, on stderr where that is a terminal, and gone when it is done."""
+    """Show a progress bar that counts frames or clips, on stderr if that is a terminal, removed when done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     off = not stderr.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True, disable=off) as progress:
@@ -330,18 +330,18 @@ def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
 
 
 class FrameProgress:
-    """The bar of `frame_progress`."""
+    """Update the bar of `frame_progress`."""
 
     def __init__(self, progress: Progress, task: object) -> None:
         self._progress, self._task = progress, task
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """So many are done, of a total that is only known now."""
+        """Show how many are done, of a total that may only be known now."""
         self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
 
 
 def summary(result: "TrackingResult") -> list[str]:
-    """One line for each object: frames with a box, frames without by reason, mean score."""
+    """Return one line for each object: frames with a box, frames without by reason, mean score."""
     lines = []
     for track in result.tracks:
         scores = track.scores[track.valid]

@@ -30,7 +30,7 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share the work: one, or those that `accelerate launch` started."""
+    """Hold the processes that share the work: one, or those that `accelerate launch` started."""
 
     index: int
     count: int
@@ -232,7 +232,7 @@ def _evaluate_tracking(
 
 
 class _Sequences:
-    """The sequences of a benchmark, read anew by every loop."""
+    """Iterate over the sequences of a benchmark, read anew by every loop."""
 
     def __init__(self, benchmark: "Benchmark", data: str, split: str, limit: int | None) -> None:
         self._read = partial(benchmark.read, data, split)

@@ -36,7 +36,7 @@ BOXES_SUFFIXES = (".json", ".csv", ".txt")
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of one run; None where one is not wanted.
+    """Hold the output files of one run; None where one is not requested.
 
     Args:
         video: annotated video.
@@ -50,7 +50,7 @@ class Outputs:
 
     @classmethod
     def choose(cls, source: Path, outputs: "Outputs", *, as_json: bool) -> "Outputs":
-        """Return what was asked for; where nothing was, a video and a JSON file in the working directory.
+        """Return the requested files; where there are none, a video and a JSON file in the working directory.
 
         A name that nobody gave is never one of a file that is there.
         """
@@ -84,9 +84,9 @@ class Outputs:
                 raise typer.BadParameter(str(error), param_hint="--output") from None
 
     def unfinished_boxes(self) -> Path | None:
-        """Where a run that did not come to its end keeps its boxes: always JSON, which says whether it is complete.
+        """Return the file for the boxes of an unfinished run: always JSON, which says whether it is complete.
 
-        That is the file that was asked for, or else a free name beside it.
+        It is the requested file, or else a free name beside it.
         """
         from elysium.processing.atomic_files import free_names
 
@@ -178,7 +178,7 @@ def _finished_work_is_kept(
 
     Args:
         run: that the block iterates over.
-        outputs: what was asked for.
+        outputs: requested files.
         written: lines about the files that are written already; the boxes come first.
         as_json: print the boxes, too.
     """

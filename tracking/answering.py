@@ -1,8 +1,8 @@
-"""Asks the model: conversations in, texts with the log probability of each token out.
+"""Answers of the model: conversations in, texts with the log probability of each token out.
 
 Many conversations go through `generate` at once, padded on the left. Decoding is greedy. Windows of a video are
 answered under the grammar of tracking answers: fast (`WindowReader`), or by `generate`, which is the reference and
-gives the same tokens; "plain" asks without a grammar, and an answer may then be unreadable.
+gives the same tokens; "plain" decodes without a grammar, and an answer may then be unreadable.
 """
 
 import itertools
@@ -29,21 +29,21 @@ from elysium.processing.boxes_elysium import BoxReading, format_frames, norm_to_
 from .session import WindowRequest
 
 Conversation = list[dict[str, Any]]
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Decoding = Literal["fast", "reference", "plain"]
 
 DECODINGS = ("fast", "reference", "plain")
-# The longest answer of a frame: every coordinate has two digits in both ends of the picture.
+# The longest answer of a frame: every coordinate has two digits in both corners of the image.
 _WIDEST_BOX_NORM = (0.11, 0.22, 0.88, 0.99)
 _SPARE_TOKENS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model said.
+    """Hold one answer of the model.
 
     Args:
-        text: without special tokens, blanks at the ends kept, so that the spans of a reading hold.
+        text: without special tokens, blanks at the ends kept, so that the spans of parsed boxes hold.
         token_spans: for each generated token its first and last-plus-one character in `text`.
         token_log_probs (`np.ndarray` of shape `(L,)`): log probability of each generated token; of an integer that is
             one token, that of an integer at most `NEARBY` away (see `nearby_log_probs`).
@@ -54,7 +54,7 @@ class Answer:
     token_log_probs: NDArray[np.float64]
 
     def score(self, span: tuple[int, int] | None) -> float:
-        """How sure the model was of the numbers in a span: exp of the mean log probability of the tokens with digits.
+        """Return the confidence in the numbers of a span: exp of the mean log probability of the tokens with digits.
 
         Brackets and commas are left out, since they say nothing about where the object is.
 
@@ -73,13 +73,13 @@ class Answer:
 
 
 def integer_ids(tokenizer: Any) -> torch.Tensor | None:
-    """Ids (101,) of 0..100 where each is a token of its own, else None (Llama's digits are tokens)."""
+    """Return the ids (101,) of 0..100 where each is one token, else None (Llama's digits are tokens)."""
     tokens = [tokenizer.encode(str(number), add_special_tokens=False) for number in range(101)]
     return torch.tensor([ids[0] for ids in tokens]) if all(len(ids) == 1 for ids in tokens) else None
 
 
 class Answerer:
-    """A model and its processor as one thing that answers.
+    """Answer conversations and windows with a model and its processor.
 
     Args:
         model: anything with transformers' `generate`.
@@ -109,11 +109,11 @@ class Answerer:
         self._reader = WindowReader(bare_model(model), processor, batch_size) if self.decoding == "fast" else None
 
     def answer(self, conversations: Iterable[Conversation], *, max_new_tokens: int) -> list[Answer]:
-        """Answers conversations without a grammar, at most ``batch_size`` at once, in their order.
+        """Answer conversations without a grammar, at most ``batch_size`` at once, in their order.
 
         Args:
             conversations: as `processor.build_messages` gives them; taken batch by batch, so that a generator holds
-                the pictures of one batch.
+                the images of one batch.
             max_new_tokens: an answer is cut after as many tokens.
         """
         waiting = iter(conversations)
@@ -123,13 +123,13 @@ class Answerer:
         return answers
 
     def answer_windows(
-        self, requests: Sequence[WindowRequest], *, upcoming: Sequence[Sequence[Picture]] = ()
+        self, requests: Sequence[WindowRequest], *, upcoming: Sequence[Sequence[Image]] = ()
     ) -> list[tuple[Answer, list[BoxReading], list[float]]]:
-        """For each window the model's answer, and a reading and a score for each of its frames.
+        """Return for each window the model's answer, and a parsed box and a score for each of its frames.
 
         Args:
             requests: the windows.
-            upcoming: pictures of windows that will be asked for next, as it seems; those that are read together with
+            upcoming: images of windows that will probably be requested next; those that are read together with
                 the windows need not be read later. It changes no answer.
         """
         replies = []
@@ -137,8 +137,8 @@ class Answerer:
             batch = requests[start : start + self.batch_size]
             later = [request.frames for request in requests[start + self.batch_size :]] + list(upcoming)
             for request, answer in zip(batch, self._answer_batch(batch, later), strict=True):
-                readings = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
-                replies.append((answer, readings, [answer.score(reading.span) for reading in readings]))
+                parsed = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
+                replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
         return replies
 
     def check_window(self, text: str, num_frames: int) -> None:
@@ -158,13 +158,13 @@ class Answerer:
             )
 
     def window_conversation(self, request: WindowRequest) -> Conversation:
-        """The conversation that asks for the boxes of one window."""
+        """Return the conversation that requests the boxes of one window."""
         return self.processor.build_messages(
             request.task, video=np.stack(request.frames), text=request.text, box_xyxy_norm=request.box_xyxy_norm
         )
 
     def window_start(self, request: WindowRequest) -> AnswerState:
-        """The start of a window's answer; a box that is given is that of frame 1."""
+        """Return the start of a window's answer; a given box is that of frame 1."""
         box, key = request.box_xyxy_norm, (len(request), request.absent_log_odds)
         if key not in self._grammars:
             template = self.processor.answer_template(len(request))
@@ -174,17 +174,17 @@ class Answerer:
         return self._grammars[key].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
 
     def read_box(self, answer: Answer) -> tuple[BoxReading, float]:
-        """The box of a grounding answer, and its score."""
-        reading = parse_box(answer.text, rounding=self.processor.box_rounding)
-        return reading, answer.score(reading.span)
+        """Return the parsed box of a grounding answer, and its score."""
+        parsed = parse_box(answer.text, rounding=self.processor.box_rounding)
+        return parsed, answer.score(parsed.span)
 
     def tracking_budget(self, num_frames: int) -> int:
-        """Tokens that an answer over so many frames can need."""
+        """Return the number of tokens that an answer over so many frames can need."""
         longest = format_frames([_WIDEST_BOX_NORM] * num_frames, rounding=self.processor.box_rounding)
         return len(self.processor.tokenizer(longest, add_special_tokens=False)["input_ids"]) + _SPARE_TOKENS
 
-    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[Sequence[Picture]]) -> list[Answer]:
-        """One answer for each window, by the decoding in use."""
+    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[Sequence[Image]]) -> list[Answer]:
+        """Return one answer for each window, by the decoding in use."""
         if self._reader is not None:
             return self._reader.answer(requests, [self.window_start(request) for request in requests], later)
         conversations = [self.window_conversation(request) for request in requests]
@@ -196,7 +196,7 @@ class Answerer:
     def _generate(
         self, conversations: list[Conversation], max_new_tokens: int, states: Sequence[AnswerState] = ()
     ) -> list[Answer]:
-        """Answers of `generate`, under the grammar where states are given."""
+        """Return the answers of `generate`, under the grammar where states are given."""
         inputs = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
@@ -244,9 +244,10 @@ def prompt_ids(processor: Any, num_frames: int, question: str) -> tuple[tuple[in
 
 
 class WindowReader:
-    """Answers windows by `BoxDecoder`: every picture is seen once, and windows of the same pictures are read once.
+    """Answer windows by `BoxDecoder`: every image is encoded once, and windows of the same images are read once.
 
-    Visual tokens of the last call's pictures are held, since the next windows open with one of them.
+    Visual tokens of the last call's images are held, since the next windows open with one of them. Images are known by
+    identity: crops of one frame differ, and a video of bare images has no other name for them.
 
     Args:
         model: `ElysiumForConditionalGeneration` that `why_not_decodable` has nothing against.
@@ -257,22 +258,22 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        # By the picture's id; the picture is held, so that its id is not given to another.
-        self._seen: dict[int, tuple[Picture, torch.Tensor]] = {}
+        # By the image's id; the image is held, so that its id is not given to another.
+        self._seen: dict[int, tuple[Image, torch.Tensor]] = {}
         self._prefixes: dict[_Key, Prefix] = {}
 
     def answer(
         self,
         requests: Sequence[WindowRequest],
         states: Sequence[AnswerState],
-        later: Sequence[Sequence[Picture]] = (),
+        later: Sequence[Sequence[Image]] = (),
     ) -> list[Answer]:
-        """One answer for each window.
+        """Return one answer for each window.
 
         Args:
             requests: the windows, written in the same passes.
             states: the start of each answer.
-            later: pictures of windows that will be asked for, as it seems.
+            later: images of windows that will probably be requested.
         """
         prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
         keys = [_Key(beginning, each.frames) for each, (beginning, _) in zip(requests, prompts, strict=True)]
@@ -290,39 +291,39 @@ class WindowReader:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)
 
     def _read(self, keys: "Sequence[_Key]", later: "Sequence[_Key]") -> None:
-        """Reads windows that were not read; where there are any, those that come later with them."""
+        """Read windows that were not read; where there are any, those that come later with them."""
         missing = list(dict.fromkeys(key for key in keys if key not in self._prefixes))
         if missing:
             more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
             missing += more[: max(0, self.at_once - len(missing))]
         known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
-        self._look([picture for key in missing for picture in key.pictures])
+        self._encode([image for key in missing for image in key.images])
         beginnings = [
-            self.decoder.embed(key.beginning, torch.cat([self._seen[id(picture)][1] for picture in key.pictures]))
+            self.decoder.embed(key.beginning, torch.cat([self._seen[id(image)][1] for image in key.images]))
             for key in missing
         ]
         self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
-        needed = {id(picture) for key in self._prefixes for picture in key.pictures}
+        needed = {id(image) for key in self._prefixes for image in key.images}
         self._seen = {name: held for name, held in self._seen.items() if name in needed}
 
     @torch.no_grad()
-    def _look(self, pictures: Sequence[Picture]) -> None:
-        """Makes visual tokens of the pictures that were not seen."""
-        new = {id(picture): picture for picture in pictures if id(picture) not in self._seen}
-        for _, alike in itertools.groupby(new.values(), key=lambda picture: picture.shape):
+    def _encode(self, images: Sequence[Image]) -> None:
+        """Encode the images that were not seen."""
+        new = {id(image): image for image in images if id(image) not in self._seen}
+        for _, alike in itertools.groupby(new.values(), key=lambda image: image.shape):
             held = list(alike)
             pixels = self.processor.video_processor(videos=[np.stack(held)], return_tensors="pt")
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
             tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
-            self._seen |= {id(picture): (picture, kept) for picture, kept in zip(held, tokens, strict=True)}
+            self._seen |= {id(image): (image, kept) for image, kept in zip(held, tokens, strict=True)}
 
 
 class _Key:
-    """A window by the tokens and pictures that it begins with; equal where the pictures are the same objects."""
+    """Name a window by the tokens and images that it begins with; equal where the images are the same objects."""
 
-    def __init__(self, beginning: tuple[int, ...], pictures: Sequence[Picture]) -> None:
-        self.beginning, self.pictures = beginning, pictures
-        self._name = (beginning, *map(id, pictures))
+    def __init__(self, beginning: tuple[int, ...], images: Sequence[Image]) -> None:
+        self.beginning, self.images = beginning, images
+        self._name = (beginning, *map(id, images))
 
     def __hash__(self) -> int:
         return hash(self._name)
@@ -332,7 +333,7 @@ class _Key:
 
 
 def possible_decoding(model: Any, processor: Any, wanted: Decoding) -> tuple[Decoding, str | None]:
-    """The decoding that can be done, and why it is not the one that is wanted, or None where it is.
+    """Return the decoding that can be done, and why it is not the requested one, or None where it is.
 
     Args:
         model: with `generate`.
@@ -358,12 +359,12 @@ def possible_decoding(model: Any, processor: Any, wanted: Decoding) -> tuple[Dec
 
 
 def bare_model(model: Any) -> Any:
-    """The model itself where it is wrapped by PEFT, whose layers stand inside it."""
+    """Return the model itself where it is wrapped by PEFT, whose layers stand inside it."""
     return model.get_base_model() if callable(getattr(model, "get_base_model", None)) else model
 
 
 def build_answer(tokenizer: Any, token_ids: Sequence[int], token_log_probs: NDArray[np.float64]) -> Answer:
-    """Joins generated tokens and their log probabilities; everything from the end-of-text token on is cut.
+    """Join generated tokens and their log probabilities; everything from the end-of-text token on is cut.
 
     Args:
         tokenizer: a transformers tokenizer.

@@ -1,7 +1,7 @@
-"""A closer look: squares cut out of the frames around boxes, and boxes into them and back.
+"""Square crops of frames around boxes, and boxes in shares of a crop and back.
 
-A model sees a frame at its own size and writes boxes in whole percent: of a thing that is 3% of the picture wide there
-is little to see, and one percent is a third of it. In a square of twice its side it has all the pixels that the frame
+A model sees a frame at its own size and writes boxes in whole percent: an object that is 3% of the image wide covers
+few pixels, and one percent is a third of it. In a crop of twice its side the model sees all the pixels that the frame
 has of it, and one percent is a fiftieth of it.
 """
 
@@ -16,20 +16,20 @@ from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px
 
 from .options import DEFAULTS
 
-# What less than this is left of a box at the edge of the picture is the rounding of floats.
+# A box that is narrower than this at the edge of the image comes from the rounding of floats.
 _LEAST_BOX_PX = 1e-3
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of whole pixels, which may reach beyond the picture.
+    """Hold a square of whole pixels, which may reach beyond the image.
 
     Args:
-        left: of the square, in pixels of the picture; negative beyond its edge.
-        top: likewise.
-        side: of the square, in pixels.
-        width: of the picture in pixels.
-        height: of the picture in pixels.
+        left: left edge of the square, in pixels of the image; negative beyond its edge.
+        top: top edge, likewise.
+        side: side of the square, in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
     """
 
     left: int
@@ -49,18 +49,18 @@ class Crop:
         margin: float = DEFAULTS.crop_margin,
         min_side_px: int = DEFAULTS.min_crop_px,
     ) -> "Crop | None":
-        """The square with a box in its middle.
+        """Return the square with a box in its middle.
 
         Args:
-            box_xyxy_norm: in shares of the picture.
-            zoom: side of the square, over the side of a square of the box's area.
-            width: of the picture in pixels.
-            height: of the picture in pixels.
+            box_xyxy_norm: box in shares of the image.
+            zoom: side of the square over the side of a square of the box's area.
+            width: width of the image in pixels.
+            height: height of the image in pixels.
             margin: minimum side of the square over the longer side of the box.
             min_side_px: minimum side of the square.
 
         Returns:
-            None where the square would hold no fewer pixels than the picture.
+            None where the square would hold no fewer pixels than the image.
 
         >>> Crop.around((0.5, 0.5, 0.55, 0.6), 2, 640, 480)
         Crop(left=296, top=224, side=79, width=640, height=480)
@@ -79,14 +79,14 @@ class Crop:
         margin: float = DEFAULTS.crop_margin,
         min_side_px: int = DEFAULTS.min_crop_px,
     ) -> "list[Crop] | None":
-        """Squares of one side with boxes in their middles, the side by the median of theirs; the first has room.
+        """Return squares of one size with boxes in their middles, the size by their median; the first box fits.
 
         Args:
-            boxes_xyxy_norm: T boxes in shares of the picture.
+            boxes_xyxy_norm: T boxes in shares of the image.
             zoom, width, height, margin, min_side_px: as in `around`.
 
         Returns:
-            T squares; None where they would hold no fewer pixels than the picture.
+            T squares; None where they would hold no fewer pixels than the image.
         """
         boxes = np.array([norm_to_px(box, width, height) for box in boxes_xyxy_norm])
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -100,7 +100,7 @@ class Crop:
         return [cls(left, top, side, width, height) for left, top in corners.tolist()]
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The square of a picture: its own pixels, and beyond its edges those at the edge again.
+        """Return the square of an image: its own pixels, and beyond its edges those at the edge again.
 
         Args:
             image (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB.
@@ -113,7 +113,7 @@ class Crop:
         return image[rows[:, None], columns]
 
     def from_image(self, box_xyxy_norm: Box) -> Box:
-        """A box in shares of the picture, in shares of the square."""
+        """Return a box in shares of the image as one in shares of the square."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (
             (x1 * self.width - self.left) / self.side,
@@ -123,7 +123,7 @@ class Crop:
         )
 
     def to_image(self, box_xyxy_norm: Box) -> Box:
-        """A box in shares of the square, in shares of the picture; the inverse of `from_image`."""
+        """Return a box in shares of the square as one in shares of the image; the inverse of `from_image`."""
         x1, y1, x2, y2 = box_xyxy_norm
         return (
             (self.left + x1 * self.side) / self.width,
@@ -132,14 +132,14 @@ class Crop:
             (self.top + y2 * self.side) / self.height,
         )
 
-    def parsed_in_image(self, reading: BoxReading) -> BoxReading:
-        """What was read of the square, with its box in shares of the picture and clipped to it.
+    def parsed_in_image(self, parsed: BoxReading) -> BoxReading:
+        """Return a box parsed in shares of the square as one in shares of the image, clipped to it.
 
-        A box that lies beyond the picture's edge has the status ``"empty"``.
+        A box that lies beyond the image's edge has the status ``"empty"``.
         """
-        if reading.box_xyxy_norm is None:
-            return reading
-        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in self.to_image(reading.box_xyxy_norm))
+        if parsed.box_xyxy_norm is None:
+            return parsed
+        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in self.to_image(parsed.box_xyxy_norm))
         if min((x2 - x1) * self.width, (y2 - y1) * self.height) < _LEAST_BOX_PX:
-            return replace(reading, status="empty", box_xyxy_norm=None)
-        return replace(reading, box_xyxy_norm=(x1, y1, x2, y2))
+            return replace(parsed, status="empty", box_xyxy_norm=None)
+        return replace(parsed, box_xyxy_norm=(x1, y1, x2, y2))

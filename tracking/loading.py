@@ -1,4 +1,4 @@
-"""Loads a checkpoint, or says in one sentence why it cannot be loaded and what to do."""
+"""Load a checkpoint, or say in one sentence why it cannot be loaded and what to do."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def load_checkpoint(
     dtype: str | torch.dtype | None = None,
     quantization_config: Any = None,
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """Model and processor of a folder or Hub repository, ready for inference.
+    """Return the model and processor of a folder or Hub repository, ready for inference.
 
     Args:
         name: folder with `config.json`, safetensors and the processor's files; folder of an adapter, which is put
@@ -74,7 +74,7 @@ def load_checkpoint(
 def _load_adapter(
     folder: Path, *, device: torch.device, dtype: str | torch.dtype | None, quantization_config: Any
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """The base model that an adapter names, with the adapter merged into it.
+    """Return the base model that an adapter names, with the adapter merged into it.
 
     Raises:
         CheckpointError: peft is missing, quantization is asked for, or base or adapter cannot be loaded.
@@ -114,14 +114,14 @@ def _load_adapter(
 
 
 def resolve_checkpoint(name: str | Path) -> str | Path:
-    """The folder of a checkpoint that comes with the package; any other name as it is."""
+    """Return the folder of a checkpoint that comes with the package; any other name as it is."""
     shipped = SHIPPED / name
     known = not Path(name).exists() and Path(name).name == str(name) and shipped.is_dir()
     return shipped if known else name
 
 
 def _check_device(device: str | torch.device | None) -> torch.device:
-    """The device that was asked for, or the best there is."""
+    """Return the requested device, or the best there is."""
     has_gpu = torch.cuda.is_available()
     if device is None:
         return torch.device("cuda" if has_gpu else "cpu")
@@ -137,7 +137,7 @@ def _check_device(device: str | torch.device | None) -> torch.device:
 
 
 def _check_config(name: str | Path) -> None:
-    """The name leads to the config of an Elysium model."""
+    """Check that a name leads to the config of an Elysium model."""
     if Path(name).exists():
         _check_folder(Path(name))
     else:
@@ -162,7 +162,7 @@ def _check_config(name: str | Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """The folder holds a config."""
+    """Check that a folder holds a config."""
     if not folder.is_dir():
         raise CheckpointError(
             f"model must be a folder or a Hub id, got the file {folder}; give the folder that it is in"
@@ -176,7 +176,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_hub_id(name: str | Path) -> None:
-    """A name that can be no Hub id is a mistyped path; the network is not asked for it."""
+    """Refuse a name that can be no Hub id without using the network: it is a mistyped path."""
     try:
         validate_repo_id(str(name))
     except HFValidationError as error:
@@ -186,13 +186,13 @@ def _check_hub_id(name: str | Path) -> None:
 
 
 def _check_the_name() -> str:
-    """The remedy for a mistyped name."""
+    """Return the remedy for a mistyped name."""
     shipped = sorted(folder.name for folder in SHIPPED.glob("*/") if (folder / "config.json").is_file())
     return f"check the name ({', '.join(shipped)} comes with the package)" if shipped else "check the name"
 
 
 def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditionalGeneration:
-    """The model, with every parameter from the checkpoint."""
+    """Return the model, with every parameter from the checkpoint."""
     try:
         model, info = ElysiumForConditionalGeneration.from_pretrained(
             name, use_safetensors=True, output_loading_info=True, **options
@@ -212,7 +212,7 @@ def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditio
 
 
 def _check_weights(folder: Path) -> None:
-    """The folder holds safetensors: a pickle can run code when it is loaded."""
+    """Check that a folder holds safetensors: a pickle can run code when it is loaded."""
     if next(folder.glob("*.safetensors"), None) is not None:
         return
     pickles = sorted(_pickles(folder))
@@ -231,7 +231,7 @@ def _pickles(folder: Path) -> Iterator[str]:
 
 
 def _content(folder: Path) -> str:
-    """What a folder holds, in a few words."""
+    """Return a short description of what a folder holds."""
     names = sorted(file.name for file in folder.iterdir())
     return (", ".join(names[:4]) + (", …" if len(names) > 4 else "")) or "nothing in it"
 

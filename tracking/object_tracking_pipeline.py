@@ -8,7 +8,7 @@ from elysium.processing.structures import TrackingResult
 
 
 class ObjectTrackingPipeline(Pipeline):
-    """Follows objects through a video.
+    """Track objects through a video.
 
         import elysium
         from transformers import pipeline

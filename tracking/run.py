@@ -1,4 +1,4 @@
-"""A video on its way through the model: objects that share one stream of frames, and many videos at once."""
+"""Runs of a video through the model: objects that share one stream of frames, and many videos at once."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,21 +18,21 @@ from .crop import Crop
 from .session import FrameResult, TrackingSession, WindowRequest
 from .streams import FrameStream
 
-Asked = tuple[TrackingSession, WindowRequest]
+Requested = tuple[TrackingSession, WindowRequest]
 
 
 @dataclass(frozen=True)
 class WindowResult:
-    """One finished window of one object.
+    """Hold one finished window of one object.
 
     Args:
-        track_id: which object.
+        track_id: id of the object.
         window_idx: 0-based number of the window among the object's.
-        task: "sot" where the window was asked by box, "rsot" where by words. Here and below: of the last look.
+        task: "sot" where the window was prompted by a box, "rsot" where by text. Here and below: of the last pass.
         frame_indices: the frames that the model saw, in its order.
-        answer: what the model said, word for word.
+        answer: the model's answer, verbatim.
         frames: the frames that the window finished, in order.
-        crops: the square of each frame that the model saw and speaks of, None where it saw the whole frame.
+        crops: crop of each frame that the model saw, None where it saw the whole frame.
     """
 
     track_id: int
@@ -45,7 +45,7 @@ class WindowResult:
 
 
 class TrackingRun:
-    """Tracks while it is iterated over: yields a `WindowResult` whenever a window of an object is finished.
+    """Track while it is iterated over: yield a `WindowResult` whenever a window of an object is finished.
 
     `result` gives what is finished at any time, also after an exception of any kind: a run that fails or is
     interrupted keeps its finished windows. Where the video cannot be read further, the frames before are finished
@@ -64,7 +64,7 @@ class TrackingRun:
         stream: the video.
         sessions: one for each object.
         model: name of the model, for the result.
-        windows_ahead: windows whose frames are read before they are asked for, so that the model reads several windows
+        windows_ahead: windows whose frames are read before they are requested, so that the model reads several windows
             in one pass. It changes no result.
     """
 
@@ -92,7 +92,9 @@ class TrackingRun:
 
     def __next__(self) -> WindowResult:
         while not self._results and not self._stopped:
-            self._stopped = True  # until this step has gone well: a decoder that was interrupted must not be asked on
+            self._stopped = (
+                True  # until this step has gone well: a decoder that was interrupted must not be read again
+            )
             asked = self.pull()
             self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
             self._stopped = not asked
@@ -111,37 +113,37 @@ class TrackingRun:
         self.close()
 
     def close(self) -> None:
-        """Closes the video; the finished frames stay."""
+        """Close the video; the finished frames stay."""
         self._stopped = True
         self.stream.close()
 
     @property
     def complete(self) -> bool:
-        """Whether every frame of the video is finished for every object."""
+        """Return whether every frame of the video is finished for every object."""
         return self._exhausted and self._failure is None and all(session.num_waiting == 0 for session in self.sessions)
 
     @property
     def failure(self) -> Exception | None:
-        """Why the video could not be read to its end; raised by the iteration behind the last finished window."""
+        """Return the error of reading the video; it is raised by the iteration after the last finished window."""
         return self._failure
 
     @property
     def num_frames_finished(self) -> int:
-        """Frames that are finished for all objects."""
+        """Return the number of frames that are finished for all objects."""
         return min(session.num_finished for session in self.sessions)
 
     @property
     def num_frames_total(self) -> int | None:
-        """Frames that the video declares, None where it does not."""
+        """Return the number of frames that the video declares, None where it does not."""
         return self.stream.num_frames
 
     @property
     def warnings(self) -> list[str]:
-        """What was met while decoding, such as a file that is cut short."""
+        """Return the warnings of decoding, such as a truncated file."""
         return self.stream.warnings
 
     def result(self) -> TrackingResult:
-        """What is finished by now."""
+        """Return the tracks finished so far."""
         return TrackingResult(
             video=self.stream.name,
             fps=self.stream.fps,
@@ -152,8 +154,8 @@ class TrackingRun:
             tracks=[session.track() for session in self.sessions],
         )
 
-    def pull(self) -> list[Asked]:
-        """Reads frames until windows can be asked for, and gives those windows; none when all is finished.
+    def pull(self) -> list[Requested]:
+        """Read frames until windows can be requested, and return those windows; none when all is finished.
 
         It waits until every object has a window, so that the model answers them in one batch; but not so long that an
         object whose windows fall at other frames holds more than two windows of frames.
@@ -189,8 +191,8 @@ class TrackingRun:
             self._failure = error
             return None
 
-    def _upcoming(self, asked: list[Asked]) -> list[tuple[NDArray[np.uint8], ...]]:
-        """Pictures of the windows that follow, should every object stay in sight."""
+    def _upcoming(self, asked: list[Requested]) -> list[tuple[NDArray[np.uint8], ...]]:
+        """Return the images of the windows that come next, should every object stay visible."""
         if not self.windows_ahead or not asked:
             return []
         longest = max(session.options.window_frames - 1 for session, _ in asked)
@@ -200,29 +202,29 @@ class TrackingRun:
         windows = (session.expected_windows(following)[: self.windows_ahead] for session, _ in asked)
         return list({tuple(map(id, window)): window for several in windows for window in several}.values())
 
-    def _asked(self, *, final: bool) -> list[Asked]:
+    def _asked(self, *, final: bool) -> list[Requested]:
         requests = ((session, session.next_window(final=final)) for session in self.sessions)
         return [(session, request) for session, request in requests if request is not None]
 
 
 def answer_all(
-    answerer: Answerer, asked: list[Asked], *, upcoming: Sequence[Sequence[NDArray[np.uint8]]] = ()
+    answerer: Answerer, asked: list[Requested], *, upcoming: Sequence[Sequence[NDArray[np.uint8]]] = ()
 ) -> list[WindowResult]:
-    """Asks the model for windows of any sessions at once, and lets the sessions take the answers.
+    """Answer windows of any sessions at once, and hand the answers to the sessions.
 
-    A window that is looked at several times is finished, and in the list, when the last answer is there.
+    A window of several passes is finished, and in the list, when its last answer is there.
 
     Args:
         answerer: the model.
         asked: sessions with their windows.
-        upcoming: pictures of windows that follow, as it seems, which the model may read at the same time.
+        upcoming: images of windows that probably come next, which the model may read at the same time.
     """
     finished = []
     ahead = {"upcoming": upcoming} if upcoming else {}
     replies = answerer.answer_windows([request for _, request in asked], **ahead)
-    for (session, request), (answer, readings, scores) in zip(asked, replies, strict=True):
+    for (session, request), (answer, parsed, scores) in zip(asked, replies, strict=True):
         window_idx = session.num_windows
-        frames = tuple(session.accept(readings, scores))
+        frames = tuple(session.accept(parsed, scores))
         if frames:
             seen, crops = request.frame_indices, request.crops
             finished.append(WindowResult(session.track_id, window_idx, request.task, seen, answer.text, frames, crops))
@@ -232,7 +234,7 @@ def answer_all(
 def finish_together(
     answerer: Answerer, openers: Iterable[Callable[[], TrackingRun]], *, at_once: int
 ) -> list[TrackingResult]:
-    """Finishes many runs, so many at once that their windows fill the model's batches; results in the runs' order.
+    """Finish many runs, so many at once that their windows fill the model's batches; results in the runs' order.
 
     Args:
         answerer: the model.

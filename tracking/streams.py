@@ -1,4 +1,4 @@
-"""One way to look at every kind of video that a user may give: frames that come one at a time, in order."""
+"""Streams of frames: every kind of video that a user may give, as frames that come one at a time, in order."""
 
 import itertools
 import queue
@@ -28,7 +28,7 @@ _DECODED_AHEAD = 8
 
 
 class DecodingThread:
-    """Decodes a video in a thread of its own, a few frames ahead of whoever iterates over this.
+    """Decode a video in a thread of its own, a few frames ahead of whoever iterates over this.
 
     What the decoder raises is raised here, behind the frames before it.
 
@@ -59,7 +59,7 @@ class DecodingThread:
         raise found
 
     def close(self) -> None:
-        """Ends the thread; no frames come after that."""
+        """End the thread; no frames come after that."""
         self._stop.set()
         self._thread.join()
 
@@ -67,7 +67,7 @@ class DecodingThread:
 def _decode_into(
     frames: Iterator[Frame], waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
 ) -> None:
-    """What the thread does; it holds no reference to its `DecodingThread`, so that one left alone ends."""
+    """Run in the thread; it holds no reference to its `DecodingThread`, so that an abandoned one ends."""
     last: BaseException | None = None
     try:
         for frame in frames:
@@ -81,7 +81,7 @@ def _decode_into(
 def _put(
     item: Frame | BaseException | None, waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
 ) -> bool:
-    """Waits for room; False where nobody wants frames any more."""
+    """Wait for room; return False where nobody wants frames any more."""
     while not stop.is_set():
         try:
             waiting.put(item, timeout=0.1)
@@ -92,7 +92,7 @@ def _put(
 
 
 class FrameStream:
-    """Frames of one video and what is known of it before they have come.
+    """Iterate over the frames of one video; its size and rate are known before they come.
 
     Args:
         frames: in order; the first is taken at once, for the size.
@@ -128,16 +128,16 @@ class FrameStream:
 
     @property
     def is_file(self) -> bool:
-        """Whether the frames come from a file, which does not wait for what is done with them."""
+        """Return whether the frames come from a file, which does not wait for what is done with them."""
         return self._reader is not None
 
     @property
     def warnings(self) -> list[str]:
-        """What was met while decoding, such as a file that is cut short; complete when the frames have come."""
+        """Return the warnings of decoding, such as a truncated file; complete when all frames have come."""
         return [] if self._reader is None else list(self._reader.warnings)
 
     def close(self) -> None:
-        """Closes the file, if there is one; no frames come after that."""
+        """Close the file, if there is one; no frames come after that."""
         self._frames = itertools.chain()
         if self._thread is not None:
             self._thread.close()
@@ -146,12 +146,12 @@ class FrameStream:
 
 
 def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
-    """The frames of a video.
+    """Open the frames of a video.
 
     Args:
         video: path of a video, image, GIF or folder of images; a file's bytes; a `VideoClip`; one image; or images in
             order, PIL or arrays as `arrays_elysium` takes them (floats that come one by one must be 0..1).
-        fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
+        fps: frames per second of bare images or of a folder of them; other videos carry their own.
 
     Raises:
         ValueError: ``fps`` is missing, or given where the video has its own, or there are no frames.
@@ -180,10 +180,10 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
 
 
 def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
-    """At most so many frames, spread evenly from the first to the last.
+    """Return at most so many frames, spread evenly from the first to the last.
 
     Args:
-        video: as for `open_stream`; bare pictures that come from an iterator are all held until they are counted.
+        video: as for `open_stream`; bare images that come from an iterator are all held until they are counted.
         num_frames: 1 or more.
 
     Returns:
@@ -202,7 +202,7 @@ def load_picture(image: ImageLike) -> NDArray[np.uint8]:
     """Return one image as uint8 RGB `(H, W, 3)`.
 
     Raises:
-        ValueError: a file with more than one frame, or what is no picture.
+        ValueError: a file with more than one frame, or something that is no image.
         VideoError: the file cannot be read.
     """
     if isinstance(image, Media):
@@ -211,7 +211,7 @@ def load_picture(image: ImageLike) -> NDArray[np.uint8]:
 
 
 def _pictures(video: Any) -> Iterable[Any]:
-    """One image as a list of it; several as they are, an array of them as uint8 RGB."""
+    """Return one image as a list of it; several as they are, an array of them as uint8 RGB."""
     if is_picture(video):
         return [video]
     return video_array(video) if is_array(video) else video

@@ -1,4 +1,4 @@
-"""`Tracker`: point at an object by words or a box and get its boxes; or point at a box and get words; or ask."""
+"""`Tracker`: track, ground and describe objects, and answer questions, with one model."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ from .run import TrackingRun, finish_together
 from .session import ObjectPrompt, Reason, TrackingSession, check_text, to_pixels
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
 
-# Most frames seen of a video to describe an object, and, where the checkpoint does not say, to answer a question.
+# Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
 DESCRIBE_FRAMES = 8
 ASK_FRAMES = 16
 _GROUND_TOKENS = 40
@@ -37,15 +37,15 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where words point in a picture.
+    """Hold the box of a text prompt in an image.
 
     Args:
-        text: the words.
-        box_xyxy_px: the box in pixels, None where there is none.
-        score: 0..1, NaN where there is no box.
+        text: text prompt.
+        box_xyxy_px: box in pixels, None where there is none.
+        score: confidence, 0..1; NaN where there is no box.
         reason: "absent" or "unreadable" where there is no box.
-        width: of the picture in pixels.
-        height: of the picture in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
     """
 
     text: str
@@ -57,11 +57,11 @@ class Grounding:
 
     @property
     def valid(self) -> bool:
-        """Whether there is a box."""
+        """Return whether there is a box."""
         return self.box_xyxy_px is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the grounding as a dictionary for JSON."""
         record: dict[str, Any] = {
             "text": self.text,
             "width": self.width,
@@ -73,7 +73,7 @@ class Grounding:
 
 
 class Tracker:
-    """One Elysium model for all that it can be asked.
+    """Track, ground, describe and ask with one Elysium model.
 
         tracker = Tracker.from_pretrained("elysium-tiny")
         result = tracker.track("video.mp4", text="the red car")
@@ -84,8 +84,8 @@ class Tracker:
     Args:
         model: `ElysiumForConditionalGeneration`, with adapters or not.
         processor: its `ElysiumProcessor`.
-        name: for results; by default the folder or Hub id that the model came from.
-        batch_size: most windows or questions that the model answers at once.
+        name: name in results; by default the folder or Hub id that the model came from.
+        batch_size: maximum number of windows or questions in one batch.
         decoding: how windows are answered: "fast"; "reference", the same tokens by transformers' `generate` under the
             same grammar; or "plain", `generate` without a grammar, whose answers may be unreadable. Where a model or a
             tokenizer cannot be decoded as asked, the next of the three is used, with a warning that says why.
@@ -141,7 +141,7 @@ class Tracker:
         batch_size: int = 8,
         decoding: Decoding = "fast",
     ) -> "Tracker":
-        """Loads a checkpoint from a folder or the Hub.
+        """Load a checkpoint from a folder or the Hub.
 
         Args:
             model: folder; name of a checkpoint that comes with the package; or Hub id `owner/name`.
@@ -158,7 +158,7 @@ class Tracker:
 
     @property
     def decoding(self) -> Decoding:
-        """How windows are answered."""
+        """Return the decoding method of windows."""
         return self._answerer.decoding
 
     @property
@@ -168,7 +168,7 @@ class Tracker:
 
     @property
     def trained_on(self) -> str:
-        """The checkpoint's sentence about its training data, to be shown beside its results."""
+        """Return the checkpoint's sentence about its training data, to be shown beside its results."""
         return self.model.config.trained_on
 
     def track(
@@ -183,14 +183,14 @@ class Tracker:
         options: TrackingOptions | None = None,
         progress: Progress | None = None,
     ) -> TrackingResult:
-        """Follows one or several objects through a video, to its end.
+        """Track one or several objects through a video, to its end.
 
         Args:
-            video: path, `VideoClip`, or pictures in order (with ``fps``). One frame is enough.
-            text: words for an object, or a list of them.
-            box_xyxy_px: an object's box in the first frame, or a list of them. With words as well, the words are of
-                the same objects, in the same order, and find them again after they were lost.
-            fps: frames per second of bare pictures or of a folder of them; other videos carry their own.
+            video: path, `VideoClip`, or images in order (with ``fps``). One frame is enough.
+            text: text prompt of an object, or a list of them.
+            box_xyxy_px: an object's box in the first frame, or a list of them. Texts given as well are of the same
+                objects, in the same order, and detect them again after they were lost.
+            fps: frames per second of bare images or of a folder of them; other videos carry their own.
             zoom, reground: the fields of `TrackingOptions` that are set most often; they win over ``options``.
             options: how to track; what it leaves open is the checkpoint's choice (see `options` of the tracker).
             progress: called after each window with the frames that are finished for all objects and the frames that
@@ -200,7 +200,7 @@ class Tracker:
             VideoError: the video cannot be read.
             ValueError: an empty text prompt, a box that is not inside the image, neither text nor box, or options that
                 `TrackingOptions` refuses.
-            BaseException: whatever stops the work, such as Ctrl-C or a damaged frame, carries the finished windows:
+            BaseException: any other error, such as Ctrl-C or a damaged frame, carries the finished windows:
                 ``error.finished`` is a `TrackingResult` with ``complete = False``.
         """
         run = self.iter_track(
@@ -233,7 +233,7 @@ class Tracker:
         reground: bool | None = None,
         options: TrackingOptions | None = None,
     ) -> TrackingRun:
-        """As `track`, but yields a `WindowResult` whenever a window is finished.
+        """Track like `track`, but yield a `WindowResult` whenever a window is finished.
 
         The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, also
         after Ctrl-C or any other exception.
@@ -250,10 +250,10 @@ class Tracker:
         reground: bool | None = None,
         options: TrackingOptions | None = None,
     ) -> list[TrackingResult]:
-        """Tracks one object in each of many videos, whose windows share the model's batches.
+        """Track one object in each of many videos, whose windows share the model's batches.
 
         Args:
-            items: pairs of a video and words, a box, or an `ObjectPrompt`; taken one by one, so that no more than
+            items: pairs of a video and a text, a box, or an `ObjectPrompt`; taken one by one, so that no more than
                 ``batch_size`` videos are open.
             fps, zoom, reground, options: as in `track`.
 
@@ -274,20 +274,20 @@ class Tracker:
         return finish_together(self._answerer, openers, at_once=self._answerer.batch_size)
 
     def ground(self, image: ImageLike, text: str) -> Grounding:
-        """The box that words point at in one picture.
+        """Return the box of a text prompt in one image.
 
         Args:
-            image: path, PIL picture or uint8 RGB array `(H, W, 3)`.
-            text: words such as "the red car".
+            image: path, PIL image or uint8 RGB array `(H, W, 3)`.
+            text: text prompt such as "the red car".
 
         Raises:
             VideoError: the file cannot be read.
-            ValueError: empty words, or a video in place of a picture.
+            ValueError: an empty text, or a video in place of an image.
         """
         return self.ground_many([(image, text)])[0]
 
     def ground_many(self, items: Iterable[tuple[ImageLike, str]]) -> list[Grounding]:
-        """`ground` for many pairs of an image and a text, in batches.
+        """Ground many pairs of an image and a text, in batches.
 
         Raises:
             BatchError: some images or texts cannot be used; the others are answered, in its `finished`. The error of
@@ -306,10 +306,10 @@ class Tracker:
         return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
     def describe(self, video: VideoLike, box_xyxy_px: BoxLike, *, max_new_tokens: int = 64) -> str:
-        """Words for the object in a box, without a full stop at the end.
+        """Return a description of the object in a box, without a full stop at the end.
 
         Args:
-            video: picture or video; of a video at most 8 frames are seen, spread evenly from the first;
+            video: image or video; of a video at most 8 frames are seen, spread evenly from the first;
                 fewer where the checkpoint was trained on fewer.
             box_xyxy_px: the object's box in the first frame.
             max_new_tokens: the description is cut after as many tokens.
@@ -321,7 +321,7 @@ class Tracker:
         return self.describe_many([(video, box_xyxy_px)], max_new_tokens=max_new_tokens)[0]
 
     def describe_many(self, items: Iterable[tuple[VideoLike, BoxLike]], *, max_new_tokens: int = 64) -> list[str]:
-        """`describe` for many pairs of an image or video and a box, in batches; raises as `ground_many`."""
+        """Describe many pairs of an image or video and a box, in batches; raises as `ground_many`."""
 
         def prepare(item: tuple[VideoLike, BoxLike]) -> Conversation:
             frames = sample_frames(item[0], min(DESCRIBE_FRAMES, self.processor.max_trained_frames or DESCRIBE_FRAMES))
@@ -333,12 +333,12 @@ class Tracker:
         return [text.removesuffix(".") for text in self._texts(items, prepare, max_new_tokens)]
 
     def ask(self, video: VideoLike, question: str, *, max_new_tokens: int = 128) -> str:
-        """Answers a question in free text.
+        """Answer a question in free text.
 
         Args:
-            video: picture or video; of a video as many frames are seen as the checkpoint was trained on, spread
+            video: image or video; of a video as many frames are seen as the checkpoint was trained on, spread
                 evenly; 16 where it does not say.
-            question: not empty.
+            question: question to answer.
             max_new_tokens: the answer is cut after as many tokens.
 
         Raises:
@@ -348,7 +348,7 @@ class Tracker:
         return self.ask_many([(video, question)], max_new_tokens=max_new_tokens)[0]
 
     def ask_many(self, items: Iterable[tuple[VideoLike, str]], *, max_new_tokens: int = 128) -> list[str]:
-        """`ask` for many pairs of an image or video and a question, in batches; raises as `ground_many`."""
+        """Answer many pairs of an image or video and a question, in batches; raises as `ground_many`."""
 
         def prepare(item: tuple[VideoLike, str]) -> Conversation:
             frames = sample_frames(item[0], self.processor.max_trained_frames or ASK_FRAMES)
@@ -366,7 +366,7 @@ class Tracker:
     def _texts(
         self, items: Iterable[_Item], prepare: Callable[[_Item], Conversation], max_new_tokens: int
     ) -> list[str]:
-        """Ask for a text about every item."""
+        """Return a text about every item."""
 
         def answer(batch: list[Conversation]) -> list[str]:
             return [said.text.strip() for said in self._answerer.answer(batch, max_new_tokens=max_new_tokens)]
@@ -389,7 +389,7 @@ class Tracker:
     def _open_run(
         self, video: VideoLike, prompts: list[ObjectPrompt], options: TrackingOptions, fps: float | None
     ) -> TrackingRun:
-        """Opens a video and checks the prompts against its size."""
+        """Open a video and check the prompts against its size."""
         stream = open_stream(video, fps=fps)
         try:
             longest = min(options.window_frames, stream.num_frames or options.window_frames)
@@ -417,10 +417,10 @@ class Tracker:
 def object_prompts(
     text: str | Sequence[str] | None = None, box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None
 ) -> list[ObjectPrompt]:
-    """One prompt for each object that words, boxes, or both point at.
+    """Return one prompt for each object of texts, boxes, or both.
 
     Raises:
-        ValueError: neither, empty words, or words and boxes in different numbers.
+        ValueError: neither, an empty text, or texts and boxes in different numbers.
 
     >>> [prompt.text for prompt in object_prompts(["the cup", "the dog"])]
     ['the cup', 'the dog']
@@ -441,7 +441,7 @@ def object_prompts(
 
 
 def _box_list(boxes: Any) -> list[Box]:
-    """One box or several as a list of tuples; their values are checked where the size of the video is known."""
+    """Return one box or several as a list of tuples; their values are checked where the video's size is known."""
     try:
         array = np.asarray(boxes, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -454,11 +454,12 @@ def _box_list(boxes: Any) -> list[Box]:
 
 
 def _as_prompt(prompt: PromptLike) -> ObjectPrompt:
+    """Return a text or a box as a prompt."""
     if isinstance(prompt, ObjectPrompt):
         return prompt
     return object_prompts(prompt)[0] if isinstance(prompt, str) else object_prompts(box_xyxy_px=prompt)[0]
 
 
 def _visual(frames: Any) -> dict[str, Any]:
-    """One frame as an image, several as a video."""
+    """Return one frame as an image, several as a video."""
     return {"image": frames[0]} if len(frames) == 1 else {"video": frames}
