@@ -75,8 +75,10 @@ def judge_detections(
 
 
 def detect_step(settings: DetectSettings) -> Step:
-    """Return the step. Its batches span phrases, frames and videos, but never chunks: the scores of a chunk depend on
-    nothing outside it."""
+    """Return the step.
+
+    Its batches span phrases, frames and videos, but never chunks: the scores of a chunk depend on nothing outside it.
+    """
     return Step(STEP, partial(_detect, settings=settings), partial(_batches, size=settings.detection_batch))
 
 
@@ -120,8 +122,9 @@ def _batches(records: Iterable[VideoRecord], *, size: int) -> Iterator[list[Vide
 
 
 class TransformersDetector:
-    """Detect with Grounding DINO, OWL-ViT, OWLv2, or another zero-shot object detector of transformers whose processor
-    has `post_process_grounded_object_detection`.
+    """Detect with a zero-shot object detector of transformers: Grounding DINO, OWL-ViT, OWLv2 and the like.
+
+    Its processor must have `post_process_grounded_object_detection`.
 
     Args:
         name: Hub id or folder of the checkpoint.

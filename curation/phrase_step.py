@@ -301,8 +301,7 @@ class PhraseFinder:
 
 
 class _Chunk(NamedTuple):
-    """Hold a noun chunk: words that precede it, its words up to the head, whether it has a number, whether a verb was
-    cut off."""
+    """Hold a noun chunk: words before it, words up to its head, has a number, had a verb that was cut off."""
 
     before: frozenset[str]
     words: list["Token"]

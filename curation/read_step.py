@@ -139,8 +139,10 @@ class TableSource:
 
 @dataclass(frozen=True)
 class ShardSource:
-    """Read WebDataset shards: the members of a sample share the name before the first dot, and are a video and a
-    caption, in ``.txt`` or a field of ``.json``.
+    """Read WebDataset shards.
+
+    The members of a sample share the name before the first dot: a video, and a caption in ``.txt`` or a field of
+    ``.json``.
 
     Args:
         shards: Tar files, one chunk each.

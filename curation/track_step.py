@@ -164,8 +164,9 @@ def _as_box(values: NDArray[np.float64]) -> Box:
 
 
 class OpenCVTracker:
-    """Track with CSRT or another of OpenCV's trackers, which need no weights. They give no confidence, only whether
-    the object is lost: the score is 1 or 0.
+    """Track with CSRT or another of OpenCV's trackers, which need no weights.
+
+    They give no confidence, only whether the object is lost: the score is 1 or 0.
 
     Args:
         name: Key of `OPENCV_TRACKERS`.

@@ -1,5 +1,6 @@
-"""The record that every step of curation takes and returns: a captioned video and its noun phrases, each with the
-detections and the trajectory found so far.
+"""The record that every step of curation takes and returns.
+
+It is a captioned video and its noun phrases, each with the detections and the trajectory found so far.
 
 Frame indices count decoded frames (0, 1, 2, …); boxes are x1, y1, x2, y2 in 0..1.
 """
@@ -173,8 +174,9 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VideoRecord:
-    """Hold a video on its way through the steps. A step returns a new record and never removes a video, so that the
-    last step sees every video and every drop.
+    """Hold a video on its way through the steps.
+
+    A step returns a new record and never removes a video, so that the last step sees every video and every drop.
 
     Args:
         video: Video as read.
@@ -206,8 +208,7 @@ class VideoRecord:
         return replace(self, candidates=tuple(kept), drops=(*self.drops, *drops))
 
     def drop_video(self, step: str, reason: str, value: float | None = None) -> "VideoRecord":
-        """Return a copy without candidates and frames; each candidate counts as dropped, or the video if there is
-        none."""
+        """Return a copy without candidates and frames; each candidate is dropped, or the video if there is none."""
         texts: list[str | None] = [candidate.phrase.text for candidate in self.candidates]
         drops = [Exclusion(step, reason, value, text, self.video.video_id) for text in texts or [None]]
         return replace(self, candidates=(), clip=None, drops=(*self.drops, *drops))

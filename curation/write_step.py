@@ -280,8 +280,10 @@ def _motion_jpeg(images: Sequence[bytes], fps: float, width: int, height: int) -
 
 
 def read_rows(store: ChunkStore, form: str) -> Iterator[Row]:
-    """Yield the records of all chunks in order. Paths of JSONL are relative to the output; other formats hold their
-    frames, as `frames` or as `video`."""
+    """Yield the records of all chunks in order.
+
+    Paths of JSONL are relative to the output; other formats hold their frames, as `frames` or as `video`.
+    """
     if form == "jsonl":
         yield from store.lines(FORMATS[form])
         return

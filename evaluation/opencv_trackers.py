@@ -1,6 +1,7 @@
 """OpenCV's trackers, which need no weights, as peers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions
 from typing import Any
 
@@ -64,20 +65,31 @@ def opencv_boxes(
         `np.ndarray` of shape `(T, 4)`: x1, y1, x2, y2 cut to the picture, NaN where the tracker says that it lost the
         object.
     """
-    cv2.setNumThreads(1)
-    cv2.setRNGSeed(0)  # MIL, Boosting and TLD draw samples
     x1, y1, x2, y2 = (round(value) for value in first_box_xyxy_px)
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     tracker = make_opencv_tracker(name)
     boxes: list[NDArray[np.float64]] = []
-    for frame in frames:
-        height, width = frame.shape[:2]
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        if not boxes:
-            tracker.init(picture, (x1, y1, x2 - x1, y2 - y1))
-            boxes.append(np.array([x1, y1, x2, y2], dtype=np.float64))
-            continue
-        found, (x, y, box_width, box_height) = tracker.update(picture)
-        box = np.clip([x, y, x + box_width, y + box_height], 0, [width, height, width, height])
-        boxes.append(box if found else np.full(4, np.nan))
+    with _one_thread():
+        for frame in frames:
+            height, width = frame.shape[:2]
+            picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+            if not boxes:
+                tracker.init(picture, (x1, y1, x2 - x1, y2 - y1))
+                boxes.append(np.array([x1, y1, x2, y2], dtype=np.float64))
+                continue
+            found, (x, y, box_width, box_height) = tracker.update(picture)
+            box = np.clip([x, y, x + box_width, y + box_height], 0, [width, height, width, height])
+            boxes.append(box if found else np.full(4, np.nan))
     return np.array(boxes)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run OpenCV on one thread, with a fixed seed for MIL, Boosting and TLD; restore the number of threads."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    cv2.setRNGSeed(0)  # OpenCV has one generator per thread, and no call that returns its state
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from elysium.curation.agree_step import agreement, box_iou
+from elysium.curation.agree_step import agree, agreement, box_iou
 from elysium.curation.track_step import mean_iou, trackers_agree
-from elysium.curation.video_records import Detection, Trajectory
+from elysium.curation.video_records import Candidate, CaptionedVideo, Detection, Drop, Phrase, Trajectory, VideoRecord
+from elysium.processing.structures import VideoClip
 
 NOWHERE = [np.nan] * 4
 LEFT, MIDDLE, RIGHT = [0.0, 0.0, 0.2, 0.2], [0.1, 0.0, 0.3, 0.2], [0.5, 0.5, 0.7, 0.7]
@@ -36,6 +37,19 @@ def test_a_trajectory_is_held_against_the_best_detection_of_each_frame():
     )
     assert found == {0: 1.0, 2: pytest.approx(1 / 3), 4: 0.0, 5: 0.0}
     assert agreement(followed, []) == {}
+
+
+@pytest.mark.parametrize(("last", "dropped"), [(LEFT, None), (RIGHT, "iou_last")])
+def test_the_rule_keeps_a_candidate_with_its_ious_or_gives_a_reason(last, dropped):
+    video = CaptionedVideo(video_id="v", source=b"", caption="A cup")
+    clip = VideoClip(np.zeros((3, 4, 4, 3), np.uint8), 25.0, np.arange(3) / 25, np.arange(3))
+    found = (Detection(1, tuple(LEFT), 0.9), Detection(2, tuple(last), 0.9))
+    candidate = Candidate(Phrase("cup", "cup", (2, 5)), found, trajectory(LEFT, LEFT, LEFT))
+    result = agree(candidate, VideoRecord(video=video, clip=clip), min_iou=0.3)
+    if dropped:
+        assert result == Drop(dropped, 0.0)
+    else:
+        assert result.measures == {"iou_middle": 1.0, "iou_last": 1.0}
 
 
 def test_one_sided_frames_count_as_none_and_empty_ones_not_at_all():

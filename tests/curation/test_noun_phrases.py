@@ -46,6 +46,20 @@ def test_a_whole_caption_is_dropped_with_its_reason(finder):
 
 
 @pytest.mark.parametrize(
+    "caption",
+    [
+        "Ein Mann mit Hut spielt Ball im Park",
+        "Uma mulher anda na praia",
+        "De kat slaapt op de bank",
+        "En hund leker med en boll",
+        "O fată merge pe stradă cu un câine",
+    ],
+)
+def test_short_captions_whose_words_look_english_are_refused_by_their_stop_words(finder, caption):
+    assert finder.find(caption) == ([], [(caption, "caption_language")])
+
+
+@pytest.mark.parametrize(
     ("caption", "reasons"),
     [
         ("She opens a door.", {"She": "pronoun"}),
