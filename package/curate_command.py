@@ -187,7 +187,7 @@ def _quiet(store: "ChunkStore", executor: str) -> Iterator[None]:
             os.dup2(log.fileno(), 2)
             setup_default_logger()  # it keeps the stream that it was made with
             console = Console(file=terminal, highlight=False)
-            shown = {"auto_refresh": console.is_terminal, "refresh_per_second": 0.5, "transient": True}
+            shown: dict[str, Any] = {"auto_refresh": console.is_terminal, "refresh_per_second": 0.5, "transient": True}
             with Live(_Progress(store), console=console, redirect_stdout=False, redirect_stderr=False, **shown):
                 yield
     finally:
