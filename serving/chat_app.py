@@ -1,7 +1,7 @@
-"""The HTTP application: OpenAI's chat completions, answered by one model that is loaded already.
+"""HTTP application: OpenAI's chat completions, answered by one loaded model.
 
-Routes: `GET /health`, `GET /v1/models`, `GET /v1/models/{name}`, `POST /v1/chat/completions`. Every refusal has
-OpenAI's form, `{"error": {"message", "type", "param", "code"}}`.
+Routes: `GET /health`, `GET /v1/models`, `GET /v1/models/{name}`, `POST /v1/chat/completions`. Every error has OpenAI's
+form, `{"error": {"message", "type", "param", "code"}}`.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ RETRY_AFTER_S = 5
 
 
 class ApiError(Exception):
-    """A refusal.
+    """Error response.
 
     Args:
-        status: of HTTP.
-        message: for the client.
-        param: path of the field that it is about.
-        code: OpenAI's code.
-        headers: of the answer.
+        status: HTTP status.
+        message: message for the client.
+        param: path of the invalid field.
+        code: OpenAI's error code.
+        headers: headers of the response.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
 
     def body(self) -> dict[str, Any]:
-        """Return OpenAI's form."""
+        """Return the error in OpenAI's form."""
         kinds = {401: "authentication_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
@@ -79,19 +79,19 @@ def build_app(
     api_key: str | None = None,
     waiting: int = 64,
 ) -> FastAPI:
-    """Return the application.
+    """Build the application.
 
     Args:
-        tracker: whose model and processor answer.
-        name: what requests call the model; another name is refused, none means this one.
-        num_frames: frames of each video where a request does not say; None leaves it to the processor.
-        cors: whether pages of other origins may ask.
+        tracker: provides the model and the processor.
+        name: name of the model in requests; other names are refused, a missing name means this one.
+        num_frames: default number of frames of each video; None uses the processor's default.
+        cors: whether pages of other origins may send requests.
         allow_paths: folders whose files requests may name by path. **None allows every file that this process can
-            read**, for an application inside one's own process; `elysium serve` gives the folders of `--allow-path`,
-            none by default.
-        allow_urls: hosts that requests may have fetched; never one with a loopback, private or reserved address.
-        api_key: what `Authorization: Bearer` must hold; None asks for nothing.
-        waiting: requests that are accepted at once; one client may have half of them.
+            read**, for use inside your own process; `elysium serve` passes the folders of `--allow-path`, none by
+            default.
+        allow_urls: hosts that files may be fetched from; loopback, private and reserved addresses are always refused.
+        api_key: key required in `Authorization: Bearer`; None requires none.
+        waiting: maximum number of open requests; one client may have half of them.
     """
     sources = MediaSources(allow_paths, tuple(allow_urls))
     worker = GenerationWorker(tracker, sources, num_frames=num_frames, waiting=waiting)
@@ -111,11 +111,13 @@ def build_app(
 
 
 class _Service:
-    """What the routes do."""
+    """Handlers of the routes."""
 
     def __init__(self, worker: GenerationWorker, name: str) -> None:
         self.worker, self.name, self.created = worker, name, int(time.time())
-        self._parser = ThreadPoolExecutor(1, thread_name_prefix="elysium-parse")  # large bodies one after another
+        self._parser = ThreadPoolExecutor(
+            1, thread_name_prefix="elysium-parse"
+        )  # parses large bodies one after another
 
     def model(self) -> dict[str, Any]:
         return {"id": self.name, "object": "model", "owned_by": "elysium", "created": self.created}
@@ -154,7 +156,7 @@ class _Service:
             raise ApiError(400, message, param=param) from None
 
     async def _answer(self, http: Request, job: Job) -> Response:
-        """Wait for the answer, or for the beginning of a streamed one; a client that leaves cancels it."""
+        """Wait for the answer, or for the start of a streamed one; cancel the job if the client leaves."""
         gone = asyncio.create_task(_wait_for_disconnect(http))
         try:
             started: Started | None = None
@@ -192,7 +194,7 @@ class _Service:
         return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": self.name}
 
     async def _stream(self, job: Job, started: Started) -> AsyncIterator[str]:
-        """Yield server-sent events: the role, pieces of text, the reason of the end, usage where it is wanted."""
+        """Yield server-sent events: role, pieces of text, finish reason, and usage on request."""
         head = self._head("chat.completion.chunk")
         wants_usage = job.request.stream_options.include_usage
         if wants_usage:
@@ -220,7 +222,7 @@ class _Service:
                 yield _sse(head | {"choices": [], "usage": _usage(started, finished)})
             yield "data: [DONE]\n\n"
         finally:
-            job.cancelled = True  # without effect on what is finished
+            job.cancelled = True  # no effect on a finished job
 
 
 _NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -258,10 +260,10 @@ def _routes(service: _Service, api_key: str | None) -> APIRouter:
 
 # --- reading a request ---
 async def _read_body(http: Request) -> bytes:
-    """Return the body.
+    """Read the body.
 
     Raises:
-        ApiError: it is larger than `BODY_MB`, or slower than `BODY_S`.
+        ApiError: the body is larger than `BODY_MB`, or takes longer than `BODY_S`.
     """
     most = BODY_MB * 1_000_000
     too_large = ApiError(
@@ -292,7 +294,7 @@ async def _next_event(job: Job, gone: "asyncio.Task[None]") -> Event:
     """Return the next event of a job.
 
     Raises:
-        ClientDisconnect: nobody waits for it any more.
+        ClientDisconnect: the client has left.
         Exception: the job failed.
     """
     event = asyncio.ensure_future(job.events.get())
@@ -305,7 +307,7 @@ async def _next_event(job: Job, gone: "asyncio.Task[None]") -> Event:
     return result
 
 
-# --- answers ---
+# --- responses ---
 def _usage(started: Started, finished: list[Finished]) -> dict[str, int]:
     tokens = sum(each.tokens for each in finished)
     return {
@@ -320,14 +322,14 @@ def _sse(value: dict[str, Any]) -> str:
 
 
 def _as_api_error(error: Exception) -> ApiError:
-    """Return what a client is told of an error."""
+    """Return an error as the client sees it."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, MediaError | RequestError):
         return ApiError(400, str(error), param="messages", code=getattr(error, "code", None))
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-    return ApiError(500, "something went wrong on the server; its log says what")
+    return ApiError(500, "internal server error; see the server's log")
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -338,7 +340,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(known.body(), known.status, headers=known.headers)
 
     async def left(_: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client has left
 
     for kind in (ApiError, MediaError, RequestError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)
@@ -346,7 +348,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _describe_body(app: FastAPI, name: str) -> None:
-    """Put the request's schema into the application's OpenAPI schema: the body is read by hand, in a thread."""
+    """Add the request's schema to the OpenAPI schema, since the body is parsed by hand, in a thread."""
     schema = app.openapi()
     body = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     body["properties"]["model"] = {"type": "string", "enum": [name]}

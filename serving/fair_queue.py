@@ -1,4 +1,4 @@
-"""A queue that serves its clients in turn, with a bound on what all of them and each of them may have in the house."""
+"""Queue that serves clients in turn, with a maximum of open requests in total and for each client."""
 
 import threading
 from collections import OrderedDict, deque
@@ -9,16 +9,16 @@ Item = TypeVar("Item")
 
 
 class BusyError(RuntimeError):
-    """No more requests are accepted at the moment."""
+    """The server accepts no more requests at the moment."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A place that a client holds from admission until its answer is there.
+    """Place of a client's request, held from admission until its response.
 
     Args:
-        client: whose it is.
-        held: until it is released.
+        client: the client.
+        held: False once released.
     """
 
     client: str
@@ -26,11 +26,11 @@ class Ticket:
 
 
 class FairQueue(Generic[Item]):
-    """Items of many clients, taken round robin, so that one with many does not hold up one with few.
+    """Queue of many clients' items, taken round robin, so that many requests of one do not delay another.
 
     Args:
-        most: tickets of all clients together.
-        most_of_one: tickets of one client.
+        most: maximum number of tickets in total.
+        most_of_one: maximum number of tickets of one client.
     """
 
     def __init__(self, most: int, most_of_one: int) -> None:
@@ -46,7 +46,7 @@ class FairQueue(Generic[Item]):
         """Give a client a ticket.
 
         Raises:
-            BusyError: all tickets, or all of this client, are taken.
+            BusyError: the maximum in total, or of this client, is reached.
         """
         with self._changed:
             own, all_of_them = self._tickets.get(client, 0), sum(self._tickets.values())
@@ -57,7 +57,7 @@ class FairQueue(Generic[Item]):
             return Ticket(client)
 
     def release(self, ticket: Ticket) -> None:
-        """Take a ticket back; a second time changes nothing."""
+        """Release a ticket; a second call has no effect."""
         with self._changed:
             if ticket.held:
                 ticket.held = False
@@ -66,13 +66,13 @@ class FairQueue(Generic[Item]):
                     del self._tickets[ticket.client]
 
     def put(self, ticket: Ticket, item: Item) -> None:
-        """Queue an item behind those of the same client."""
+        """Queue an item after those of the same client."""
         with self._changed:
             self._waiting.setdefault(ticket.client, deque()).append(item)
             self._changed.notify()
 
     def take(self) -> Item | None:
-        """Wait for the next item; None once the queue is closed."""
+        """Wait for the next item and return it; None once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
@@ -80,11 +80,11 @@ class FairQueue(Generic[Item]):
             client, items = self._waiting.popitem(last=False)
             item = items.popleft()
             if items:
-                self._waiting[client] = items  # behind the other clients
+                self._waiting[client] = items  # after the other clients
             return item
 
     def close(self) -> None:
-        """Wake everyone who waits in `take`; what is still queued is never taken."""
+        """Wake all callers of `take`; items that are still queued are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,8 +1,7 @@
-"""Threads that prepare and answer requests, so that the event loop does neither.
+"""Threads that prepare requests and generate answers, outside the event loop.
 
-Two threads decode files and build model inputs, taking clients in turn; one thread runs the model, on up to
-`BATCH_SIZE` greedy requests at once. Sampled requests run alone, since a seed must give the same answer whoever else
-is there.
+Two threads decode files and build model inputs, taking clients in turn; one thread runs the model on up to
+`BATCH_SIZE` greedy requests at once. Sampled requests run alone, so that a seed gives the same answer under any load.
 """
 
 import asyncio
@@ -34,16 +33,16 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 8
 PREPARING_THREADS = 2
 DEFAULT_MAX_TOKENS = 1024
-# What the readers and the chat template raise for a file or a conversation that they cannot take.
+# Errors of the readers and the chat template for an invalid file or conversation.
 _CLIENT_ERRORS = (ValueError, OSError, TemplateError, EOFError, SyntaxError, IndexError, OverflowError)
 
 
 class RequestError(ValueError):
-    """A request that cannot be done; the message is for the client.
+    """A request is invalid; the message is for the client.
 
     Args:
-        message: what is wrong.
-        code: OpenAI's code for it, where there is one.
+        message: rule, value and remedy.
+        code: OpenAI's error code, None if there is none.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -53,14 +52,14 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Started:
-    """The model begins with a request of so many prompt tokens."""
+    """Event: the model starts on a request."""
 
     prompt_tokens: int
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a streamed answer."""
+    """Event: a piece of a streamed answer."""
 
     index: int
     text: str
@@ -68,7 +67,7 @@ class Delta:
 
 @dataclass(frozen=True)
 class Finished:
-    """A choice is complete: its whole text, why it ended, and its tokens."""
+    """Event: a choice is complete, with its text, finish reason and number of tokens."""
 
     index: int
     text: str
@@ -81,13 +80,15 @@ Event = Started | Delta | Finished | Exception
 
 @dataclass(eq=False)
 class Job:
-    """A request on its way.
+    """Request in progress.
 
     Args:
-        request: that was validated.
+        request: the validated request.
         ticket: released when the job ends.
-        loop: of `events`.
-        events: what happens, for the handler; an exception is the last one.
+        loop: event loop of `events`.
+        events: progress for the handler; an exception is the last event.
+        cancelled: set once the client has left.
+        inputs: the model's inputs, once prepared.
     """
 
     request: ChatRequest
@@ -98,18 +99,18 @@ class Job:
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def send(self, event: Event) -> None:
-        """Hand an event to the event loop, from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for it
+        """Send an event to the handler, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed, nobody waits for the event
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
     @property
     def prompt_tokens(self) -> int:
-        """L, tokens of the prompt."""
+        """Number of prompt tokens L."""
         return int(self.inputs["input_ids"].shape[1])
 
 
 class _Choice:
-    """One answer while it is written."""
+    """One choice while it is generated."""
 
     def __init__(self, job: Job, indices: Sequence[int], tokenizer: Any, eos_ids: set[int], max_tokens: int) -> None:
         self.job, self.indices, self.max_tokens = job, indices, max_tokens
@@ -120,7 +121,7 @@ class _Choice:
         self.is_done = False
 
     def add(self, token: int) -> bool:
-        """Append a token; return whether the answer is complete, or nobody wants it any more."""
+        """Append a token; return whether the answer is complete or cancelled."""
         if self.is_done or self.job.cancelled:
             return True
         self._tokens.append(token)
@@ -133,7 +134,7 @@ class _Choice:
         if cut is not None or ended or full:
             self._finish(text[:cut], "stop" if cut is not None or ended else "length")
         elif self.job.request.stream:
-            # Hold back what may be the beginning of a stop string, or half a character.
+            # Hold back a possible beginning of a stop string, or part of a character.
             held = max((len(stop) - 1 for stop in self._stops), default=0)
             self._stream(text[: max(0, len(text.rstrip("\ufffd")) - held)])
         return self.is_done
@@ -153,7 +154,7 @@ class _Choice:
 
 
 class _Watch(StoppingCriteria):
-    """Passes each new token to its answer, and stops rows that are complete or cancelled."""
+    """Pass each new token to its choice, and stop rows that are complete or cancelled."""
 
     def __init__(self, choices: Sequence[_Choice]) -> None:
         self.choices = choices
@@ -164,19 +165,19 @@ class _Watch(StoppingCriteria):
 
 
 class GenerationWorker:
-    """Answers requests with one model.
+    """Answer requests with one model.
 
     Args:
-        tracker: whose model and processor answer.
-        sources: where files of requests may come from.
-        num_frames: frames of each video where a request says nothing; None leaves it to the processor.
-        waiting: requests of all clients together that are accepted; half of them may be one client's.
+        tracker: provides the model and the processor.
+        sources: allowed sources of files.
+        num_frames: default number of frames of each video; None uses the processor's default.
+        waiting: maximum number of open requests; one client may have half of them.
     """
 
     def __init__(self, tracker: "Tracker", sources: MediaSources, *, num_frames: int | None, waiting: int) -> None:
         self.model, self.sources, self.num_frames = tracker.model, sources, num_frames
         self.queue: FairQueue[Job] = FairQueue(waiting, max(1, waiting // 2))
-        # Tokenizers change while they work: each thread has its own.
+        # Tokenizers are not thread-safe, so each thread has its own.
         self._processors = [copy.deepcopy(tracker.processor) for _ in range(PREPARING_THREADS)]
         self._tokenizer = copy.deepcopy(tracker.processor.tokenizer)
         self._ready: queue.Queue[Job] = queue.Queue(maxsize=BATCH_SIZE)
@@ -195,11 +196,11 @@ class GenerationWorker:
         self.queue.put(job.ticket, job)
 
     def close(self) -> None:
-        """Stop preparing further requests."""
+        """Stop accepting requests from the queue."""
         self.queue.close()
 
     def _end(self, job: Job, error: Exception | None = None) -> None:
-        """Release what a job holds, and tell its handler of an error."""
+        """Release a job's resources, and send an error to its handler."""
         self.queue.release(job.ticket)
         job.inputs = {}
         if error is not None:
@@ -219,7 +220,7 @@ class GenerationWorker:
             self._ready.put(job)
 
     def _prepare(self, request: ChatRequest, processor: Any) -> dict[str, torch.Tensor]:
-        """Return the model's inputs, for one conversation (B = 1)."""
+        """Return the model's inputs of one conversation (B = 1)."""
         with tempfile.TemporaryDirectory(prefix="elysium-serve-") as folder:
             conversation: list[dict[str, Any]] = [
                 {
@@ -247,7 +248,7 @@ class GenerationWorker:
         return dict(inputs)
 
     def _content(self, content: Any, request: ChatRequest, folder: Path) -> list[dict[str, Any]]:
-        """Return the parts of a message as the chat template takes them, with files in place of addresses."""
+        """Return the parts of a message in the chat template's form, with local files in place of URLs."""
         if isinstance(content, str):
             return [{"type": "text", "text": content}]
         parts: list[dict[str, Any]] = []
@@ -286,7 +287,7 @@ class GenerationWorker:
                 self._end(job)
 
     def _next_batch(self, first: Job) -> tuple[list[Job], Job | None]:
-        """Return jobs that are answered together, and one that was taken but does not go with them."""
+        """Return jobs to run together, and one that was taken but cannot run with them."""
         batch = [first]
         while len(batch) < BATCH_SIZE and not self._samples(first.request):
             try:
@@ -304,7 +305,7 @@ class GenerationWorker:
         return not request.is_greedy
 
     def _answer(self, jobs: list[Job]) -> None:
-        """Run the model on jobs: any number of greedy ones, or one that samples."""
+        """Run the model on any number of greedy jobs, or on one that samples."""
         context = self.model.config.get_text_config().max_position_embeddings
         config = copy.deepcopy(self.model.generation_config)
         eos = config.eos_token_id
@@ -326,7 +327,7 @@ class GenerationWorker:
     def _begin(
         self, jobs: list[Job], context: int, eos_ids: set[int], default: int | None
     ) -> tuple[list[Job], list[_Choice]]:
-        """Return the jobs that fit into the context, and a choice for each row of the model's output."""
+        """Return the jobs that fit into the context, and a choice for each row of the output."""
         fitting, choices = [], []
         for job in jobs:
             room = context - job.prompt_tokens
@@ -353,7 +354,7 @@ class GenerationWorker:
     ) -> None:
         device = self.model.device
         devices = [device] if device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices):  # a request's seed is nobody else's
+        with torch.no_grad(), torch.random.fork_rng(devices):  # a seed affects only its own request
             if seed is None:
                 torch.seed()
             else:
@@ -366,7 +367,7 @@ class GenerationWorker:
 
 
 def _collate(batch: Sequence[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Join inputs of single conversations: tokens (B, L) padded on the left, frames and images one after another."""
+    """Concatenate inputs of single conversations: tokens (B, L) padded on the left, images and frames in order."""
     if len(batch) == 1:
         return batch[0]
     longest = max(inputs["input_ids"].shape[1] for inputs in batch)

@@ -1,6 +1,6 @@
-"""Files that a request names: `data:` URLs always, paths and addresses only where the server allows them.
+"""Files of a request: `data:` URLs always, paths and URLs only where the server allows them.
 
-Whatever the form, the outcome is a local file that holds its pixels itself and whose header is within the limits.
+The result is a local file that contains its own pixels and whose header is within the limits.
 """
 
 import base64
@@ -26,11 +26,11 @@ from elysium.processing.video_io import VideoError, probe_video
 
 Kind = Literal["image", "video"]
 
-_CHUNK = 1 << 20  # base64 is decoded in pieces: one large piece would hold up the other threads
+_CHUNK = 1 << 20  # base64 is decoded in pieces, so that a large one does not block other threads
 _REDIRECTS = 3
 _USER_AGENT = "elysium-serve"
 _DATA_HEAD = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w-]+=[^;,]*)*);base64", re.IGNORECASE)
-# First bytes (offset, bytes) of images; WebP is what only Pillow reads, also as a video.
+# Signatures (offset, bytes) of images; only Pillow reads WebP, also as a video.
 _IMAGES = (
     (0, b"\x89PNG"),
     (0, b"\xff\xd8\xff"),
@@ -41,29 +41,29 @@ _IMAGES = (
     (0, b"MM\0*"),
 )
 _IMAGE_SIGNATURES = (*_IMAGES, (4, b"ftyp"))
-# libavformat's names of the containers that hold their frames; playlists (HLS, DASH, concat, SDP) name other files.
+# libavformat's containers with their own frames; playlists (HLS, DASH, concat, SDP) refer to other files.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,ivf,h264,hevc,m4v,mjpeg,gif,apng"
 _NEVER = (
-    ipaddress.ip_network("2002::/16"),  # 6to4 and NAT64 carry an IPv4 address inside
+    ipaddress.ip_network("2002::/16"),  # 6to4 and NAT64 contain an IPv4 address
     ipaddress.ip_network("64:ff9b::/96"),
     ipaddress.ip_network("64:ff9b:1::/48"),
 )
 
 
 class MediaError(ValueError):
-    """A file of a request cannot be used; the message is for the client and names no path of the server's own."""
+    """A file of a request cannot be used; the message is for the client and contains no path of the server."""
 
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """The most that one file may be.
+    """Maximum values for one file.
 
     Args:
         file_mb: size in MB (10^6 bytes).
         image_pixels: width times height of an image.
         frame_pixels: width times height of a video.
         video_s: duration of a video in seconds.
-        fetch_s: seconds that fetching an address may take.
+        fetch_s: seconds for a download.
     """
 
     file_mb: int = 100
@@ -80,11 +80,11 @@ class MediaLimits:
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A checked file.
+    """Checked file.
 
     Args:
-        path: where it lies.
-        duration_s: of a video in seconds, None where its header does not say, and for an image.
+        path: local path.
+        duration_s: duration of a video in seconds; None if unknown, and for an image.
     """
 
     path: Path
@@ -93,13 +93,13 @@ class OpenedFile:
 
 @dataclass(frozen=True)
 class MediaSources:
-    """Where files of requests may come from.
+    """Allowed sources of files in requests.
 
     Args:
-        allow_paths: folders whose files may be named by path; None allows every file, an empty list none.
-        allow_urls: hosts, `example.org` or `example.org:8080`, that may be fetched from; never one whose address is
-            loopback, private, link-local or reserved.
-        limits: of a file.
+        allow_paths: folders whose files may be given by path; None allows every file, an empty list none.
+        allow_urls: hosts for downloads, `example.org` or `example.org:8080`; loopback, private, link-local and
+            reserved addresses are always refused.
+        limits: limits of a file.
     """
 
     allow_paths: Sequence[Path] | None = ()
@@ -107,15 +107,15 @@ class MediaSources:
     limits: MediaLimits = MediaLimits()
 
     def open(self, url: str, kind: Kind, folder: Path) -> "OpenedFile":
-        """Return the local file that a request names, checked.
+        """Return the checked local file for a URL or path of a request.
 
         Args:
             url: `data:` URL, path, `file:` or `http(s):` URL.
-            kind: what the file must be.
-            folder: where a file that was sent or fetched is written; the caller removes it.
+            kind: required kind of file.
+            folder: folder for sent or downloaded files; the caller removes it.
 
         Raises:
-            MediaError: not allowed, not there, too large, or not an image or video.
+            MediaError: the file is not allowed, missing, too large, or not of this kind.
         """
         scheme = url[:8].lower().partition(":")[0]
         if scheme == "data":
@@ -156,7 +156,7 @@ class MediaSources:
         text = unquote(urlsplit(url).path) if url[:7].lower() == "file://" else url
         shown = repr(url[:200])
         if "\0" in text or ".." in Path(text).parts:
-            raise MediaError(f"a path must not hold '..' or null characters, got {shown}; write it without")
+            raise MediaError(f"a path must not contain '..' or null characters, got {shown}; use a plain path")
         try:
             path = Path(text).resolve()
             if self.allow_paths is not None and not any(
@@ -170,7 +170,7 @@ class MediaSources:
             raise MediaError(f"{_a(kind)} must be a file, an http or a data: URL, got {shown}; check the path")
         return path
 
-    # --- addresses ---
+    # --- http(s): URLs ---
     def _fetch(self, url: str, kind: Kind, folder: Path) -> Path:
         deadline_s = time.monotonic() + self.limits.fetch_s
         for _ in range(_REDIRECTS + 1):
@@ -182,27 +182,27 @@ class MediaSources:
                     url = urljoin(url, response.headers.get("Location", ""))
                     continue
                 if response.status != 200:
-                    raise MediaError(f"an address must answer 200, got {response.status} from {url[:200]!r}")
+                    raise MediaError(
+                        f"a URL must respond with status 200, got {response.status} from {url[:200]!r}; check the URL"
+                    )
                 path = folder / f"fetched{_suffix(response.headers.get_content_type())}"
                 self._download(response, path, deadline_s)
                 return path
             except (OSError, http.client.HTTPException, UnicodeError) as error:
-                raise MediaError(
-                    f"{url[:200]!r} cannot be fetched: {type(error).__name__}; check the address"
-                ) from None
+                raise MediaError(f"{url[:200]!r} cannot be fetched: {type(error).__name__}; check the URL") from None
             finally:
                 connection.close()
-        raise MediaError(f"an address must redirect at most {_REDIRECTS} times, got more; name the final one")
+        raise MediaError(f"a URL may redirect at most {_REDIRECTS} times, got more; use the final URL")
 
     def _connect(self, url: str, deadline_s: float) -> tuple[http.client.HTTPConnection, str]:
-        """Return a connection to the checked address of an allowed host, and the target of the request."""
+        """Return a connection to the checked address of an allowed host, and the request target."""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
             host, port = "", 0
         if not host or parts.scheme not in ("http", "https") or parts.username is not None or not url.isascii():
-            raise MediaError(f"an address must be http(s)://HOST/…, got {url[:200]!r}")
+            raise MediaError(f"a URL must be http(s)://HOST/…, got {url[:200]!r}")
         allowed = {entry.lower() for entry in self.allow_urls}
         if f"{host}:{port}" not in allowed and not (host in allowed and port in (80, 443)):
             raise MediaError(
@@ -210,14 +210,14 @@ class MediaSources:
             )
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise MediaError(f"an address must answer within {self.limits.fetch_s:g} s, got none")
+            raise MediaError(f"a URL must respond within {self.limits.fetch_s:g} s, got no response; try again")
         address = public_address(host, port)
         kind = _PinnedHttps if parts.scheme == "https" else _PinnedHttp
         connection = kind(host, port, timeout=left_s)
         connection.address = address
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if re.search(r"[\s\x00-\x1f\x7f]", target):
-            raise MediaError(f"an address must hold no blanks, got {url[:200]!r}; write them as %20")
+            raise MediaError(f"a URL must not contain blanks, got {url[:200]!r}; write them as %20")
         return connection, target
 
     def _download(self, response: http.client.HTTPResponse, path: Path, deadline_s: float) -> None:
@@ -227,15 +227,15 @@ class MediaSources:
                 written += file.write(chunk)
                 self._check_size(written)
                 if time.monotonic() > deadline_s:
-                    raise MediaError(f"a file must be fetched within {self.limits.fetch_s:g} s, got {written} bytes")
+                    raise MediaError(f"a file must be fetched within {self.limits.fetch_s:g} s, got {written}")
 
-    # --- what a file is ---
+    # --- checks of a file ---
     def _check_size(self, size: int) -> None:
         if size > self.limits.file_bytes:
             raise MediaError(f"a file must have at most {self.limits.file_mb} MB, got more; send a smaller one")
 
     def _check_file(self, path: Path, kind: Kind) -> float | None:
-        """Return the duration; refuse what is no image or video, or too large once decoded."""
+        """Return the duration; refuse other kinds of file, and files that are too large once decoded."""
         self._check_size(path.stat().st_size)
         if not _holds_its_pixels(path, kind):
             known = {
@@ -262,7 +262,7 @@ class MediaSources:
 
 
 class _PinnedHttp(http.client.HTTPConnection):
-    """A connection to an address that was checked, whatever the name resolves to by now."""
+    """Connection to an address that was checked, even if the name now resolves to another."""
 
     address: str
 
@@ -271,7 +271,7 @@ class _PinnedHttp(http.client.HTTPConnection):
 
 
 class _PinnedHttps(_PinnedHttp):
-    """The same over TLS, with the certificate of the host's name."""
+    """Pinned connection over TLS, with the certificate of the host's name."""
 
     def connect(self) -> None:
         super().connect()
@@ -279,15 +279,15 @@ class _PinnedHttps(_PinnedHttp):
 
 
 def public_address(host: str, port: int) -> str:
-    """Return an address of a host that lies in the public internet.
+    """Return a public address of a host.
 
     Raises:
-        MediaError: the name is unknown, or any of its addresses is loopback, private, link-local or reserved.
+        MediaError: the host is unknown, or any of its addresses is loopback, private, link-local or reserved.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise MediaError(f"host {host[:100]!r} is not known; check the address") from None
+        raise MediaError(f"host {host[:100]!r} is not known; check the URL") from None
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     if not addresses or not all(map(is_public, addresses)):
         raise MediaError(f"host {host[:100]!r} must have a public address, got one of this machine or its network")
@@ -295,7 +295,7 @@ def public_address(host: str, port: int) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address belongs to the public internet.
+    """Return whether an IP address is public.
 
     >>> [is_public(a) for a in ("8.8.8.8", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::7f00:1")]
     [True, False, False, False, False]
@@ -310,7 +310,7 @@ def is_public(address: str) -> bool:
 
 
 def _holds_its_pixels(path: Path, kind: Kind) -> bool:
-    """Return whether a file is an image or a video, rather than a list of other files."""
+    """Return whether a file contains its own pixels, rather than references to other files."""
     with path.open("rb") as file:
         first = file.read(16)
     if any(first[at : at + len(magic)] == magic for at, magic in (_IMAGE_SIGNATURES if kind == "image" else _IMAGES)):

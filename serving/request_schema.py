@@ -1,8 +1,8 @@
-"""The body of a chat completion request, in OpenAI's shapes.
+"""Schema of a chat completion request, in OpenAI's format.
 
-A field is done or refused: a value that the server cannot honour is a validation error, never ignored. Two stated
-exceptions: `null` counts as absent, and fields that only label or route a request (`user`, `metadata`, `store`,
-`service_tier`, `safety_identifier`, `prompt_cache_key`, `parallel_tool_calls`) are accepted without effect.
+A value that the server does not support is a validation error, never ignored. Two exceptions: `null` counts as absent,
+and fields that only label or route a request (`user`, `metadata`, `store`, `service_tier`, `safety_identifier`,
+`prompt_cache_key`, `parallel_tool_calls`) have no effect.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ _SHOWN = 80
 
 
 class _Strict(BaseModel):
-    """A JSON object without unknown fields, without conversions between types, and without NaN."""
+    """Base of the JSON objects: no unknown fields, no type conversions, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -31,28 +31,28 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """A piece of text."""
+    """Part of a message: text."""
 
     type: Literal["text"]
     text: Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 class MediaUrl(_Strict):
-    """Where an image or video is: a `data:` URL in base64, or a path or address that the server allows."""
+    """Location of an image or video: a base64 `data:` URL, or a path or URL that the server allows."""
 
     url: Annotated[str, Field(min_length=1)]
     detail: Literal["auto", "low", "high"] = "auto"
 
 
 class ImagePart(_Strict):
-    """An image."""
+    """Part of a message: an image."""
 
     type: Literal["image_url"]
     image_url: MediaUrl
 
 
 class VideoPart(_Strict):
-    """A video."""
+    """Part of a message: a video."""
 
     type: Literal["video_url"]
     video_url: MediaUrl
@@ -77,21 +77,21 @@ _TextContent = Annotated[
 
 
 class SystemMessage(_Strict):
-    """Instructions; `developer` is OpenAI's newer name for `system`."""
+    """System message; `developer` is OpenAI's newer name for `system`."""
 
     role: Literal["system", "developer"]
     content: _TextContent
 
 
 class UserMessage(_Strict):
-    """A user's turn, which may hold images and videos."""
+    """User message, which may contain images and videos."""
 
     role: Literal["user"]
     content: _Content
 
 
 class AssistantMessage(_Strict):
-    """An earlier answer, as the server or another one wrote it."""
+    """Earlier answer of this or another server."""
 
     role: Literal["assistant"]
     content: _TextContent
@@ -103,20 +103,20 @@ _Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discr
 
 
 class TextFormat(_Strict):
-    """The one format of an answer: text."""
+    """The only response format: text."""
 
     type: Literal["text"]
 
 
 class StreamOptions(_Strict):
-    """Options of a streamed answer."""
+    """Options of a streamed response."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
 class TemplateKwargs(_Strict):
-    """How frames are sampled from each video: a number of frames, or a rate."""
+    """Frame sampling of each video: a number of frames, or a rate."""
 
     num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = None
     fps: Annotated[float, Field(ge=0.001, le=240)] | None = None
@@ -124,7 +124,7 @@ class TemplateKwargs(_Strict):
     @model_validator(mode="after")
     def _one_of_both(self) -> "TemplateKwargs":
         if self.num_frames is not None and self.fps is not None:
-            raise ValueError("at most one of num_frames and fps must be given, got both; keep one")
+            raise ValueError("only one of num_frames and fps may be given, got both; remove one")
         return self
 
 
@@ -138,13 +138,14 @@ _Label = Annotated[str, Field(max_length=1000)]
 
 
 class ChatRequest(_Strict):
-    """A request for `/v1/chat/completions`."""
+    """Request for `/v1/chat/completions`."""
 
     model: Annotated[str, Field(max_length=1000)] | None = None
     messages: Annotated[list[_Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     temperature: (
         Annotated[
-            float, Field(ge=0, le=100, description="Below 0.01 is greedy. By default the checkpoint's own setting.")
+            float,
+            Field(ge=0, le=100, description="Values below 0.01 are greedy. Defaults to the checkpoint's setting."),
         ]
         | None
     ) = None
@@ -158,7 +159,7 @@ class ChatRequest(_Strict):
     stream_options: StreamOptions = StreamOptions()
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
 
-    # Only the values that ask for nothing.
+    # Unsupported features: only the neutral value is accepted.
     logprobs: Literal[False] = False
     top_logprobs: Literal[0] = 0
     response_format: TextFormat = TextFormat(type="text")
@@ -182,17 +183,17 @@ class ChatRequest(_Strict):
 
     @property
     def max_new_tokens(self) -> int | None:
-        """The most tokens of an answer; `max_completion_tokens` is the newer name and leads."""
+        """Maximum number of new tokens; `max_completion_tokens`, the newer name, takes precedence."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def stop_strings(self) -> list[str]:
-        """Strings that end an answer, which is cut before the first of them."""
+        """Strings that end an answer; it is cut before the first of them."""
         return [self.stop] if isinstance(self.stop, str) else list(self.stop)
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the most likely token is taken, rather than a sample."""
+        """Return whether decoding is greedy."""
         return self.top_p is None if self.temperature is None else self.temperature < 0.01
 
     @model_validator(mode="after")
@@ -201,7 +202,7 @@ class ChatRequest(_Strict):
         if any(isinstance(message, SystemMessage) for message in self.messages[1:]):
             raise ValueError(f"roles must be system (first), user or assistant, got {', '.join(roles)[:200]}")
         if roles[-1] != "user":
-            raise ValueError(f"the last message must be a user's, got one of {roles[-1]!r}; add a user message")
+            raise ValueError(f"the last message must have the role 'user', got {roles[-1]!r}; add a user message")
         return self
 
 
@@ -209,28 +210,30 @@ def parse_request(body: bytes) -> ChatRequest:
     """Return the validated request of a JSON body.
 
     Raises:
-        ValidationError: not JSON, or not a request that can be done (`describe_errors` words it).
+        ValidationError: the body is not JSON or not a supported request (see `describe_errors`).
     """
     return ChatRequest.model_validate_json(body)
 
 
 def describe_errors(error: ValidationError) -> tuple[str, str | None]:
-    """Return a message for the client, and the path of the field that it is about."""
+    """Return an error message for the client, and the path of the field."""
     first, *others = error.errors(include_url=False)
     path, kind = _path(first["loc"]), first["type"]
     field = path or "the request"
     if kind == "json_invalid":
         message = f"the body must be JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
     elif kind == "extra_forbidden":
-        message = f"{field} is not supported by this server; leave it out"
+        message = f"{field} is not supported by this server; remove it"
     elif kind == "missing":
-        message = f"{field} must be given, got nothing"
+        message = f"{field} is required, got nothing; add it"
     elif kind == "union_tag_not_found":
         message = f"{field} must have a {first['ctx']['discriminator']}, got none"
     elif kind == "union_tag_invalid":
         name, tag, expected = (first["ctx"][key] for key in ("discriminator", "tag", "expected_tags"))
         rule = (
-            "roles must be system (first), user or assistant" if name == "'role'" else f"{name} must be of {expected}"
+            "roles must be system (first), user or assistant"
+            if name == "'role'"
+            else f"{name} must be one of {expected}"
         )
         message = f"{field}: {rule}, got {_shorten(tag)}"
     elif kind == "value_error":
@@ -238,12 +241,12 @@ def describe_errors(error: ValidationError) -> tuple[str, str | None]:
     else:
         message = f"{field}: {first['msg']}, got {_shorten(first['input'])}"
         if path is not None and path.split(".")[0] in _ONLY_NEUTRAL:
-            message += "; this server does not support it, leave it out"
-    return message + (f" (and {len(others)} more faults)" if others else ""), path
+            message += "; this server does not support it, remove it"
+    return message + (f" (and {len(others)} more errors)" if others else ""), path
 
 
 def _path(location: tuple[str | int, ...]) -> str | None:
-    """Return where a fault is, without the names that pydantic gives to the members of a union."""
+    """Return the path of an error, without pydantic's names of union members."""
     kept = [
         str(part)
         for before, part in zip((None, *location), location, strict=False)
