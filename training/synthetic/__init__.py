@@ -1,4 +1,4 @@
-"""The synthetic world: scenes, their pictures with exact boxes, and words for what is in them."""
+"""Synthetic world: scenes, rendered images with exact boxes, and expressions for their objects."""
 
 from .expressions import WORLD_WORDS, description, referring_expressions, scene_questions, simple_questions
 from .render import RenderedClip, render_clip

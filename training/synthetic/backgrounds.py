@@ -1,5 +1,8 @@
-"""Backgrounds of the synthetic world: gradients, smooth noise and "dead leaves" (overlapping textured shapes, whose
-statistics are close to those of photographs: Lee, Mumford and Huang, IJCV 2001)."""
+"""Backgrounds of the synthetic world: gradients, stripes, smooth noise and "dead leaves".
+
+Dead leaves are overlapping textured shapes with statistics close to those of photographs (Lee, Mumford and Huang, IJCV
+2001).
+"""
 
 import cv2
 import numpy as np

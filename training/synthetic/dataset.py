@@ -1,7 +1,6 @@
-"""Synthetic clips as a data set: mp4 and JPEG frames, one row for each object in the ElysiumTrack-1M schema, and the
-questions of every task that a row can answer.
+"""Write synthetic clips as a dataset: mp4 and JPEG frames, and one record per object in the ElysiumTrack-1M schema.
 
-    OUT/rows.jsonl    OUT/videos/000000.mp4    OUT/frames/000000/0000.jpg
+OUT/rows.jsonl    OUT/videos/000000.mp4    OUT/frames/000000/0000.jpg
 """
 
 import json
@@ -53,7 +52,7 @@ class LabelledClip:
 
 
 def clip_rows(scene: Scene, clip: RenderedClip, name: str) -> Iterator[Row]:
-    """One row for each named object of a clip, in the ElysiumTrack-1M schema.
+    """Yield one record for each named object of a clip, in the ElysiumTrack-1M schema.
 
     Boxes are 0..1, of the visible part; null where the object is out of sight. `video` is the path of the mp4, and
     `metadata` holds all expressions that single the object out, the questions on the scene, and how much is visible.
@@ -89,7 +88,7 @@ def clip_rows(scene: Scene, clip: RenderedClip, name: str) -> Iterator[Row]:
 
 
 def task_examples(row: Row, *, rounding: str = "floor") -> Iterator[dict[str, Any]]:
-    """What a row can teach: the values that a task's phrasing asks for, and the answer.
+    """Yield the task examples of a record: the values for a task's prompt, and the answer.
 
     Yields:
         `{"task", "frame_indices", "values": {"text" | "box" | "question": …}, "answer"}`; image tasks name one frame.
@@ -120,7 +119,7 @@ def write_dataset(
     world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Writes `count` clips and their rows; the same seed gives the same clips.
+    """Write `count` clips and their records; the same seed gives the same clips.
 
     Args:
         out: a folder, made where missing.
@@ -147,7 +146,7 @@ def write_dataset(
 def synthetic_clips(
     count: int, seed: int, shape: ClipShape, config: SceneConfig | None = None, world: World | None = None
 ) -> Iterator[LabelledClip]:
-    """Clips of the synthetic world with their rows; the same seed gives the same clips."""
+    """Yield clips of the synthetic world with their records; the same seed gives the same clips."""
     world, config = world or World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
     for number in range(count):
         scene = world.sample(number, config)
@@ -157,7 +156,7 @@ def synthetic_clips(
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """An mp4 of the frames (T, H, W, 3)."""
+    """Write the frames (T, H, W, 3) as mp4."""
     height, width = frames.shape[1:3]
     with VideoWriter(path, fps, width, height) as writer:
         for frame in frames:

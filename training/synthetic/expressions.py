@@ -1,4 +1,4 @@
-"""Words of the synthetic world: expressions that single out one object of a scene."""
+"""Referring expressions and questions of the synthetic world."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _MOTION_GAP = 0.12
 
 
 def description(scene: Scene, index: int) -> str | None:
-    """What the object is, without an article: "red circle"; None for a thing without a name."""
+    """Return the object's name without an article ("red circle"), None for an object without a name."""
     return scene.objects[index].name
 
 
@@ -73,7 +73,8 @@ def _among_twins(name: str, boxes: np.ndarray, other_boxes: np.ndarray) -> list[
 
 
 def with_article(name: str) -> str:
-    """
+    """Return a name with its indefinite article.
+
     >>> with_article("owl"), with_article("red cross")
     ('an owl', 'a red cross')
     """
@@ -83,8 +84,9 @@ def with_article(name: str) -> str:
 def scene_questions(
     scene: Scene, boxes_xyxy_norm: np.ndarray, visible: np.ndarray, absent_name: str | None
 ) -> list[tuple[str, str]]:
-    """Questions on a clip with their answers: presence, place in frame 1 and motion of objects with a name of their
-    own, and those of `simple_questions`.
+    """Return questions on a clip with their answers.
+
+    They ask for presence, place in frame 1 and motion of objects with a unique name; `simple_questions` is included.
 
     Args:
         boxes_xyxy_norm: (T, O, 4) of the tracked objects.

@@ -1,4 +1,4 @@
-"""Fetches pictures from the packages that carry them, and builds the bank of the sprite world.
+"""Fetch images from public packages and build the bank of the sprite world.
 
     python -m elysium.training.synthetic.fetch_sprites data/sprites.npz             # emoji alone (MIT)
     python -m elysium.training.synthetic.fetch_sprites data/sprites.npz --photos    # and photographs (Debian packages)
@@ -133,7 +133,7 @@ def wallpaper_entries(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 def build_bank(folder: Path, *, photos: bool) -> SpriteBank:
-    """Fetches into a folder and puts the bank together.
+    """Fetch the packages into a folder and build the bank.
 
     Raises:
         FetchError: a package cannot be had.
@@ -152,9 +152,9 @@ def build_bank(folder: Path, *, photos: bool) -> SpriteBank:
 
 def main(
     out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
-    photos: Annotated[bool, typer.Option("--photos", help="Cut-out photographs and wallpapers as well.")] = False,
+    photos: Annotated[bool, typer.Option("--photos", help="Add photographed sprites and wallpapers.")] = False,
 ) -> None:
-    """Fetches sprites and backgrounds and writes the bank."""
+    """Fetch sprites and backgrounds and write the bank."""
     with tempfile.TemporaryDirectory() as folder:
         bank = build_bank(Path(folder), photos=photos)
     with atomic_path(out) as temporary:

@@ -1,4 +1,4 @@
-"""Draws a scene: frames, and for every object the exact box of its visible part and how much of it can be seen."""
+"""Render a scene: frames, the exact box of every object's visible part, and its visible fraction."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,8 +33,10 @@ class RenderedClip:
 
 
 class ObjectPath(NamedTuple):
-    """Of an object over T frames: centres (T, 2) in fractions of the picture, sizes (T,) in scales, angles (T,) in
-    radians, and widths over heights (T,)."""
+    """Path of an object over T frames.
+
+    Centres (T, 2) in fractions of the image, sizes (T,) in scales, angles (T,) in radians, widths over heights (T,).
+    """
 
     centre: np.ndarray
     size: np.ndarray
@@ -66,7 +68,7 @@ def _waves(parameters: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 
 def object_path(item: SceneObject, scene: Scene, frames: np.ndarray) -> ObjectPath:
-    """Where an object is in each frame, in the scene's whole picture."""
+    """Return the path of an object in the scene's whole image."""
     wobble = np.stack([_waves(item.wobble[axis], frames) for axis in range(2)], axis=1)
     aspect = item.aspect * np.exp(_waves(np.array(item.squash), frames))
     if item.carrier is not None:
@@ -167,7 +169,7 @@ def render_clip(
     view_aspect: float | None = None,
     view: View | None = None,
 ) -> RenderedClip:
-    """Renders `num_frames` frames of a scene at `out_wh` pixels.
+    """Render `num_frames` frames of a scene at `out_wh` pixels.
 
     Args:
         gap: frames left out behind the first.

@@ -1,4 +1,4 @@
-"""Scenes of the synthetic world: which objects there are, how they and the camera move, and in what order they lie.
+"""Scenes of the synthetic world: objects from back to front, their motion and the camera's.
 
 Lengths are fractions of the picture's "scale", the square root of its area; time is counted in frames.
 """
@@ -19,7 +19,7 @@ _SHARE_ARM_BEHIND = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """What a scene may hold. Ranges are inclusive (low, high); sizes and speeds are drawn log-uniformly."""
+    """Distribution of scenes. Ranges are inclusive (low, high); sizes and speeds are drawn log-uniformly."""
 
     num_objects: tuple[int, int] = (3, 6)
     side: tuple[float, float] = (0.14, 0.42)

@@ -1,4 +1,4 @@
-"""Cut-outs of real pictures with names, and photographs behind them: the bank that the sprite world draws from.
+"""Bank of the sprite world: named sprites from real images, and photographs as backgrounds.
 
 A bank is one `.npz` file that `fetch_sprites` writes. What is held out is fixed by names alone, so that every bank and
 every run holds out the same: a tenth of the classes (their words are never taught), a tenth of the other cut-outs, and
@@ -57,7 +57,7 @@ class SpriteBank:
             )
 
     def save(self, path: Path) -> None:
-        """Writes the bank; backgrounds are stored as JPEG."""
+        """Write the bank; backgrounds are stored as JPEG."""
         encoded = [
             cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1] for picture in self.backgrounds
         ]
@@ -74,7 +74,7 @@ class SpriteBank:
 
     @classmethod
     def load(cls, path: str | Path) -> "SpriteBank":
-        """Reads a bank.
+        """Read a bank.
 
         Raises:
             ValueError: no such file, or another kind of file.
@@ -101,8 +101,11 @@ class SpriteBank:
         return sorted(set(self.names) - {""})
 
     def chosen(self, part: Part) -> list[int]:
-        """The cut-outs of a part: "train" those to learn from; "seen_classes" cut-outs that were held out, whose names
-        are taught with others or which have none; "held_out_classes" those whose names are never taught."""
+        """Return the indices of the sprites of a part.
+
+        "train": training sprites; "seen_classes": held-out sprites whose names occur in training, or without a name;
+        "held_out_classes": sprites whose names are held out.
+        """
         places = range(len(self.keys))
         unseen_name = [is_held_out_class(self.names[place]) for place in places]
         if part == "held_out_classes":
@@ -116,7 +119,7 @@ class SpriteBank:
         ]
 
     def _taught_alone(self, place: int) -> bool:
-        """Whether a cut-out is the only one of its name, so that to hold it out would hold out its name."""
+        """Return whether a sprite is the only one of its name: holding it out would hold out the name."""
         return self.names[place] != "" and self.names.count(self.names[place]) == 1
 
     def chosen_backgrounds(self, part: Part) -> list[int]:
@@ -131,7 +134,7 @@ def everyday_names() -> list[str]:
 
 
 def is_held_out_class(name: str) -> bool:
-    """Whether a name is never taught; one in ten, by the name alone.
+    """Return whether a name is held out from training: one in ten, by its hash.
 
     >>> [name for name in ("ant", "bee", "cat", "dog", "elephant", "fox") if is_held_out_class(name)]
     ['bee']

@@ -1,4 +1,4 @@
-"""Scenes of real pictures: cut-outs with names over photographs and made-up grounds, moving as in the world of shapes.
+"""Scenes of named sprites over photographs and generated backgrounds, moving as in the world of shapes.
 
 A `SpriteWorld` stands where a `World` stands: it samples the same `Scene`, and the same renderer draws it.
 """
@@ -28,7 +28,7 @@ ATTRIBUTES: dict[str, NDArray[np.float32]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteMix:
-    """What a scene of sprites is made of.
+    """Composition of a scene of sprites.
 
     Args:
         share_named: of the objects, cut-outs with a name (an expression can ask for them).

@@ -1,4 +1,4 @@
-"""Clips as a data set for `trl sft --dataset_name OUT`: conversations about pictures and videos, in Parquet.
+"""Write clips as a dataset for `trl sft --dataset_name OUT`: conversations about pictures and videos, in Parquet.
 
     OUT/README.md    OUT/data/train.parquet    OUT/data/test.parquet    OUT/videos/000000.mp4
 
@@ -78,7 +78,7 @@ def write_trl_dataset(
     home: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Writes `count` clips of the synthetic world as conversations; the last tenth of the clips is for testing.
+    """Write `count` clips of the synthetic world as conversations; the last tenth of the clips is for testing.
 
     Args:
         out: a folder, made where missing.
@@ -94,7 +94,7 @@ def write_trl_dataset(
         ValueError: fewer than two clips.
     """
     if count < 2:
-        raise ValueError(f"a data set for trl must have 2 clips or more, one to test on, got {count}; raise the count")
+        raise ValueError(f"a dataset for trl must have 2 clips or more, one to test on, got {count}; raise the count")
     shape = shape or ClipShape()
     num_train = count - max(1, round(count * TEST_SHARE))
     clips = synthetic_clips(count, seed, shape, config, world)
@@ -114,7 +114,7 @@ def _watched(
 
 
 class TrlWriter:
-    """Writes the splits of a data set, and its card.
+    """Write the splits of a dataset, and its card.
 
     Args:
         out: a folder, made where missing.
@@ -140,7 +140,7 @@ class TrlWriter:
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
 
     def write(self, split: str, clips: Iterable[LabelledClip]) -> int:
-        """Writes the conversations about some clips as a split and says how many there are."""
+        """Write the conversations about some clips as a split and return their number."""
         count = 0
         waiting: list[Example] = []
         with (
@@ -203,7 +203,7 @@ class TrlWriter:
             }
 
     def _write_video(self, clip: LabelledClip) -> str:
-        """What a message calls the clip's video."""
+        """Write the clip's video and return its path or `data:` URL."""
         name = f"{clip.name}.mp4"
         if not self.embed:
             write_video(self.folder / "videos" / name, clip.frames, self.fps)
