@@ -242,12 +242,12 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "type": Path,
         "action": "append",
         "dest": "reports",
-        "help": "folder of a report; repeatable",
+        "help": "Folder of a report; repeatable",
     },
-    "--model": {"action": "append", "dest": "models", "metavar": "OWNER/NAME", "help": "model on offer; repeatable"},
-    "--title": {"help": "title (default: the folder's name)"},
-    "--license": {"help": "licence, such as apache-2.0"},
-    "--made-by": {"metavar": "COMMAND", "help": "command that made the dataset"},
+    "--model": {"action": "append", "dest": "models", "metavar": "OWNER/NAME", "help": "Model on offer; repeatable"},
+    "--title": {"help": "Title (default: the folder's name)"},
+    "--license": {"help": "Licence, such as apache-2.0"},
+    "--made-by": {"metavar": "COMMAND", "help": "Command that made the dataset"},
     "--repo-id": {"help": "OWNER/NAME, for the code on the card"},
 }
 _COMMANDS: dict[Kind, tuple[Callable[..., RepoCard], tuple[str, ...]]] = {
@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind, (_, names) in _COMMANDS.items():
         command = kinds.add_parser(kind, argument_default=argparse.SUPPRESS)
-        command.add_argument("folder", type=Path, help=f"folder of the {kind}")
+        command.add_argument("folder", type=Path, help=f"Folder of the {kind}")
         for name in names:
             command.add_argument(name, **_ARGUMENTS[name])
     given = vars(parser.parse_args(argv))

@@ -1,4 +1,7 @@
-"""The tracking benchmarks: reader, protocol and result files of each, and whether it asks by box or by words."""
+"""List the tracking benchmarks: an entry holds title, reader, protocol, prompt and layout of result files.
+
+A new benchmark is an entry here, a layout in `readers/tracking_benchmarks.py`, and a line in docs/evaluation.md.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,55 +19,60 @@ from .result_files import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark.
+    """A tracking benchmark.
 
     Args:
-        name: as it is typed.
-        read: sequences of a folder (or Hub id) and a split.
-        protocol: how it scores.
-        task: "sot" where the first box is given, "rsot" where words are.
-        splits: what may be asked for, the default first; empty where there is one only, and None where any is.
+        name: argument of `elysium evaluate`.
+        title: name in reports, as the benchmark's paper writes it.
+        read: returns the sequences of a folder (or Hub id) and a split.
+        protocol: rules of its scores.
+        task: "sot" for a prompt by the first box, "rsot" for a text prompt.
+        splits: allowed splits, the default first; empty for a benchmark without splits, None for any.
         layout: of its result files.
     """
 
     name: str
+    title: str
     read: Callable[[str | Path, str], Iterator[TrackingSequence]]
     protocol: Protocol
     task: str = "sot"
     splits: tuple[str, ...] | None = ()
     layout: Layout = "flat"
 
-    def split(self, asked: str | None) -> str:
-        """The split that was asked for, or the default.
+    def split(self, name: str | None) -> str:
+        """Return the split of a name, or the default for None.
 
         Raises:
             ValueError: the benchmark has no such split.
         """
         if self.splits is None:
-            return asked or "validation"
-        if asked is not None and asked not in self.splits:
+            return name or "validation"
+        if name is not None and name not in self.splits:
             known = ", ".join(self.splits) or "none to choose from"
-            raise ValueError(f"the split of {self.name} must be one of its own ({known}), got {asked!r}")
-        return asked or (self.splits[0] if self.splits else "all")
+            raise ValueError(f"the split of {self.name} must be one of its own ({known}), got {name!r}")
+        return name or (self.splits[0] if self.splits else "all")
 
 
-def _official(name: str, reader: str, protocol: Protocol, **facts: Any) -> Benchmark:
-    """Return a benchmark whose sequences a layout of `tracking_benchmarks` describes."""
-    splits = tuple(LAYOUTS[reader].files)
-    read = partial(read_tracking, reader)
-    return Benchmark(name=name, read=read, protocol=protocol, splits=splits if len(splits) > 1 else (), **facts)
+def _official(name: str, title: str, protocol: Protocol, *, reader: str | None = None, **facts: Any) -> Benchmark:
+    """Return a benchmark that `tracking_benchmarks` reads."""
+    splits, read = tuple(LAYOUTS[reader or name].files), partial(read_tracking, reader or name)
+    splits = splits if len(splits) > 1 else ()
+    return Benchmark(name=name, title=title, read=read, protocol=protocol, splits=splits, **facts)
 
 
-_ALL = (
-    _official("lasot", "lasot", LASOT),
-    _official("lasot-language", "lasot", LASOT_WORDS, task="rsot"),
-    _official("got10k", "got10k", GOT10K, layout="got10k"),
-    _official("otb", "otb", OTB),
-    _official("uav123", "uav123", UAV123),
-    _official("nfs", "nfs", OTB),
-    _official("trackingnet", "trackingnet", TRACKINGNET),
-    _official("tnl2k", "tnl2k", LASOT_WORDS, task="rsot"),
-    Benchmark(name="elysium-track-sot", read=read_elysium_track, protocol=LASOT, splits=None),
-    Benchmark(name="elysium-track-rsot", read=read_elysium_track, protocol=LASOT_WORDS, task="rsot", splits=None),
-)
-BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}
+_elysium_track = partial(Benchmark, title="ElysiumTrack", read=read_elysium_track, splits=None)
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        _official("lasot", "LaSOT", LASOT),
+        _official("lasot-language", "LaSOT", LASOT_WORDS, reader="lasot", task="rsot"),
+        _official("got10k", "GOT-10k", GOT10K, layout="got10k"),
+        _official("otb", "OTB", OTB),
+        _official("uav123", "UAV123", UAV123),
+        _official("nfs", "NfS", OTB),
+        _official("trackingnet", "TrackingNet", TRACKINGNET),
+        _official("tnl2k", "TNL2K", LASOT_WORDS, task="rsot"),
+        _elysium_track(name="elysium-track-sot", protocol=LASOT),
+        _elysium_track(name="elysium-track-rsot", protocol=LASOT_WORDS, task="rsot"),
+    )
+}

@@ -1,4 +1,4 @@
-"""Referring expression comprehension: how well boxes agree with those that the expressions mean.
+"""Score referring expression comprehension: the IoU of predicted and ground-truth boxes.
 
 An answer is right where its IoU with the true box is 0.5 or more (>=). That is how the evaluation scripts of recent
 multimodal models count RefCOCO and its siblings, and TransVG's before them; one-pass evaluation of trackers is strict
@@ -26,9 +26,9 @@ PROTOCOL: dict[str, Any] = {
     "source": "Yu et al. 2016 and Mao et al. 2016, as the scripts of recent multimodal models count",
     "rules": [
         "each sentence about an object is one sample",
-        "right where IoU >= 0.5 (not >), boxes in continuous pixels of the stored picture",
-        "an answer without a box has IoU 0 and stays in the denominator: absent where the model says that there is no "
-        "such object, unreadable where its answer holds no box",
+        "right where IoU >= 0.5 (not >), boxes in continuous pixels of the stored image",
+        "an answer without a box has IoU 0 and stays in the denominator: absent where the model answers that there is "
+        "no such object, unreadable where its answer holds no box",
         "sizes by the area of the true box: small below 32x32 pixels, large from 96x96",
     ],
 }
@@ -36,7 +36,7 @@ PROTOCOL: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class GroundingAnswers:
-    """The answers to N expressions.
+    """Answers to N expressions.
 
     Args:
         predicted_xyxy_px (`np.ndarray` of shape `(N, 4)`): NaN where there is no box.
@@ -70,18 +70,18 @@ class GroundingAnswers:
 
     @property
     def ious(self) -> NDArray[np.float64]:
-        """IoU of each answer `(N,)`, 0 where there is no box."""
+        """Return the IoU of each answer `(N,)`, 0 where there is no box."""
         return paired_iou(self.predicted_xyxy_px, self.true_xyxy_px)
 
     @property
     def sizes(self) -> list[str]:
-        """The size of each true box, one of `SIZES`."""
+        """Return the size of each ground-truth box, one of `SIZES`."""
         corners = self.true_xyxy_px
         areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
         return [SIZES[int(area >= SMALL_BELOW_PX2) + int(area >= LARGE_FROM_PX2)] for area in areas]
 
     def part(self, chosen: NDArray[np.bool_]) -> "GroundingAnswers":
-        """Some of the answers."""
+        """Return some of the answers."""
         rows: list[int] = np.flatnonzero(chosen).tolist()
         return GroundingAnswers(
             self.predicted_xyxy_px[rows],
@@ -92,15 +92,15 @@ class GroundingAnswers:
 
 
 def grounding_figures(answers: GroundingAnswers) -> dict[str, float]:
-    """Accuracy at IoU 0.5, mean IoU, and the shares without a box by reason, all in percent."""
+    """Return accuracy at IoU 0.5, mean IoU, and the shares without a box by reason, all in percent."""
     ious = answers.ious
     figures = {"accuracy_at_0.5": float((ious >= ACCURACY_IOU).mean()), "mean_iou": float(ious.mean())}
-    figures |= {reason: sum(said == reason for said in answers.reasons) / len(ious) for reason in REASONS}
+    figures |= {reason: sum(other == reason for other in answers.reasons) / len(ious) for reason in REASONS}
     return {name: 100 * value for name, value in figures.items()}
 
 
 def score_grounding(answers: GroundingAnswers) -> dict[str, Any]:
-    """A model's part of a report.
+    """Return a model's part of a report.
 
     Returns:
         `metrics` in percent; `groups`, the same figures with counts for each split and size that occurs; `histogram`
@@ -136,12 +136,12 @@ def iou_histogram(ious: ArrayLike) -> dict[str, list]:
 
 
 def _grouped(answers: GroundingAnswers, labels: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Figures of each part, as `split testA`; a part's counts tell how many are in it and how many have no box."""
+    """Return the figures of each part, such as `split testA`, with its numbers of samples and of missing boxes."""
     groups: dict[str, dict[str, float]] = {}
     for kind, values in labels.items():
         present = sorted(set(values), key=SIZES.index if kind == "size" else str)
         for value in present:
             part = answers.part(np.array([label == value for label in values]))
-            counts = {f"{reason}_answers": sum(said == reason for said in part.reasons) for reason in REASONS}
+            counts = {f"{reason}_answers": sum(other == reason for other in part.reasons) for reason in REASONS}
             groups[f"{kind} {value}"] = {"samples": len(part.splits)} | grounding_figures(part) | counts
     return groups

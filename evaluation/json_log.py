@@ -1,4 +1,4 @@
-"""A file of JSON lines that is only ever added to, and that survives being killed while it is written."""
+"""Keep an append-only file of JSON lines that survives being killed while it is written."""
 
 import os
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ Row = dict[str, Any]
 
 
 class LogError(ValueError):
-    """A log does not hold what it must; the message says where."""
+    """Raised for a log with a damaged line; the message says which."""
 
 
 class JsonLog:
-    """Rows in the order in which they were added.
+    """Append-only log of rows.
 
-    A process that is killed can leave a last line that is torn: reading leaves it out, and the next row that is added
-    takes its place. Anything else that cannot be read is an error.
+    A killed process can leave a torn last line: reading leaves it out, and the next row replaces it. Any other line
+    that cannot be read is an error.
 
     Args:
         path: of the file, made with its folder when the first rows are added.
@@ -30,7 +30,7 @@ class JsonLog:
         self.path = path
 
     def read(self) -> list[Row]:
-        """All whole rows.
+        """Return all complete rows.
 
         Raises:
             LogError: a line before the last is no JSON object.
@@ -38,11 +38,11 @@ class JsonLog:
         return self._whole()[0]
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Adds rows, and returns when they are on the disk.
+        """Append rows, and return when they are on disk.
 
         Raises:
             LogError: as `read`.
-            OutputError: the disk is full; what is torn is left out when the log is read.
+            OutputError: the disk is full; a torn line is left out when the log is read.
             ValueError: a row holds NaN, or what JSON cannot hold.
         """
         text = "".join(json_text(row) + "\n" for row in rows)
@@ -58,7 +58,7 @@ class JsonLog:
             os.fsync(file.fileno())
 
     def _ends_whole(self) -> bool:
-        """Whether the file ends with a line that is finished, as far as its last two characters tell."""
+        """Return whether the file ends with a complete line, by its last two characters."""
         if not self.path.exists() or not self.path.stat().st_size:
             return True
         with self.path.open("rb") as file:
@@ -66,7 +66,7 @@ class JsonLog:
             return file.read() == b"}\n"
 
     def _whole(self) -> tuple[list[Row], int]:
-        """The whole rows, and how many bytes they take."""
+        """Return the complete rows, and their size in bytes."""
         rows: list[Row] = []
         end = 0
         if not self.path.exists():
@@ -78,7 +78,7 @@ class JsonLog:
                     if file.read(1):
                         raise LogError(
                             f"a line must be a JSON object, got {line[:60]!r} in line {number} of {self.path}; "
-                            "remove that line, and what it answered is asked again"
+                            "remove that line, and its item is run again"
                         )
                     break
                 rows.append(row)
@@ -87,7 +87,7 @@ class JsonLog:
 
 
 def _parse(line: bytes) -> Row | None:
-    """A line that is whole; None of any other."""
+    """Return the row of a complete line; None for any other."""
     try:
         row = parse_json_object(line, "")
     except DatasetError:

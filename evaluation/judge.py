@@ -1,8 +1,8 @@
-"""Ask a language model to judge free answers: yes or no, and a score of 0 to 5, as in Video-ChatGPT.
+"""Judge free-text answers with a language model: yes or no, and a score of 0 to 5, as in Video-ChatGPT.
 
-Nothing is asked unless an endpoint and a model are named. Any server with OpenAI's `/chat/completions` will do. Each
-reply is kept in a JSONL file as it comes, so that a killed run resumes and no reply is paid for twice. Figures of
-different judges must not be compared: the report names the judge.
+A judge is used only where an endpoint and a model are named: any server with OpenAI's `/chat/completions`. Replies are
+kept in a JSONL file as they come, so that a killed run resumes and no reply is paid for twice. Figures of different
+judges are not comparable: the report names the judge.
 """
 
 import ast
@@ -40,23 +40,23 @@ _SCORE = re.compile(r"\bscore\b[^\d\-]{0,20}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 class JudgeError(ValueError):
-    """The judge cannot be asked; the message says why. Its replies so far are kept."""
+    """Raised where the judge does not reply; the message says why. Its replies so far are kept."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Name a judge and how patiently it is asked.
+    """A judge and the settings of its requests.
 
     Args:
         base_url: of the API, such as `http://localhost:8000/v1`; `/chat/completions` is added.
         model: its name there.
-        api_key_env: environment variable with the key; where it is not set, no key is sent.
+        api_key_env: environment variable with the key; without it no key is sent.
         timeout_s: for one reply.
-        max_retries: further attempts where the server is busy or does not answer, after growing waits.
-        at_once: questions that are open at the same time.
+        max_retries: further attempts, with growing waits, where the server is busy or does not reply.
+        at_once: number of concurrent requests.
 
     Raises:
-        ValueError: no http(s) URL, no model, or a number below its least.
+        ValueError: no http(s) URL, no model, or a number below its minimum.
     """
 
     base_url: str
@@ -92,7 +92,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question with its reference answer and the answer to be judged."""
+    """A question with its ground-truth answer and the predicted answer."""
 
     question: str
     true_answer: str
@@ -106,7 +106,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judge's verdict: `correct` and `score` (0..5) are None where its `reply` cannot be read."""
+    """The judge's verdict: `correct` and `score` (0..5) are None where its `reply` cannot be parsed."""
 
     correct: bool | None
     score: float | None
@@ -114,7 +114,7 @@ class Verdict:
 
     @property
     def readable(self) -> bool:
-        """Whether the reply held a verdict."""
+        """Return whether the reply held a verdict."""
         return self.correct is not None
 
 
@@ -172,43 +172,45 @@ class JudgeSession:
                 extra_headers={"Authorization": Omit()} if client.api_key == _NO_KEY else None,
             )
             reply = completion.choices[0].message.content or ""
-            return reply.encode("utf-8", "replace").decode()  # half of a surrogate pair could not be kept
         except OpenAIError as error:
-            status = getattr(error, "status_code", None)
-            remedy = "check base_url and model"
-            if status in (401, 403):
-                remedy = f"put the key into the environment variable {self.asked.api_key_env}"
-            elif status is None or status in (408, 409, 429) or status >= 500:
-                remedy = f"{self.asked.max_retries} retries failed; run the same command again later to resume"
             got = f"{' '.join(str(error).split())[:300]} from {self.asked.base_url}"
-            raise JudgeError(f"the judge must accept the request, got {got}; {remedy}") from error
+            raise JudgeError(f"the judge must accept the request, got {got}; {self._remedy(error)}") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:  # the client does not check a reply
             raise JudgeError(
                 f"the judge must reply with a chat completion, got {error} from {self.asked.base_url}; check base_url"
             ) from error
+        return reply.encode("utf-8", "replace").decode()  # half of a surrogate pair could not be kept
+
+    def _remedy(self, error: Exception) -> str:
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):
+            return f"put the key into the environment variable {self.asked.api_key_env}"
+        if status is None or status in (408, 409, 429) or status >= 500:
+            return f"{self.asked.max_retries} retries failed; run the same command again later to resume"
+        return "check base_url and model"
 
 
 def parse_verdict(reply: str) -> Verdict:
-    """Read a judge's reply: JSON or a Python dictionary, alone or within other text, or words.
+    """Parse a judge's reply: JSON or a Python dictionary, alone or within other text, or prose.
 
-    A reply that says both yes and no, neither, or no number of 0..5, cannot be read.
+    A reply with both yes and no, with neither, or without a number of 0..5, cannot be parsed.
 
     >>> parse_verdict('```json\\n{"correct": "yes", "score": 4}\\n```')
     Verdict(correct=True, score=4.0, reply='```json\\n{"correct": "yes", "score": 4}\\n```')
     >>> parse_verdict("No. Score: 1").score, parse_verdict("I cannot tell").readable
     (1.0, False)
     """
-    found = _SCORE.search(reply)
-    readings = [(fields.get("correct", fields.get("pred")), fields.get("score")) for fields in _objects(reply)]
-    for said, score in [*readings, (reply, found and found[1])]:
-        correct, number = _yes_or_no(str(said)), _in_range(score)
+    prose = {"correct": reply, "score": (_SCORE.search(reply) or [None, None])[1]}
+    for fields in [*_objects(reply), prose]:
+        correct = _yes_or_no(str(fields.get("correct", fields.get("pred"))))
+        number = _in_range(fields.get("score"))
         if correct is not None and number is not None:
             return Verdict(correct, number, reply)
     return Verdict(None, None, reply)
 
 
 def verdict_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """The judge's figures over N questions; a reply that cannot be read counts as no with score 0, and is counted.
+    """Return the judge's figures over N questions; an unreadable reply counts as no with score 0.
 
     Returns:
         `judged_correct` and `judge_unreadable` in percent, `judge_score` as the mean of 0..5.
@@ -242,7 +244,7 @@ def _objects(reply: str) -> list[dict[str, Any]]:
 
 
 def _yes_or_no(text: str) -> bool | None:
-    """Return what a text says, if it says only one of the two."""
+    """Return True for yes, False for no, None for both or neither."""
     yes, no = bool(_YES.search(text)), bool(_NO.search(text))
     return yes if yes != no else None
 

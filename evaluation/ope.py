@@ -1,4 +1,4 @@
-"""One-pass evaluation: curves of success and precision of a sequence, and of many, by the rules of a `Protocol`."""
+"""Compute one-pass evaluation: success and precision curves of sequences, by the rules of a `Protocol`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ NORM_PRECISION_AT = 20  # the index of 0.2
 
 @dataclass(frozen=True, eq=False)
 class SequenceScore:
-    """What a tracker reached in one sequence; every number is a share of frames, 0..1.
+    """Scores of a tracker on one sequence; every number is a share of frames, 0..1.
 
     Args:
         success (`np.ndarray` of shape `(21,)`): frames whose IoU is above 0, 0.05 … 1.
@@ -31,7 +31,7 @@ class SequenceScore:
         average_overlap: mean IoU.
         success_50, success_75: frames whose IoU is above 0.5 and 0.75.
         num_frames: frames that were counted.
-        num_visible: frames among them in which the object can be seen.
+        num_visible: frames among them in which the object is visible.
     """
 
     success: Curve
@@ -53,14 +53,14 @@ def score_sequence(
     size: tuple[int, int] | None = None,
     name: str = "the sequence",
 ) -> SequenceScore | None:
-    """Scores one track.
+    """Score one track.
 
     Args:
         predicted_xywh_px (`np.ndarray` of shape `(T, 4)`): left, top, width, height in the annotation's pixels.
         true_xywh_px (`np.ndarray` of shape `(T, 4)`): the annotation.
         protocol: the rules.
-        visible (`np.ndarray` of shape `(T,)`): where the annotation says that the object can be seen; all by default.
-        size: width and height of the picture, where the protocol cuts boxes to it.
+        visible (`np.ndarray` of shape `(T,)`): where the object is annotated as visible; all by default.
+        size: width and height of the image, where the protocol clips boxes to it.
         name: for errors.
 
     Returns:
@@ -74,7 +74,7 @@ def score_sequence(
     seen = has_area(truth) if visible is None else has_area(truth) & visible
     if protocol.clip_to_picture:
         if size is None:
-            raise ProtocolError(f"{protocol.name} cuts boxes to the picture, so its size must be known, in {name}")
+            raise ProtocolError(f"{protocol.name} clips boxes to the image, so its size must be known, in {name}")
         predicted, truth = _clip(predicted, size), _clip(truth, size)
     iou = np.where(seen, paired_iou_xywh(predicted, truth), -1.0)
     offsets = np.where(seen[:, None], centre_offsets(predicted, truth), np.inf)
@@ -89,7 +89,7 @@ def score_sequence(
 def _prepare(
     predicted_xywh_px: NDArray[np.float64], true_xywh_px: NDArray[np.float64], protocol: Protocol, name: str
 ) -> NDArray[np.float64]:
-    """The predicted boxes, one for each frame, after the rules about length, NaN, frame 1 and area."""
+    """Return the predicted boxes, one for each frame, after the rules about length, NaN, frame 1 and area."""
     boxes = np.array(predicted_xywh_px, dtype=np.float64)
     length = len(true_xywh_px)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -114,8 +114,8 @@ def _prepare(
 
 
 def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes without area replaced by the last one before that has one; as in the toolkit, not where the truth is NaN,
-    and before frame 1 is set to the truth."""
+    """Replace boxes without area by the last box with one; as in the toolkit, not where the ground truth is NaN, and
+    before frame 1 is set to the ground truth."""
     without = np.asarray(~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1))
     replaced = without & (np.arange(len(boxes)) > 0)
     source = np.maximum.accumulate(np.where(replaced, 0, np.arange(len(boxes))))
@@ -123,8 +123,10 @@ def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[
 
 
 def _clip(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Cut as GOT-10k's toolkit cuts: the corner is moved into the picture, and the sides end at its border. A box that
-    sticks out at the left or top keeps its width and height there."""
+    """Clip as GOT-10k's toolkit does: the corner is moved into the image, and the sides end at its border.
+
+    A box beyond the left or top border keeps its width and height.
+    """
     corner = np.clip(boxes[:, :2], 0, size)
     return np.concatenate([corner, np.clip(boxes[:, 2:], 0, size - corner)], axis=1)
 
@@ -148,7 +150,7 @@ def _share(
 
 
 def _share_above(iou: NDArray[np.float64]) -> Curve:
-    """Share of values above each threshold, by one sort instead of a comparison with each."""
+    """Return the share of values above each threshold, by one sort instead of a comparison with each."""
     return 1 - np.searchsorted(np.sort(iou), OVERLAP_THRESHOLDS, side="right") / len(iou)
 
 
@@ -157,7 +159,7 @@ def _share_within(errors: NDArray[np.float64], thresholds: Curve) -> Curve:
 
 
 def headline(score: SequenceScore, protocol: Protocol) -> dict[str, float]:
-    """The figures of a score in percent."""
+    """Return the figures of a score in percent."""
     norm = score.norm_precision
     return {
         "success_auc": 100 * float(score.success.mean()),
@@ -170,7 +172,7 @@ def headline(score: SequenceScore, protocol: Protocol) -> dict[str, float]:
 
 
 def overall(scores: Sequence[SequenceScore], protocol: Protocol) -> SequenceScore:
-    """The mean of sequences, each counted once or by its frames, as the protocol says.
+    """Return the mean over sequences, weighted equally or by frames, as the protocol says.
 
     Raises:
         ProtocolError: there is no sequence.
@@ -197,7 +199,7 @@ def overall(scores: Sequence[SequenceScore], protocol: Protocol) -> SequenceScor
 
 
 def class_means(scores: Mapping[str, SequenceScore], classes: Mapping[str, str | None]) -> dict[str, float]:
-    """GOT-10k's mAO and mSR in percent: the mean over classes of the mean over a class's sequences.
+    """Return GOT-10k's mAO and mSR in percent: the mean over classes of the mean over a class's sequences.
 
     Args:
         scores: of each sequence.

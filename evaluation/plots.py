@@ -1,6 +1,6 @@
-"""Success, precision and normalised-precision plots, and histograms of IoUs, as PNG and SVG.
+"""Plot success, precision, normalised precision and histograms of IoUs, as PNG and SVG.
 
-Figures are made with matplotlib's object interface, so nothing of pyplot's state is touched, and the same input gives
+Figures are made with matplotlib's object interface, so pyplot's state is not touched, and the same input gives
 the same bytes of SVG. Curves are 0..1 as protocols give them; scores are percent.
 """
 
@@ -40,7 +40,7 @@ LEGEND_LETTERS = 44
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """One of the three plots of tracking, and where the numbers for it stand in a report.
+    """One of the three plots of tracking, and the keys of its numbers in a report.
 
     Attributes:
         key: of the curve in a tracker's `curves`, and name of the file.
@@ -49,7 +49,7 @@ class CurvePlot:
         title: of the plot.
         x_label: with its unit.
         y_label: with its unit.
-        score_label: what the number in the legend is.
+        score_label: name of the number in the legend.
     """
 
     key: str
@@ -61,28 +61,24 @@ class CurvePlot:
     score_label: str
 
 
-CURVE_PLOTS = (
-    CurvePlot(
-        "success", "overlap", "success_auc", "Success", "overlap threshold (IoU)", "success rate (%)", "success AUC"
-    ),
-    CurvePlot(
-        "precision",
-        "centre_px",
-        "precision",
-        "Precision",
-        "centre error threshold (px)",
-        "precision (%)",
-        "precision",
-    ),
-    CurvePlot(
-        "norm_precision",
-        "centre_norm",
-        "norm_precision",
-        "Normalised precision",
-        "normalised centre error threshold",
-        "normalised precision (%)",
-        "normalised precision",
-    ),
+CURVE_PLOTS = tuple(
+    CurvePlot(*texts)
+    for texts in (
+        ("success", "overlap", "success_auc", "Success", "overlap threshold (IoU)", "success rate (%)", "success AUC"),
+        (
+            "precision",
+            "centre_px",
+            "precision",
+            "Precision",
+            "centre error threshold (px)",
+            "precision (%)",
+            "precision",
+        ),
+        (
+            *("norm_precision", "centre_norm", "norm_precision", "Normalised precision"),
+            *("normalised centre error threshold", "normalised precision (%)", "normalised precision"),
+        ),
+    )
 )
 
 
@@ -104,7 +100,7 @@ class Curve:
 
 
 def series_style(position: int) -> tuple[int, tuple[float, ...]]:
-    """Index of the colour and lengths of the dashes of the series at a position; 24 differ, neighbours in both.
+    """Return a series' index of the colour and lengths of the dashes; 24 positions differ, neighbours in both.
 
     >>> len({series_style(position) for position in range(24)})
     24
@@ -114,10 +110,10 @@ def series_style(position: int) -> tuple[int, tuple[float, ...]]:
 
 
 def curve_figure(plot: CurvePlot, thresholds: Sequence[float], curves: Sequence[Curve], *, title: str = "") -> Figure:
-    """A plot of several trackers; its legend stands below the axes, best score first.
+    """Return a plot of several trackers with a legend below the axes, best score first.
 
     Args:
-        plot: which of the three.
+        plot: one of `CURVE_PLOTS`.
         thresholds: x values, rising.
         curves: one for every tracker.
         title: by default that of ``plot``.
@@ -134,11 +130,11 @@ def curve_figure(plot: CurvePlot, thresholds: Sequence[float], curves: Sequence[
                 f"and {len(thresholds)} thresholds; write both from the same protocol"
             )
     ranked = sorted(curves, key=lambda curve: -curve.score)
-    with _looks():
+    with _settings():
         figure, axes = _empty_figure(title or plot.title, plot.x_label, plot.y_label, lines=len(curves))
         for rank, curve in enumerate(ranked):
             percent = 100 * np.asarray(curve.values, dtype=float)
-            axes.plot(thresholds, percent, zorder=3 - rank / len(ranked), **_line_looks(curve.position))
+            axes.plot(thresholds, percent, zorder=3 - rank / len(ranked), **_line_style(curve.position))
         axes.set_xlim(thresholds[0], thresholds[-1])
         axes.set_ylim(0, 100)
         entries = [(f"{curve.score:.1f}", curve.name, curve.position) for curve in ranked]
@@ -147,20 +143,20 @@ def curve_figure(plot: CurvePlot, thresholds: Sequence[float], curves: Sequence[
 
 
 def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:
-    """A histogram of IoUs, one outline for every model, in percent of its answers.
+    """Return a histogram of IoUs with one outline for every model, in percent of its answers.
 
     Args:
         histograms: by name of the model, `edges` (one more than counts) and `counts`.
-        title: by default "IoU with the reference box".
+        title: by default "IoU with the ground-truth box".
 
     Raises:
         ValueError: no histogram, one without a single answer, or edges that do not fit the counts.
     """
     if not histograms:
         raise ValueError("a plot must have at least one histogram, got none; evaluate a model first")
-    with _looks():
+    with _settings():
         figure, axes = _empty_figure(
-            title or "IoU with the reference box", "IoU", "share of answers (%)", lines=len(histograms)
+            title or "IoU with the ground-truth box", "IoU", "share of answers (%)", lines=len(histograms)
         )
         entries = []
         for position, (name, histogram) in enumerate(histograms.items()):
@@ -172,10 +168,10 @@ def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]]
                     "make it with iou_histogram"
                 )
             percent = 100 * counts / counts.sum()
-            looks = _line_looks(position)
+            line = _line_style(position)
             if len(histograms) == 1:
-                axes.stairs(percent, edges, fill=True, color=looks["color"], alpha=0.25)
-            axes.stairs(percent, edges, **looks)
+                axes.stairs(percent, edges, fill=True, color=line["color"], alpha=0.25)
+            axes.stairs(percent, edges, **line)
             entries.append((f"{counts.sum():,.0f}", name, position))
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
@@ -184,7 +180,7 @@ def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Writes a figure as .png or .svg; the file is whole or not there.
+    """Write a figure as .png or .svg; the file is complete or absent.
 
     Raises:
         ValueError: another suffix.
@@ -197,21 +193,21 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         if suffix == ".svg":
             temporary.write_text(svg_text(figure), encoding="utf-8")
         else:
-            with _looks():
+            with _settings():
                 figure.savefig(temporary, format="png", dpi=PNG_DPI, metadata={"Software": None})
 
 
 def svg_text(figure: Figure) -> str:
-    """The figure as SVG; letters are outlines, so it looks the same where the font is missing."""
+    """Return the figure as SVG; letters are outlines, so it looks the same without the font."""
     target = io.BytesIO()
-    with _looks():
+    with _settings():
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return target.getvalue().decode("utf-8")
 
 
 @contextmanager
-def _looks() -> Iterator[None]:
-    """Settings for drawing and saving; a matplotlibrc of the user changes nothing, and gets its own settings back."""
+def _settings() -> Iterator[None]:
+    """Apply the settings for drawing and saving; a user's matplotlibrc has no effect, and is restored."""
     settings = {
         "svg.hashsalt": "elysium",
         "svg.fonttype": "path",
@@ -239,7 +235,7 @@ def _looks() -> Iterator[None]:
 
 
 def _empty_figure(title: str, x_label: str, y_label: str, *, lines: int) -> tuple[Figure, Axes]:
-    """A figure with room for a legend of so many lines and its heading below the axes."""
+    """Return a figure with room for a legend of so many lines and its heading below the axes."""
     height = AXES_HEIGHT_IN + LEGEND_LINE_IN * (lines + 1)
     figure = Figure(figsize=(WIDTH_IN, height), layout="constrained", facecolor=PAPER)
     axes = figure.add_subplot(facecolor=PAPER)
@@ -250,8 +246,8 @@ def _empty_figure(title: str, x_label: str, y_label: str, *, lines: int) -> tupl
     return figure, axes
 
 
-def _line_looks(position: int) -> dict:
-    """Keyword arguments of a line of matplotlib."""
+def _line_style(position: int) -> dict:
+    """Return the keyword arguments of a matplotlib line."""
     color, dashes = series_style(position)
     return {
         "color": SERIES_COLORS[color][0],
@@ -261,9 +257,9 @@ def _line_looks(position: int) -> dict:
 
 
 def _add_legend(figure: Figure, heading: str, entries: Sequence[tuple[str, str, int]]) -> None:
-    """A legend below the axes, each entry a number, a name and the position that gives its line. Fixes the layout."""
+    """Add a legend below the axes, each entry a number, a name and a position for its style. Fixes the layout."""
     width = max(len(number) for number, _, _ in entries)
-    handles = [Line2D([], [], **_line_looks(position)) for _, _, position in entries]
+    handles = [Line2D([], [], **_line_style(position)) for _, _, position in entries]
     # A digit is as wide as a figure space (U+2007), so the numbers stand right-aligned.
     labels = [f"{number.rjust(width, chr(0x2007))}  {shorten(name)}" for number, name, _ in entries]
     legend = figure.legend(
@@ -276,7 +272,7 @@ def _add_legend(figure: Figure, heading: str, entries: Sequence[tuple[str, str, 
 
 
 def shorten(name: str, letters: int = LEGEND_LETTERS) -> str:
-    """The name in one line; a long one loses its middle, since paths and runs differ at their ends.
+    """Return a name in one line; a long one loses its middle, since paths and runs differ at their ends.
 
     >>> shorten("runs/tracker/checkpoint-1200", 15)
     'runs/tr…nt-1200'

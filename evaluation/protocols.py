@@ -1,27 +1,27 @@
-"""The rules by which benchmarks score a track: what counts as a hit, and what is averaged over what."""
+"""Define the rules by which benchmarks score a track: which frames count, and what is averaged over what."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 
 class ProtocolError(ValueError):
-    """A result breaks a rule of the protocol; the message says which, where, and what to do."""
+    """Raised for a result that breaks a rule of the protocol; the message says which, where, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One-pass evaluation as one benchmark does it.
+    """Rules of one-pass evaluation on one benchmark.
 
     Args:
-        name: as reports show it.
-        source: where the rules are from.
-        first_frame: the frame that a tracker starts from is "truth" (replaced by the true box), "left_out" (not
-            counted), or "predicted" (counted as it is: for tracking by words, which gets no box).
-        absent: frames in which the object cannot be seen are a "miss" (never a hit, but counted), or "left_out".
+        name: in reports.
+        source: of the rules.
+        first_frame: the frame that a tracker starts from is "truth" (replaced by the ground truth), "left_out" (not
+            counted), or "predicted" (counted as it is: for tracking from text, which is given no box).
+        absent: frames in which the object is not visible are a "miss" (never a hit, but counted), or "left_out".
         without_area: a predicted box without area is taken "from_before" (the box of the frame before), or counts
             "as_given", which has no overlap with anything.
         short: a result with fewer boxes than frames is an "error", or the missing frames are a "miss".
-        clip_to_picture: both boxes are cut to the picture first, as GOT-10k's toolkit cuts them.
+        clip_to_picture: both boxes are clipped to the image first, as in GOT-10k's toolkit.
         norm_precision: the share of frames with a normalised error of at most 0.2 ("at_0.2"), or the mean over the
             thresholds 0, 0.01 … 0.5 ("area").
         average: over "sequences", each of which counts the same, or over "frames" of all sequences together.
@@ -39,27 +39,27 @@ class Protocol:
 
     @property
     def rules(self) -> list[str]:
-        """The rules in words, for the report."""
-        said = {
-            "truth": "Frame 1 is set to the true box.",
+        """Return the rules as sentences, for the report."""
+        first_frame = {
+            "truth": "Frame 1 is set to the ground truth.",
             "left_out": "Frame 1 is left out.",
-            "predicted": "Frame 1 is scored like every frame: tracking by words gets no box.",
+            "predicted": "Frame 1 is scored like every frame: tracking from text is given no box.",
         }
         return [
             "Success: mean over the thresholds 0, 0.05 … 1 of the share of frames with IoU above the threshold "
             "(strictly).",
             "Precision: share of frames with a centre error of at most 20 pixels.",
-            "Normalised precision: centre error divided by the true width and height per axis; "
+            "Normalised precision: centre error divided by the ground truth's width and height per axis; "
             + ("share of frames at 0.2." if self.norm_precision == "at_0.2" else "mean over 0, 0.01 … 0.5."),
-            said[self.first_frame],
-            "Frames in which the object cannot be seen are "
+            first_frame[self.first_frame],
+            "Frames in which the object is not visible are "
             + ("no hits and stay in the denominator." if self.absent == "miss" else "left out."),
             "A predicted box without area "
             + ("takes the box of the frame before." if self.without_area == "from_before" else "overlaps nothing."),
             "A result with fewer boxes than frames is "
             + ("an error" if self.short == "error" else "a miss in the missing ones")
             + "; more boxes are cut; NaN is an error.",
-            *(["Both boxes are cut to the picture."] if self.clip_to_picture else []),
+            *(["Both boxes are clipped to the image."] if self.clip_to_picture else []),
             f"Averaged over {self.average}.",
         ]
 
@@ -70,8 +70,8 @@ LASOT = Protocol(
     without_area="from_before",
 )
 LASOT_WORDS = Protocol(
-    name="LaSOT one-pass evaluation, by words",
-    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is not given away",
+    name="LaSOT one-pass evaluation, text prompt",
+    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is predicted",
     first_frame="predicted",
     without_area="from_before",
 )
@@ -81,7 +81,7 @@ OTB = Protocol(
 )
 UAV123 = Protocol(
     name="UAV123 one-pass evaluation",
-    source="UAV123 (Mueller et al., ECCV 2016), as the got10k toolkit computes it: frames without truth are left out",
+    source="UAV123 (Mueller et al., ECCV 2016), as the got10k toolkit computes it: frames without a box are left out",
     absent="left_out",
 )
 GOT10K = Protocol(

@@ -1,8 +1,8 @@
-"""What the public code's own script would have said (Hon-Wong/Elysium, eval/otb.py); for comparison only.
+"""Compute the figures of the public code's own script (Hon-Wong/Elysium, eval/otb.py); for comparison only.
 
-It reads boxes as whole percent, scales them to pixels and then clamps x, y, w and h to 1..100, so that most boxes of
-most videos become the same box: unrelated random boxes score an AUC of over 50 with it. Nothing is made of frame 1 or
-of absence, a missing box is 0,0,0,0, and precision is at 20 pixels of clamped boxes.
+The script reads boxes as whole percent, scales them to pixels and then clamps x, y, w and h to 1..100, so that most
+boxes of most videos become the same box: unrelated random boxes score an AUC of over 50 with it. Frame 1 and absence
+are not handled, a missing box is 0,0,0,0, and precision is at 20 pixels of clamped boxes.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ PUBLIC_SCRIPT = Protocol(
 
 
 def as_public_script(boxes_xywh_px: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Boxes as that script sees them.
+    """Return boxes as that script clamps them.
 
     Args:
         boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): pixels; NaN and boxes without area stand for none.
-        size: width and height of the picture.
+        size: width and height of the image.
 
     Returns:
         `np.ndarray` of shape `(T, 4)`: left, top, width, height, each in 1..100.
@@ -40,7 +40,7 @@ def as_public_script(boxes_xywh_px: NDArray[np.float64], size: tuple[int, int]) 
 def score_public_script(
     predicted_xywh_px: NDArray[np.float64], true_xywh_px: NDArray[np.float64], size: tuple[int, int], name: str
 ) -> dict[str, float]:
-    """Success AUC, precision and normalised precision of one sequence in percent, as that script computes them."""
+    """Return the success AUC, precision and normalised precision of a sequence in percent, by that script."""
     length = len(true_xywh_px)
     given = np.nan_to_num(predicted_xywh_px[:length])
     predicted = np.concatenate([given, np.zeros((length - len(given), 4))])

@@ -1,6 +1,6 @@
-"""Answers to open questions against the one true answer: the same text, or the same once both are normalised.
+"""Compare answers to open questions with the ground truth: exact match, and match after normalisation.
 
-A model that answers in whole sentences is right in neither way; for such a model there is the judge (`judge`).
+A model that answers in whole sentences matches in neither way; use the judge (`judge`) for such a model.
 """
 
 import re
@@ -13,7 +13,7 @@ PROTOCOL: dict[str, Any] = {
     "rules": [
         "exact: the same text but for blanks at the ends",
         "normalised: lower case; a, an, the and punctuation left out; zero to twenty and the tens in digits",
-        "every question counts, by its type as the data set has it",
+        "every question counts, grouped by its type in the dataset",
     ],
 }
 
@@ -31,7 +31,7 @@ _PUNCTUATION = re.compile(r"[^\w\s.,:]|_|(?<!\d)[.,:]|[.,:](?!\d)")
 
 
 def normalised_answer(text: str) -> str:
-    """An answer without what two right answers may differ in.
+    """Normalise an answer, so that two right answers are equal.
 
     In this order: lower case; apostrophes dropped; all other punctuation becomes a blank, but for a point, comma or
     colon between two digits, of which the comma is dropped; zero to twenty and the tens to ninety become digits; a, an
@@ -47,37 +47,39 @@ def normalised_answer(text: str) -> str:
     return " ".join(word for word in words if word not in _ARTICLES)
 
 
-def qa_figures(said: Sequence[str], true: Sequence[str]) -> dict[str, float]:
-    """Shares of right answers in percent.
+def qa_figures(predicted: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+    """Return the shares of right answers in percent.
 
     Args:
-        said: what the model answered to N questions.
-        true: the answer of each.
+        predicted: the model's answers to N questions.
+        true: the ground truth of each.
 
     Raises:
         ValueError: no questions, or other lengths.
     """
-    if not said or len(said) != len(true):
-        raise ValueError(f"there must be as many answers as true ones, one or more, got {len(said)} and {len(true)}")
-    pairs = list(zip(said, true, strict=True))
+    if not predicted or len(predicted) != len(true):
+        raise ValueError(
+            f"answers and ground truths must be equal in number, one or more, got {len(predicted)} and {len(true)}"
+        )
+    pairs = list(zip(predicted, true, strict=True))
     return {
-        "normalised_match": 100 * sum(_same_normalised(told, truth) for told, truth in pairs) / len(pairs),
-        "exact_match": 100 * sum(told.strip() == truth.strip() for told, truth in pairs) / len(pairs),
+        "normalised_match": 100 * sum(_same_normalised(answer, truth) for answer, truth in pairs) / len(pairs),
+        "exact_match": 100 * sum(answer.strip() == truth.strip() for answer, truth in pairs) / len(pairs),
     }
 
 
-def score_answers(said: Sequence[str], true: Sequence[str], types: Sequence[str]) -> dict[str, Any]:
-    """A model's part of a report: `metrics` in percent, and `groups`, the same for each type of question."""
+def score_answers(predicted: Sequence[str], true: Sequence[str], types: Sequence[str]) -> dict[str, Any]:
+    """Return a model's part of a report: `metrics` in percent, and `groups`, the same for each type of question."""
     groups: dict[str, dict[str, float]] = {}
     for kind in sorted(set(types)):
         rows = [row for row, other in enumerate(types) if other == kind]
         groups[f"type {kind}"] = {"samples": len(rows)} | qa_figures(
-            [said[row] for row in rows], [true[row] for row in rows]
+            [predicted[row] for row in rows], [true[row] for row in rows]
         )
-    return {"metrics": qa_figures(said, true), "groups": groups}
+    return {"metrics": qa_figures(predicted, true), "groups": groups}
 
 
-def _same_normalised(told: str, truth: str) -> bool:
-    """Whether two answers are the same once normalised; an answer of which nothing is left is compared as it is."""
-    left, right = normalised_answer(told), normalised_answer(truth)
-    return left == right if right else told.strip().lower() == truth.strip().lower()
+def _same_normalised(answer: str, truth: str) -> bool:
+    """Return whether two answers are equal once normalised; an answer that becomes empty is compared as it is."""
+    left, right = normalised_answer(answer), normalised_answer(truth)
+    return left == right if right else answer.strip().lower() == truth.strip().lower()

@@ -1,7 +1,7 @@
-"""The report of an evaluation: numbers as JSON, plots, one page of HTML, and the results block for a model card.
+"""Write the report of an evaluation: figures as JSON, plots, an HTML page, and the results block for a model card.
 
-One page serves tracking (``trackers`` in the report) and answers on pictures or in words (``models``): both become the
-same `Page` of facts, tables and plots, and one template writes it.
+Tracking (``trackers`` in the report) and question benchmarks (``models``) become the same `Page` of tables, which one
+template renders.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
@@ -39,41 +38,23 @@ from .plots import (
 )
 
 NEEDED_KEYS = {"benchmark", "task", "command", "elysium_version", "protocol", "data"}
-# Names as their papers write them; another name stands as it is.
-BENCHMARK_TITLES = {
-    "activitynet-qa": "ActivityNet-QA",
-    "elysium-track-rsot": "ElysiumTrack",
-    "elysium-track-sot": "ElysiumTrack",
-    "got10k": "GOT-10k",
-    "lasot": "LaSOT",
-    "lasot-language": "LaSOT",
-    "msrvtt-qa": "MSRVTT-QA",
-    "msvd-qa": "MSVD-QA",
-    "nfs": "NfS",
-    "otb": "OTB",
-    "tgif-qa": "TGIF-QA",
-    "tnl2k": "TNL2K",
-    "trackingnet": "TrackingNet",
-    "uav123": "UAV123",
-    **{f"{name.lower()}{task}": name for name in ("RefCOCO", "RefCOCO+", "RefCOCOg") for task in ("", "-reg")},
-}
 STANDARD = {"success_auc": "success AUC", "precision": "precision", "norm_precision": "normalised precision"}
 GOT10K = {"ao": "AO", "sr50": "SR 0.50", "sr75": "SR 0.75", "mao": "mAO", "msr50": "mSR 0.50", "msr75": "mSR 0.75"}
 PUBLIC_SCRIPT = "public script (not the standard)"
 PUBLIC_SCRIPT_NOTE = (
-    "The public script clamps boxes to 1..100 px before it measures them: its figures must not be compared with the "
-    "others here, nor with published ones of the standard protocol."
+    "The public script clamps boxes to 1..100 px before it measures them: do not compare its figures with the others "
+    "here, nor with published ones of the standard protocol."
 )
 MISSING = "–"
 
 
 class ReportError(ValueError):
-    """A report cannot be written from what it holds."""
+    """Raised for a report that cannot be written; the message says what it lacks."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Heading of a column: its words, whether its cells are numbers, and a second heading over several columns."""
+    """Heading of a column: its title, whether its cells are numbers, and a heading over a group of columns."""
 
     title: str
     numeric: bool = True
@@ -82,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, whether it is the best, small print below it, and the series whose line stands beside it."""
+    """One cell: its text, whether it is the best, a note below it, and the plotted series whose line is beside it."""
 
     text: str
     best: bool = False
@@ -92,7 +73,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table and the sentences above it; a searchable one can be sorted and filtered on the page."""
+    """Table with notes above it; a searchable one can be sorted and filtered on the page."""
 
     title: str
     columns: list[Column]
@@ -103,24 +84,24 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """The tables above the plots and those below; the rest of a page stands in the report as it is."""
+    """Tables above the plots and those below."""
 
     tables: list[Table]
     details: list[Table]
 
 
 def write_report(report: dict, folder: Path) -> list[Path]:
-    """Writes a report into a folder and returns the paths; every file is whole or not there.
+    """Write a report into a folder and return the paths; every file is complete or absent.
 
     `report.json`, `report.html` and every plot as .png and .svg; `model_index.yaml` where Elysium was among those
     evaluated.
 
     Args:
-        report: of tracking, with ``trackers``, or of answers, with ``models``.
+        report: of a tracking benchmark, with ``trackers``, or a question benchmark, with ``models``.
         folder: made where it is missing; files of an older report are replaced.
 
     Raises:
-        ReportError: the report lacks something, or holds what is no plain finite number.
+        ReportError: the report lacks a key, or holds a value that is no plain finite number.
         OutputError: a file cannot be written.
     """
     numbers = _checked_json(report)
@@ -140,7 +121,7 @@ def write_report(report: dict, folder: Path) -> list[Path]:
 
 
 def _checked_json(report: dict) -> str:
-    """The report as JSON, once it is known to be one."""
+    """Return the report as JSON, after checking its keys."""
     missing = sorted(NEEDED_KEYS - set(report))
     if missing:
         raise ReportError(f"a report must have {sorted(NEEDED_KEYS)}, got none of {missing}; add them")
@@ -160,47 +141,49 @@ def _checked_json(report: dict) -> str:
 
 
 def _ranked(report: dict) -> list[tuple[str, dict]]:
-    """Names and entries, best first: trackers by success AUC, models by the first metric of the first of them."""
+    """Return names and entries, best first: trackers by success AUC, models by the lead metric."""
     if "trackers" in report:
         return sorted(report["trackers"].items(), key=lambda item: -item[1]["success_auc"])
     lead = _metric_names(report["models"].values())[0]
     return sorted(report["models"].items(), key=lambda item: -item[1]["metrics"].get(lead, float("-inf")))
 
 
-def _metric_names(holders: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of all metrics, in the order in which they first come."""
-    names = list(dict.fromkeys(name for holder in holders for name in holder["metrics"]))
+def _metric_names(entries: Iterable[dict]) -> list[str]:
+    """Return the names of all metrics; the first of a report is its lead metric, which ranks the models."""
+    names = list(dict.fromkeys(name for entry in entries for name in entry["metrics"]))
     if not names:
         raise ReportError("a model in a report must have metrics, got none; evaluate it first")
     return names
 
 
 def report_figures(report: dict) -> dict[str, Figure]:
-    """Plots by the name of their file; the best has the first colour."""
+    """Return the plots by the names of their files; the best tracker has the first colour."""
     if "trackers" in report:
         return {plot.key: _curve_figure(report, plot) for plot in CURVE_PLOTS}
     histograms = {name: entry["histogram"] for name, entry in _ranked(report) if entry.get("histogram")}
     if not histograms:
         return {}
-    title = f"IoU with the reference box on {_benchmark(report)}"
+    title = f"IoU with the ground-truth box on {_title(report)}"
     return {"iou_histogram": iou_histogram_figure(histograms, title=title)}
 
 
 def _curve_figure(report: dict, plot: CurvePlot) -> Figure:
+    """Return one of the plots of tracking."""
     curves = [
         Curve(name, entry["curves"][plot.key], entry[plot.score], position)
         for position, (name, entry) in enumerate(_ranked(report))
     ]
-    title = f"{plot.title} on {_benchmark(report)}"
+    title = f"{plot.title} on {_title(report)}"
     return curve_figure(plot, report["thresholds"][plot.thresholds], curves, title=title)
 
 
-def _benchmark(report: dict) -> str:
-    return BENCHMARK_TITLES.get(report["benchmark"], report["benchmark"])
+def _title(report: dict) -> str:
+    """Return the benchmark's name as its paper writes it."""
+    return report.get("title", report["benchmark"])
 
 
 def _model_index(report: dict) -> list[dict]:
-    """Entries of a card's `model-index`, one for every Elysium model; other trackers are no models of ours."""
+    """Return the entries of a card's `model-index`, one for every Elysium model."""
     task = TASKS[report["task"]]
     entries = []
     for model, entry in _ranked(report):
@@ -213,7 +196,7 @@ def _model_index(report: dict) -> list[dict]:
                 task_type=task.pipeline_tag,
                 task_name=task.title,
                 dataset_type=report["benchmark"],
-                dataset_name=_benchmark(report),
+                dataset_name=_title(report),
                 dataset_split=report["data"].get("split"),
                 metric_type=key,
                 metric_name=label,
@@ -228,7 +211,7 @@ def _model_index(report: dict) -> list[dict]:
 
 
 def _words(key: str) -> str:
-    """A key as a heading.
+    """Return a key as a heading.
 
     >>> _words("mean_iou")
     'mean IoU'
@@ -237,7 +220,7 @@ def _words(key: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    """The text of a number: whole ones with thousands separators.
+    """Format a number; whole ones have thousands separators.
 
     >>> _number(63.448, 1), _number(1400, 1), _number(None, 1)
     ('63.4', '1,400', '–')
@@ -252,7 +235,7 @@ def _fact(value: str | float) -> str:
 
 
 def _cells(values: Sequence[float | None], digits: int, *, mark_best: bool) -> list[Cell]:
-    """Cells of one comparison; the best are those that read like the greatest."""
+    """Return the cells of one comparison; the best are those whose text equals that of the greatest."""
     texts = [_number(value, digits) for value in values]
     known = [(value, text) for value, text in zip(values, texts, strict=True) if value is not None]
     best = max(known)[1] if mark_best and len(known) > 1 else None
@@ -260,39 +243,38 @@ def _cells(values: Sequence[float | None], digits: int, *, mark_best: bool) -> l
 
 
 def _tracking_page(report: dict) -> Page:
+    """Return the tables of a tracking benchmark."""
     ranked = _ranked(report)
     entries = [entry for _, entry in ranked]
     columns = [Column("tracker", numeric=False)]
-    names = [
-        Cell(name, note=f"{entry['kind']} · {entry['origin']}", series=i) for i, (name, entry) in enumerate(ranked)
+    compared = [
+        [Cell(name, note=f"{entry['kind']} · {entry['origin']}", series=i) for i, (name, entry) in enumerate(ranked)]
     ]
-    compared = [names]
+
+    def add(label: str, values: list[float | None], *, group: str = "", mark_best: bool = False) -> None:
+        columns.append(Column(label, group=group))
+        compared.append(_cells(values, 1, mark_best=mark_best))
+
     notes = ["Percent, best of a column in bold. Sorted by success AUC."]
     shown_got10k = {k: v for k, v in GOT10K.items() if any(entry.get(k) is not None for entry in entries)}
     for key, label in (STANDARD | shown_got10k).items():
-        columns.append(Column(label))
-        compared.append(_cells([entry.get(key) for entry in entries], 1, mark_best=True))
+        add(label, [entry.get(key) for entry in entries], mark_best=True)
     if shown_got10k:
         notes.append(
-            "AO is the average overlap, SR the share of frames above an overlap; m stands for the mean over the "
-            "classes of objects."
+            "AO is the average overlap, SR the share of frames above an overlap; m stands for the mean over object "
+            "classes."
         )
     if any(entry.get("frames_per_s") is not None for entry in entries):
-        columns.append(Column("frames per second"))
-        speeds = [entry.get("frames_per_s") for entry in entries]
-        compared.append(_cells(speeds, 1, mark_best=False))
+        add("frames per second", [entry.get("frames_per_s") for entry in entries])
     if any(entry.get("public_script") for entry in entries):
         notes.append(PUBLIC_SCRIPT_NOTE)
         for key, label in STANDARD.items():
-            columns.append(Column(label, group=PUBLIC_SCRIPT))
-            values = [(entry.get("public_script") or {}).get(key) for entry in entries]
-            compared.append(_cells(values, 1, mark_best=False))
-    rows = [list(row) for row in zip(*compared, strict=True)]
-    return Page([Table("Trackers", columns, rows, notes)], [_sequence_table(ranked)])
+            add(label, [(entry.get("public_script") or {}).get(key) for entry in entries], group=PUBLIC_SCRIPT)
+    return Page([Table("Trackers", columns, _rows(compared), notes)], [_sequence_table(ranked)])
 
 
 def _sequence_table(ranked: Sequence[tuple[str, dict]]) -> Table:
-    """Sequences by trackers: success AUC."""
+    """Return the table of sequences by trackers: success AUC."""
     columns = [Column("sequence", numeric=False), Column("frames"), *(Column(name) for name, _ in ranked)]
     sequences = dict.fromkeys(sequence for _, entry in ranked for sequence in entry["sequences"])
     rows = []
@@ -301,35 +283,33 @@ def _sequence_table(ranked: Sequence[tuple[str, dict]]) -> Table:
         frames = next(figures["frames"] for figures in found if figures)
         values = [figures.get("success_auc") for figures in found]
         rows.append([Cell(sequence), Cell(_number(frames, 0)), *_cells(values, 1, mark_best=True)])
-    notes = [
-        "Success AUC in percent, best of a row in bold. The other figures of every sequence stand in report.json."
-    ]
+    notes = ["Success AUC in percent, best of a row in bold. The other figures of every sequence are in report.json."]
     return Table("Sequences", columns, rows, notes, searchable=True)
 
 
 def _answers_page(report: dict) -> Page:
+    """Return the tables of a question benchmark."""
     ranked = _ranked(report)
-    metrics = _metric_names(entry for _, entry in ranked)
-    lead = _metric_names(report["models"].values())[0]
+    metrics, lead = _metric_names(entry for _, entry in ranked), _metric_names(report["models"].values())[0]
     with_histogram = [name for name, entry in ranked if entry.get("histogram")]
-    columns = [Column("model", numeric=False)]
-    compared = [
-        [
-            Cell(name, note=entry["origin"], series=with_histogram.index(name) if name in with_histogram else None)
-            for name, entry in ranked
-        ]
+    columns = [Column("model", numeric=False), *(Column(_words(key)) for key in metrics)]
+    names = [
+        Cell(name, note=entry["origin"], series=with_histogram.index(name) if name in with_histogram else None)
+        for name, entry in ranked
     ]
-    for key in metrics:
-        columns.append(Column(_words(key)))
-        values = [entry["metrics"].get(key) for _, entry in ranked]
-        compared.append(_cells(values, 2, mark_best=key == lead))
+    compared = [
+        _cells([entry["metrics"].get(key) for _, entry in ranked], 2, mark_best=key == lead) for key in metrics
+    ]
     notes = [f"Sorted by {_words(lead)}, the best in bold."]
-    rows = [list(row) for row in zip(*compared, strict=True)]
-    return Page([Table("Models", columns, rows, notes)], _group_tables(ranked))
+    return Page([Table("Models", columns, _rows([names, *compared]), notes)], _group_tables(ranked))
+
+
+def _rows(columns: Sequence[list[Cell]]) -> list[list[Cell]]:
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _group_tables(ranked: Sequence[tuple[str, dict]]) -> list[Table]:
-    """Metrics on parts of the data, a row for every part and model; no table where no model has parts."""
+    """Return the table of metrics on parts of the data; none where no model has parts."""
     groups = [
         (group, name, figures) for name, entry in ranked for group, figures in (entry.get("groups") or {}).items()
     ]
@@ -345,7 +325,7 @@ def _group_tables(ranked: Sequence[tuple[str, dict]]) -> list[Table]:
 
 
 def _breakable(name: str) -> Markup:
-    """The name, escaped, where a line may break behind a separator or 18 letters; paths have no spaces.
+    """Escape a name and allow line breaks after separators and every 18 letters; paths have no spaces.
 
     >>> print(_breakable("runs/a_b <1>"))
     runs/<wbr>a_<wbr>b<wbr> &lt;1&gt;
@@ -355,7 +335,7 @@ def _breakable(name: str) -> Markup:
 
 
 def _inline_svg(svg: str, name: str) -> Markup:
-    """A plot as part of the page: its colours are the page's, its ids differ from those of the other plots."""
+    """Return a plot as part of the page, with the page's colours and ids of its own."""
     svg = re.sub(r"<!--.*?-->|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     colors = {INK: "ink", FAINT_INK: "faint", GRID: "grid", PAPER: "paper"}
@@ -372,7 +352,7 @@ def render_html(report: dict, figures: Mapping[str, Figure]) -> str:
     template = resources.files(__package__).joinpath("report_page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         report=report,
-        benchmark=_benchmark(report),
+        benchmark=_title(report),
         plots=[_inline_svg(svg_text(figure), name) for name, figure in figures.items()],
         facts={_words(key): _fact(value) for key, value in report["data"].items()},
         task=TASKS[report["task"]].title,

@@ -1,8 +1,9 @@
-"""What trackers answered, in the files that the benchmarks exchange: one text file for each sequence."""
+"""Read and write trackers' results in the formats that benchmarks exchange: one text file for each sequence."""
 
 import os
 import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,55 +11,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.atomic_files import atomic_path
+from elysium.processing.data_files import DatasetError
 from elysium.readers.annotation_files import read_boxes
-from elysium.readers.frame_sources import DatasetError
 
 Layout = Literal["flat", "got10k"]
 
 
 class ResultError(ValueError):
-    """A folder of results is not as it must be; the message says what and what to do."""
+    """Raised for a folder of results that is not as it must be; the message says what to do."""
 
 
-def result_path(folder: Path, name: str, layout: Layout) -> Path:
-    """Where the boxes of a sequence stand: `SEQUENCE.txt`, or GOT-10k's `SEQUENCE/SEQUENCE_001.txt`."""
-    return folder / name / f"{name}_001.txt" if layout == "got10k" else folder / f"{name}.txt"
-
-
-def time_path(folder: Path, name: str, layout: Layout) -> Path:
-    """Where the seconds of each frame stand: GOT-10k's and OTB's places in the got10k toolkit."""
-    return folder / name / f"{name}_time.txt" if layout == "got10k" else folder / "times" / f"{name}_time.txt"
-
-
-def write_result(
-    folder: Path, name: str, layout: Layout, boxes_xywh_px: NDArray[np.float64], seconds: NDArray[np.float64]
-) -> None:
-    """Writes a sequence's seconds and then its boxes, so that a sequence with boxes is whole.
+@dataclass(frozen=True)
+class ResultFiles:
+    """The result files that this package writes for one tracker; `name in files` tells whether a sequence is finished.
 
     Args:
         folder: of the tracker.
-        name: of the sequence.
-        layout: of the benchmark.
-        boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): 0,0,0,0 where there is none.
-        seconds (`np.ndarray` of shape `(T,)`): that each frame took.
+        layout: "flat" for `SEQUENCE.txt` and `times/SEQUENCE_time.txt`, "got10k" for `SEQUENCE/SEQUENCE_001.txt` and
+            `SEQUENCE/SEQUENCE_time.txt`: the places of the got10k toolkit.
     """
-    for path, values, digits in (
-        (time_path(folder, name, layout), seconds[:, None], "%.6f"),
-        (result_path(folder, name, layout), boxes_xywh_px, "%.4f"),
-    ):
-        with atomic_path(path) as temporary:
-            np.savetxt(temporary, values, fmt=digits, delimiter=",")
+
+    folder: Path
+    layout: Layout
+
+    def __contains__(self, name: object) -> bool:
+        return self._paths(str(name))[0].is_file()
+
+    def _paths(self, name: str) -> tuple[Path, Path]:
+        """Return the paths of a sequence's boxes and times."""
+        if self.layout == "got10k":
+            return self.folder / name / f"{name}_001.txt", self.folder / name / f"{name}_time.txt"
+        return self.folder / f"{name}.txt", self.folder / "times" / f"{name}_time.txt"
+
+    def write(self, name: str, boxes_xywh_px: NDArray[np.float64], seconds: NDArray[np.float64]) -> None:
+        """Write a sequence's times and then its boxes, so that a sequence with boxes is complete.
+
+        Args:
+            name: of the sequence.
+            boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): 0,0,0,0 where there is none.
+            seconds (`np.ndarray` of shape `(T,)`): processing time of each frame.
+        """
+        boxes_path, times_path = self._paths(name)
+        for path, values, digits in ((times_path, seconds[:, None], "%.6f"), (boxes_path, boxes_xywh_px, "%.4f")):
+            with atomic_path(path) as temporary:
+                np.savetxt(temporary, values, fmt=digits, delimiter=",")
 
 
 class ResultFolder:
     """Results of one tracker, written by this package or by others.
 
-    `SEQUENCE.txt` (LaSOT, OTB, TrackingNet …) and `SEQUENCE/SEQUENCE_001.txt` (GOT-10k) are found; where there are
-    several repetitions of a sequence, each is given. A file may be named with a tracker's or data set's prefix as
-    `TRACKER_SEQUENCE.txt`, as OTB's results are.
+    `SEQUENCE.txt` (LaSOT, OTB, TrackingNet …) and `SEQUENCE/SEQUENCE_001.txt` (GOT-10k) are found, with all
+    repetitions of a sequence. A file may have a tracker's or dataset's prefix (`TRACKER_SEQUENCE.txt`), as OTB's do.
 
     Raises:
-        ResultError: no such folder, or nothing of the kind in it.
+        ResultError: no such folder, or no result files in it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -74,7 +80,7 @@ class ResultFolder:
             )
 
     def boxes(self, name: str) -> list[NDArray[np.float64]]:
-        """The boxes of a sequence, x,y,w,h in pixels; a list with an array for each repetition.
+        """Return the boxes of a sequence (x,y,w,h in pixels), an array for each repetition.
 
         Raises:
             ResultError: no file for the sequence, or one that cannot be read.
@@ -89,7 +95,7 @@ class ResultFolder:
         return [_read(path, 4) for path in files]
 
     def frames_per_s(self) -> float | None:
-        """Mean speed over the sequences whose times stand beside their boxes.
+        """Return the mean speed over the sequences that have times.
 
         Raises:
             ResultError: a file of times cannot be read.
@@ -108,7 +114,7 @@ def _read(path: Path, columns: int) -> NDArray[np.float64]:
 
 
 def write_submission(folder: Path, archive: Path) -> None:
-    """Packs a tracker's results as a benchmark's server takes them."""
+    """Pack a tracker's results into the archive that a benchmark's server takes."""
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(folder.rglob("[!.]*.txt")):  # no unfinished file of a run that was killed
             packed.write(path, path.relative_to(folder))

@@ -1,109 +1,85 @@
-"""Runs trackers over the sequences of a benchmark: shared out over processes, one file each, and gone on with."""
+"""Run a tracker over the sequences of a benchmark; each sequence's boxes are a file, so that a run can be resumed."""
 
-import json
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.processing.atomic_files import atomic_path
-from elysium.processing.data_files import DatasetError, parse_json_object, read_bytes
+from elysium.processing.data_files import DatasetError
 from elysium.readers.records import TrackingSequence
 
 from .benchmark_list import Benchmark
-from .failures import Failures
-from .peers import Peer
-from .result_files import ResultError, result_path, write_result
-
-Progress = Callable[[int], None]
-
-
-def check_settings(path: Path, settings: dict[str, object]) -> None:
-    """Writes what results depend on into a file beside them, or makes sure that it is what stands there.
-
-    Raises:
-        ResultError: the results are of other settings.
-    """
-    if path.is_file():
-        before = parse_json_object(read_bytes(path), str(path))
-        now = json.loads(json.dumps(settings))
-        other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if other:
-            shown = "; ".join(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now" for key in other)
-            raise ResultError(
-                f"a run can go on only with the settings it began with, got others in {path} ({shown}); choose "
-                "another --output, or remove that file and the results beside it"
-            )
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
+from .evaluated_trackers import EvaluatedTracker
+from .result_files import ResultFiles
+from .resumable import ALONE, Failures, Processes, Progress, run_items
 
 
 def run_tracker(
-    peer: Peer,
+    tracker: EvaluatedTracker,
     benchmark: Benchmark,
     sequences: Iterable[TrackingSequence],
-    folder: Path,
     *,
-    process_index: int = 0,
-    num_processes: int = 1,
+    processes: Processes = ALONE,
+    total: int | None = None,
     progress: Progress | None = None,
 ) -> Failures:
-    """Tracks the sequences that have no result yet; one that fails is left out, and the others are tracked.
+    """Track the sequences that have no result file yet; one that fails costs none of the others.
 
     Args:
-        peer: the tracker.
-        benchmark: how it is asked, and how results are written.
+        tracker: its result files go to its folder.
+        benchmark: how it prompts, and the layout of the result files.
         sequences: all of the benchmark's, in the same order in every process; one is held at a time.
-        folder: of the tracker's results.
-        process_index: which of ``num_processes`` this is; it takes every such sequence in turn.
-        progress: called after each of the process's sequences with how many are done.
+        processes: the processes that share the sequences.
+        total: number of sequences, if known.
+        progress: called after each tracked sequence, as in `run_items`.
 
     Returns:
         The sequences that failed.
 
     Raises:
-        UnfinishedError: many failed one behind the other.
+        UnfinishedError: many sequences in a row failed.
         DatasetError: the benchmark's files cannot be read further.
         CheckpointError: the model cannot be loaded.
     """
-    failures = Failures("sequence")
-    done, ready = 0, False
-    for number, sequence in enumerate(sequences):
-        if number % num_processes != process_index:
-            continue
-        if not result_path(folder, sequence.name, benchmark.layout).is_file():
-            if not ready:
-                peer.prepare()
-                ready = True
-            with failures.of(sequence.name):
-                boxes, seconds = _track(peer, benchmark, sequence)
-                write_result(folder, sequence.name, benchmark.layout, boxes, seconds)
-        done += 1
-        if progress is not None:
-            progress(done)
+    results = ResultFiles(tracker.folder, benchmark.layout)
+
+    def track(batch: list[TrackingSequence]) -> None:
+        for sequence in batch:
+            results.write(sequence.name, *_track(tracker, benchmark, sequence))
+
+    _, failures = run_items(
+        sequences,
+        track,
+        noun="sequence",
+        key=lambda sequence: sequence.name,
+        done=results,
+        processes=processes,
+        total=total,
+        prepare=tracker.prepare,
+        progress=progress,
+    )
     return failures
 
 
 def _track(
-    peer: Peer, benchmark: Benchmark, sequence: TrackingSequence
+    tracker: EvaluatedTracker, benchmark: Benchmark, sequence: TrackingSequence
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x,y,w,h of every frame, 0,0,0,0 where there is no box, and the seconds that each took on average."""
+    """Return x,y,w,h of every frame, 0,0,0,0 without a box, and the mean time of a frame in seconds, repeated."""
     sequence.check_length()
     if benchmark.task == "rsot" and not sequence.text:
         raise DatasetError(
-            f"tracking by words needs words for every sequence, got none for {sequence.name}; add its language file"
+            f"tracking from text must have a text prompt for every sequence, got none for {sequence.name}; add its "
+            "language file"
         )
     start_s = time.perf_counter()
-    corners = peer.follow(sequence, benchmark.task)
+    corners = tracker.track(sequence, benchmark.task)
     took_s = time.perf_counter() - start_s
     length = len(sequence.frames)
     if len(corners) != length:
         raise DatasetError(
             f"a frame that is listed must decode, got {len(corners)} of {length} frames of {sequence.name}; get its "
-            "pictures or video again"
+            "images or video again"
         )
     boxes = np.nan_to_num(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
     return boxes, np.full(length, took_s / length)

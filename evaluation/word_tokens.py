@@ -1,4 +1,4 @@
-"""Sentences as words, the way that captions are scored: close to the Penn Treebank's, without its Java program."""
+"""Split sentences into words for scoring captions: close to the Penn Treebank tokenizer, without Java."""
 
 import re
 
@@ -9,7 +9,7 @@ _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "`": "'", "\u2010": 
 
 
 def caption_tokens(sentence: str) -> list[str]:
-    """The words of a sentence in lower case, without punctuation.
+    """Return the words of a sentence in lower case, without punctuation.
 
     Runs of letters and digits are words, with the hyphens and apostrophes inside them; numbers keep their points and
     commas; contractions are two words (`man's` is `man` and `'s`, `isn't` is `is` and `n't`). The PTB tokenizer of the

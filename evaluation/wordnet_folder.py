@@ -21,11 +21,11 @@ _REMEDY = (
 
 
 class DictionaryError(ValueError):
-    """There is no WordNet that can be read; the message says what to do."""
+    """Raised where no WordNet can be read; the message says what to do."""
 
 
 def load_wordnet(folder: str | Path | None = None) -> Any:
-    """A WordNet that nltk's METEOR can ask for synonyms.
+    """Return a WordNet that nltk's METEOR takes its synonyms from.
 
     Args:
         folder: with the files of WordNet's database (`index.noun`, `data.noun`, …, `noun.exc`, …), such as Debian's
@@ -39,7 +39,7 @@ def load_wordnet(folder: str | Path | None = None) -> Any:
         DictionaryError: nltk or the dictionary is missing, or the folder is no such dictionary.
     """
     try:
-        import nltk
+        import nltk  # noqa: F401
     except ImportError as error:
         raise DictionaryError("METEOR needs nltk, got no such package; pip install 'elysium-vlm[eval]'") from error
     if folder is None:
@@ -50,8 +50,6 @@ def load_wordnet(folder: str | Path | None = None) -> Any:
         raise DictionaryError(
             f"WordNet must be a folder with {_FILES[0]} and the like, got {folder} without {missing[0]}; {_REMEDY}"
         )
-    if str(place) not in nltk.data.path:
-        nltk.data.path.append(str(place))  # nltk reads only below the folders that it is told of
     from nltk.corpus.reader.wordnet import WordNetError
 
     try:
@@ -61,7 +59,7 @@ def load_wordnet(folder: str | Path | None = None) -> Any:
 
 
 def _installed() -> Any:
-    """The WordNet of nltk's downloader."""
+    """Return the WordNet of nltk's downloader."""
     from nltk.corpus import wordnet
 
     try:
@@ -72,19 +70,25 @@ def _installed() -> Any:
 
 
 def _folder_reader(place: Path) -> Any:
-    """nltk's reader over a folder as it is."""
+    """Return nltk's reader of a folder that nltk's search path does not hold."""
+    import nltk
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
+    from nltk.data import SeekableUnicodeStreamReader
 
     class FolderWordNet(WordNetCorpusReader):
-        """Differs in two things: `lexnames` may be missing, and no offsets of other languages' WordNets are mapped."""
+        """Reads its own folder alone; `lexnames` may be missing, and other languages' WordNets are not mapped."""
 
         def open(self, file: str) -> Any:
             if file == "lexnames" and not (place / file).is_file():
                 return io.StringIO("".join(f"{number:02d}\t-\t0\n" for number in range(_NUM_LEXNAMES)))
-            return super().open(file)
+            return SeekableUnicodeStreamReader((place / file).open("rb"), "utf8")
 
         def map_wn(self, version: str = "wordnet") -> None:
             return None
 
-    with warnings.catch_warnings(action="ignore"):  # that there are no other languages
-        return FolderWordNet(str(place), None)
+    nltk.data.path.append(str(place))  # a reader can be made below these folders alone
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about the missing other languages
+            return FolderWordNet(str(place), None)
+    finally:
+        nltk.data.path.remove(str(place))

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,32 +19,12 @@ from .console import check_folder, frame_progress, load_tracker, parse_pairs, qu
 
 if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
-    from elysium.evaluation.peers import Peer
-    from elysium.evaluation.score_benchmark import Contender
+    from elysium.evaluation.evaluated_trackers import EvaluatedTracker
+    from elysium.evaluation.resumable import Processes
     from elysium.readers.records import TrackingSequence
 
 PROTOCOLS = ("standard", "public-script")
 RESULTS = "results"
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Hold the processes that share the work: one, or those that `accelerate launch` started."""
-
-    index: int
-    count: int
-    wait: Callable[[], None]
-
-    @classmethod
-    def now(cls) -> "Processes":
-        """Return those that the environment names."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls(0, 1, lambda: None)
-        require("accelerate", extra="eval")
-        from accelerate import PartialState
-
-        state = PartialState()
-        return cls(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
 def evaluate(
@@ -97,8 +76,9 @@ def evaluate(
     for module in ("matplotlib", "cv2"):
         require(module, extra="eval")
     quiet_transformers()
+    from elysium.evaluation.answer_benchmark import evaluate_questions
     from elysium.evaluation.benchmark_list import BENCHMARKS
-    from elysium.evaluation.pictures_and_words import QUESTION_BENCHMARKS, evaluate_questions
+    from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS
 
     if benchmark not in BENCHMARKS and benchmark not in QUESTION_BENCHMARKS:
         known = ", ".join([*BENCHMARKS, *QUESTION_BENCHMARKS])
@@ -115,13 +95,13 @@ def evaluate(
         )
     if benchmark in QUESTION_BENCHMARKS and bool(judge_url) != bool(judge_model):
         raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
-    processes = Processes.now()
+    processes = _processes()
     try:
         if benchmark in BENCHMARKS:
             models = model or ([] if tracker or results else [DEFAULT_MODEL])
             report = _evaluate_tracking(
                 BENCHMARKS[benchmark],
-                _peers(models, tracker or [], device, options),
+                _trackers(models, tracker or [], device, options, output / RESULTS),
                 parse_pairs(results or [], "--results", form="NAME=DIR"),
                 data=data,
                 split=split,
@@ -145,9 +125,7 @@ def evaluate(
                     batch_size=batch_size,
                     wordnet_dir=wordnet,
                     judge=Judge(judge_url, judge_model) if judge_url and judge_model else None,
-                    process_index=processes.index,
-                    num_processes=processes.count,
-                    wait=processes.wait,
+                    processes=processes,
                     progress=progress,
                 )
         if report is not None:
@@ -160,7 +138,7 @@ def evaluate(
 
 def _evaluate_tracking(
     benchmark: "Benchmark",
-    peers: "list[Peer]",
+    trackers: "list[EvaluatedTracker]",
     given: dict[str, str],
     *,
     data: str,
@@ -168,67 +146,74 @@ def _evaluate_tracking(
     limit: int | None,
     output: Path,
     public_script: bool,
-    processes: Processes,
+    processes: "Processes",
 ) -> dict[str, Any] | None:
     """Track what is not tracked yet and score everything.
 
     Args:
         benchmark: entry in the list of benchmarks.
-        peers: trackers to run.
+        trackers: trackers to run.
         given: folders of other trackers' result files, by name.
         data: dataset in its official layout, or a Hub id.
         split: split of the dataset, or None for the benchmark's own.
         limit: number of sequences, or None for all.
         output: folder of the report.
         public_script: whether the public script's figures are added.
-        processes: the processes that share the work.
+        processes: the processes that share the sequences.
 
     Returns:
         The report; None in all processes but the first, and where the ground truth is withheld.
     """
+    from elysium.evaluation.evaluated_trackers import EvaluatedTracker
+    from elysium.evaluation.resumable import check_settings
     from elysium.evaluation.score_benchmark import score_benchmark
-    from elysium.evaluation.track_benchmark import check_settings, run_tracker
+    from elysium.evaluation.track_benchmark import run_tracker
 
     split = benchmark.split(split)
-    _check_names([peer.name for peer in peers] + list(given))
-    for peer in peers:
-        if not peer.can_do(benchmark.task):
+    _check_names([tracker.name for tracker in trackers] + list(given))
+    for tracker in trackers:
+        if not tracker.supports(benchmark.task):
             raise typer.BadParameter(
-                f"{benchmark.name} prompts by text, which {peer.name} does not understand; leave it out",
+                f"{benchmark.name} prompts by text, which {tracker.name} does not understand; leave it out",
                 param_hint="--tracker",
             )
     sequences = _Sequences(benchmark, data, split, limit)
     failures = []
-    for peer in peers:
-        folder = output / RESULTS / peer.name
+    for tracker in trackers:
         if processes.index == 0:
-            settings = {"benchmark": benchmark.name, "data": data, "split": split} | peer.settings
-            check_settings(folder.with_name(f"{peer.name}.settings.json"), settings)
+            settings = {"benchmark": benchmark.name, "data": data, "split": split} | tracker.settings
+            check_settings(tracker.folder.with_name(f"{tracker.name}.settings.json"), settings)
         processes.wait()
-        with _progress(f"Tracking with {peer.name}", sequences.share(processes), processes) as progress:
-            found = run_tracker(
-                peer,
-                benchmark,
-                sequences,
-                folder,
-                process_index=processes.index,
-                num_processes=processes.count,
-                progress=progress,
-            )
+        total = sequences.count
+        with _progress(f"Tracking with {tracker.name}", processes.share(total), processes) as progress:
+            found = run_tracker(tracker, benchmark, sequences, processes=processes, total=total, progress=progress)
         failures.append(found)
     processes.wait()
     for found in failures:
         found.check()
     if processes.index:
         return None
-    contenders = _contenders(peers, given, output)
+    trackers = trackers + [EvaluatedTracker(name, Path(folder)) for name, folder in given.items()]
     if next(iter(sequences)).truth_is_withheld:
-        _pack(contenders, output)
+        _pack(trackers, output)
         return None
     with _progress("Scoring", sequences.count, processes) as progress:
         return score_benchmark(
-            benchmark, sequences, contenders, split=split, public_script=public_script, progress=progress
+            benchmark, sequences, trackers, split=split, public_script=public_script, progress=progress
         )
+
+
+def _processes() -> "Processes":
+    """Return the processes that share the work: one, or those that `accelerate launch` started."""
+    from elysium.evaluation.resumable import Processes
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    require("accelerate", extra="eval")
+    from accelerate import PartialState
+
+    state = PartialState()
+    return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
 class _Sequences:
@@ -245,30 +230,26 @@ class _Sequences:
 
         return islice(self._read(), self._limit)
 
-    def share(self, processes: Processes) -> int | None:
-        """Return the number of sequences that this process takes."""
-        return None if self.count is None else len(range(processes.index, self.count, processes.count))
 
-
-def _peers(
-    models: Sequence[str], trackers: Sequence[str], device: str | None, options: TrackingOptions
-) -> "list[Peer]":
-    """Return the trackers to run: checkpoints, trackers of OpenCV, and the baseline."""
+def _trackers(
+    models: Sequence[str], names: Sequence[str], device: str | None, options: TrackingOptions, results: Path
+) -> "list[EvaluatedTracker]":
+    """Return the trackers to run: checkpoints, OpenCV trackers, and the baseline."""
+    from elysium.evaluation.evaluated_trackers import FIRST_BOX, ElysiumTracker, FirstBox, OpenCVTracker
     from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, make_opencv_tracker
-    from elysium.evaluation.peers import FIRST_BOX, ElysiumPeer, FirstBox, OpenCVPeer
 
-    peers: list[Peer] = [
-        ElysiumPeer(Path(model).name, model=model, load=partial(load_tracker, model, device), options=options)
-        for model in models
-    ]
-    for name in trackers:
+    trackers: list[EvaluatedTracker] = []
+    for model in models:
+        name, load = Path(model).name, partial(load_tracker, model, device)
+        trackers.append(ElysiumTracker(name, results / name, model=model, load=load, options=options))
+    for name in names:
         if name != FIRST_BOX and name not in OPENCV_TRACKERS:
             known = ", ".join([FIRST_BOX, *OPENCV_TRACKERS])
             raise typer.BadParameter(f"a tracker must be one of {known}, got {name!r}", param_hint="--tracker")
         if name in OPENCV_TRACKERS:
             make_opencv_tracker(name)  # where OpenCV lacks it, before the work
-        peers.append(FirstBox(name) if name == FIRST_BOX else OpenCVPeer(name))
-    return peers
+        trackers.append((FirstBox if name == FIRST_BOX else OpenCVTracker)(name, results / name))
+    return trackers
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -280,23 +261,13 @@ def _check_names(names: Sequence[str]) -> None:
             raise typer.BadParameter(f"a tracker's name must not hold slashes, got {name!r}")
 
 
-def _contenders(peers: "list[Peer]", given: dict[str, str], output: Path) -> "list[Contender]":
-    """Return the trackers that ran and those whose results were given."""
-    from elysium.evaluation.result_files import ResultFolder
-    from elysium.evaluation.score_benchmark import Contender
-
-    ran = [Contender(p.name, p.kind, p.origin, ResultFolder(output / RESULTS / p.name)) for p in peers]
-    others = [Contender(name, "results", folder, ResultFolder(Path(folder))) for name, folder in given.items()]
-    return ran + others
-
-
-def _pack(contenders: "list[Contender]", output: Path) -> None:
+def _pack(trackers: "list[EvaluatedTracker]", output: Path) -> None:
     """Write archives for a benchmark's server, where the ground truth is withheld."""
     from elysium.evaluation.result_files import write_submission
 
-    for contender in contenders:
-        archive = output / f"{contender.name}.zip"
-        write_submission(contender.results.folder, archive)
+    for tracker in trackers:
+        archive = output / f"{tracker.name}.zip"
+        write_submission(tracker.folder, archive)
         print(f"Submission: {archive}")
     say("The ground truth of this split is withheld: send the archive to the benchmark's server for figures.")
 
@@ -323,7 +294,7 @@ def _write(report: dict[str, Any], output: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(label: str, total: int | None, processes: Processes) -> Iterator[Callable[..., None] | None]:
+def _progress(label: str, total: int | None, processes: "Processes") -> Iterator[Callable[..., None] | None]:
     """Yield a progress bar in the first process, None in the others."""
     if processes.index:
         yield None

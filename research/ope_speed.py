@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import write_record
 from elysium.evaluation.benchmark_list import BENCHMARKS
-from elysium.evaluation.result_files import ResultFolder
-from elysium.evaluation.score_benchmark import Contender, score_benchmark
+from elysium.evaluation.evaluated_trackers import EvaluatedTracker
+from elysium.evaluation.score_benchmark import score_benchmark
 
 
 def write_files(root: Path, num_sequences: int, num_frames: int) -> None:
@@ -51,8 +51,8 @@ def time_ours(root: Path) -> tuple[float, dict[str, Any]]:
     """Seconds and the report."""
     start_s = time.perf_counter()
     benchmark = BENCHMARKS["lasot"]
-    contender = Contender("ours", "results", "", ResultFolder(root / "results" / "ours"))
-    report = score_benchmark(benchmark, benchmark.read(root / "data", "all"), [contender], split="all")
+    tracker = EvaluatedTracker("ours", root / "results" / "ours")
+    report = score_benchmark(benchmark, benchmark.read(root / "data", "all"), [tracker], split="all")
     return time.perf_counter() - start_s, report
 
 

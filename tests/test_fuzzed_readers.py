@@ -27,7 +27,7 @@ from elysium.curation.curation_settings import load_settings
 from elysium.curation.curation_step import CurationError
 from elysium.curation.read_step import open_videos
 from elysium.evaluation.json_log import JsonLog, LogError
-from elysium.evaluation.result_files import ResultError, ResultFolder, write_result
+from elysium.evaluation.result_files import ResultError, ResultFiles, ResultFolder
 from elysium.processing.data_files import DatasetError
 from elysium.processing.structures import load_tracking_result
 from elysium.readers.elysium_track import read_elysium_track
@@ -62,7 +62,7 @@ def read_rows(source: str, path: Path, **options: object) -> None:
 
 def build_results(root: Path) -> None:
     for name in ("a", "b"):
-        write_result(root, name, "got10k" if name == "b" else "flat", np.ones((5, 4)), np.ones(5))
+        ResultFiles(root, "got10k" if name == "b" else "flat").write(name, np.ones((5, 4)), np.ones(5))
 
 
 def read_results(root: Path) -> None:

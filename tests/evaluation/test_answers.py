@@ -7,10 +7,10 @@ import time
 import pytest
 from forked import Child
 
-from elysium.evaluation.answers import AnswerFolder, AnswersError, Item, answer_items
-from elysium.evaluation.failures import MOST_IN_A_ROW, UnfinishedError
+from elysium.evaluation.answers import AnswerFolder, Item, answer_items
 from elysium.evaluation.json_log import JsonLog, LogError
-from elysium.evaluation.result_files import ResultError
+from elysium.evaluation.resumable import MAX_CONSECUTIVE_FAILURES as MAX
+from elysium.evaluation.resumable import Processes, RunError, SettingsError, UnfinishedError
 
 SETTINGS = {"benchmark": "b", "model": "m", "data": "d", "split": "s"}
 ITEMS = [Item(f"k{number}", number, {"true": number}) for number in range(11)]
@@ -98,7 +98,7 @@ def test_several_processes_share_the_items_and_give_what_one_gives(order, tmp_pa
     asked = {}
     for rank in order:
         model = asked[rank] = Model()
-        answers, keys = run(tmp_path / "three", model, process_index=rank, num_processes=3)
+        answers, keys = run(tmp_path / "three", model, processes=Processes(rank, 3))
     assert asked[1].asked == ["k1", "k4", "k7", "k10"]
     assert sorted(key for model in asked.values() for key in model.asked) == sorted(keys)
     alone, same_keys = run(tmp_path / "one", Model())
@@ -108,10 +108,10 @@ def test_several_processes_share_the_items_and_give_what_one_gives(order, tmp_pa
 
 def test_a_run_of_three_processes_is_finished_by_one(tmp_path):
     for rank in (0, 2):
-        run(tmp_path, Model(), process_index=rank, num_processes=3)
+        run(tmp_path, Model(), processes=Processes(rank, 3))
     answers, model = AnswerFolder(tmp_path, SETTINGS), Model()
     with pytest.raises(
-        AnswersError, match="all 11 items must be answered to be scored, got 4 without an answer, first k1"
+        RunError, match="all 11 items must be answered to be scored, got 4 without an answer, first k1"
     ):
         answers.collect([item.key for item in ITEMS])
     answers, keys = run(tmp_path, model)
@@ -121,12 +121,12 @@ def test_a_run_of_three_processes_is_finished_by_one(tmp_path):
 
 def test_a_folder_of_other_settings_is_refused_and_both_are_named(tmp_path):
     run(tmp_path, Model())
-    with pytest.raises(ResultError, match="model: 'm' before, 'other' now"):
+    with pytest.raises(SettingsError, match="model: 'm' before, 'other' now"):
         AnswerFolder(tmp_path, SETTINGS | {"model": "other"})
 
 
 def test_items_with_one_key_are_refused(tmp_path):
-    with pytest.raises(AnswersError, match="different keys, got k0 twice"):
+    with pytest.raises(RunError, match="different keys, got k0 twice"):
         run(tmp_path, Model(), [*ITEMS[:3], ITEMS[0]])
 
 
@@ -134,18 +134,18 @@ def test_an_item_that_two_parts_answer_is_refused(tmp_path):
     run(tmp_path, Model())
     part = tmp_path / "predictions" / "part-0.jsonl"
     part.with_name("part-1.jsonl").write_text(part.read_text().splitlines()[0] + "\n")
-    with pytest.raises(AnswersError, match="answered once, got k0 twice"):
+    with pytest.raises(RunError, match="answered once, got k0 twice"):
         run(tmp_path, Model())
 
 
 def test_progress_counts_the_items_that_are_due_to_this_process(tmp_path):
     seen = []
-    run(tmp_path, Model(), process_index=1, num_processes=3, total=11, progress=lambda *args: seen.append(args))
+    run(tmp_path, Model(), processes=Processes(1, 3), total=11, progress=lambda *args: seen.append(args))
     assert seen == [(2, 4), (4, 4)]
 
 
 def test_another_number_of_answers_than_questions_is_refused(tmp_path):
-    with pytest.raises(AnswersError, match="got 1 for 2"):
+    with pytest.raises(RunError, match="got 1 for 2"):
         run(tmp_path, lambda batch: [{}])
 
 
@@ -187,9 +187,9 @@ def test_many_failures_one_behind_the_other_end_the_run(tmp_path):
         asked.extend(batch)
         raise RuntimeError("out of memory")
 
-    with pytest.raises(UnfinishedError, match=f"got {MOST_IN_A_ROW} that failed.*and {MOST_IN_A_ROW - 5} more"):
+    with pytest.raises(UnfinishedError, match=f"got {MAX} that failed.*and {MAX - 5} more"):
         run(tmp_path, model, [Item(f"k{n}", n, {}) for n in range(500)])
-    assert len(asked) <= 2 * MOST_IN_A_ROW + 2
+    assert len(asked) <= 2 * MAX + 2
 
 
 def test_a_model_that_cannot_be_loaded_is_no_item_s_fault(tmp_path):
@@ -198,3 +198,8 @@ def test_a_model_that_cannot_be_loaded_is_no_item_s_fault(tmp_path):
 
     with pytest.raises(RuntimeError, match="no such model"):
         run(tmp_path, Model(), prepare=prepare)
+
+
+def test_an_index_beyond_the_number_of_processes_is_refused():
+    with pytest.raises(ValueError, match=r"index must be in 0\.\.1, got 2"):
+        Processes(2, 2)

@@ -7,10 +7,10 @@ import pytest
 from got10k.experiments import ExperimentGOT10k, ExperimentOTB, ExperimentUAV123
 
 from elysium.evaluation.benchmark_list import BENCHMARKS
+from elysium.evaluation.evaluated_trackers import EvaluatedTracker
 from elysium.evaluation.ope import headline, overall, score_sequence
 from elysium.evaluation.protocols import GOT10K, LASOT, OTB, UAV123, ProtocolError
-from elysium.evaluation.result_files import ResultFolder
-from elysium.evaluation.score_benchmark import Contender, score_benchmark
+from elysium.evaluation.score_benchmark import score_benchmark
 
 WIDTH, HEIGHT = 320, 240
 SEEDS = range(50)
@@ -72,8 +72,8 @@ def test_got10k_gives_the_toolkit_s_ao_and_sr(seed, tmp_path, monkeypatch):
     toolkit = ExperimentGOT10k(tmp_path / "data", "val", tmp_path / "results", tmp_path / "reports")
     theirs = toolkit.report(["ours"])["ours"]
 
-    contender = Contender("ours", "results", "", ResultFolder(tmp_path / "results" / "GOT-10k" / "ours"))
-    ours = score_benchmark(BENCHMARKS["got10k"], sequences, [contender], split="val")["trackers"]["ours"]
+    tracker = EvaluatedTracker("ours", tmp_path / "results" / "GOT-10k" / "ours")
+    ours = score_benchmark(BENCHMARKS["got10k"], sequences, [tracker], split="val")["trackers"]["ours"]
 
     assert ours["ao"] == pytest.approx(100 * theirs["overall"]["ao"], abs=1e-6)
     assert ours["sr50"] == pytest.approx(100 * theirs["overall"]["sr"], abs=1e-6)
@@ -186,10 +186,8 @@ def test_class_means_which_the_toolkit_leaves_to_the_server_count_each_class_onc
         result = tmp_path / "results" / name
         result.mkdir(parents=True)
         np.savetxt(result / f"{name}_001.txt", [[1 + 50 * far, 1, 9, 9]] * 3, delimiter=",")
-    contender = Contender("ours", "results", "", ResultFolder(tmp_path / "results"))
-    report = score_benchmark(
-        BENCHMARKS["got10k"], BENCHMARKS["got10k"].read(tmp_path, "val"), [contender], split="val"
-    )
+    tracker = EvaluatedTracker("ours", tmp_path / "results")
+    report = score_benchmark(BENCHMARKS["got10k"], BENCHMARKS["got10k"].read(tmp_path, "val"), [tracker], split="val")
     figures = json.loads(json.dumps(report))["trackers"]["ours"]
     assert figures["ao"] == pytest.approx(200 / 3)
     assert (figures["mao"], figures["msr50"], figures["msr75"]) == pytest.approx((75, 75, 75))

@@ -66,6 +66,7 @@ def make_report(**trackers):
     trackers = trackers or {"slow": make_tracker(41.26), "quick": make_tracker(63.44, kind="elysium")}
     return {
         "benchmark": "lasot",
+        "title": "LaSOT",
         "task": "sot",
         "command": "elysium evaluate lasot",
         "elysium_version": "0.1.0",

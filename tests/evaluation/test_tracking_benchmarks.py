@@ -30,6 +30,7 @@ import elysium.cli as cli
 import elysium.evaluate_command as evaluate_command
 import elysium.evaluation.opencv_trackers as opencv_trackers
 from elysium.curation.near_duplicates import picture_hash
+from elysium.evaluation.benchmark_list import BENCHMARKS
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
 from elysium.processing.overlap import paired_iou
 from elysium.tracking.tracker import Tracker
@@ -126,6 +127,16 @@ def test_a_split_whose_truth_is_withheld_gives_an_archive_for_the_server(
     assert any(name.endswith(inside) for name in names)
     assert not (tmp_path / "out" / "report.json").exists()
     assert "send the archive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=BENCHMARKS)
+def test_the_page_on_evaluation_lists_every_benchmark_with_its_splits_and_prompt(benchmark):
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    name = "elysium-track-sot" if benchmark.name.startswith("elysium-track") else benchmark.name
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+    splits, prompt = line.split("|")[3:5]
+    assert all(f"`{split}`" in splits or "the same" in splits for split in benchmark.splits or ())
+    assert ("text" if benchmark.task == "rsot" else "box") in prompt
 
 
 def write_results(folder: Path, names, offset: float) -> Path:

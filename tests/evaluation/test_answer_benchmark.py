@@ -22,13 +22,12 @@ from seeing_model import SeeingModel
 from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 
-from elysium.evaluation import pictures_and_words
-from elysium.evaluation.answers import AnswersError
+from elysium.evaluation import answer_benchmark
+from elysium.evaluation.answer_benchmark import evaluate_questions
 from elysium.evaluation.judge import Judge
-from elysium.evaluation.pictures_and_words import QUESTION_BENCHMARKS, evaluate_questions
-from elysium.evaluation.question_tasks import first_box
+from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS, first_box
 from elysium.evaluation.report import write_report
-from elysium.evaluation.result_files import ResultError
+from elysium.evaluation.resumable import Processes, RunError, SettingsError
 from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.tracker import Tracker
@@ -53,7 +52,7 @@ def seeing(monkeypatch):
         loaded.append(Tracker(SeeingModel(tiny_model(), tiny_processor()), tiny_processor(), batch_size=batch_size))
         return loaded[-1]
 
-    monkeypatch.setattr(pictures_and_words.Tracker, "from_pretrained", load)
+    monkeypatch.setattr(answer_benchmark.Tracker, "from_pretrained", load)
     return loaded
 
 
@@ -184,9 +183,10 @@ def test_a_judge_adds_its_figures_and_its_name(seeing, tmp_path, monkeypatch):
 def test_two_processes_give_the_report_of_one(seeing, tmp_path):
     data = build_refer(tmp_path / "data")
     waited = []
-    shared = {"split": "val,test", "num_processes": 2, "wait": lambda: waited.append(1)}
-    assert evaluate("refcoco", data, tmp_path / "two", process_index=1, **shared) is None
-    two = evaluate("refcoco", data, tmp_path / "two", process_index=0, **shared)
+    first, second = (Processes(index, 2, lambda: waited.append(1)) for index in range(2))
+    shared = {"split": "val,test"}
+    assert evaluate("refcoco", data, tmp_path / "two", processes=second, **shared) is None
+    two = evaluate("refcoco", data, tmp_path / "two", processes=first, **shared)
     one = evaluate("refcoco", data, tmp_path / "one", split="val,test")
     assert two == one
     assert waited == [1, 1]
@@ -195,8 +195,8 @@ def test_two_processes_give_the_report_of_one(seeing, tmp_path):
 
 def test_a_process_that_has_not_finished_is_no_zero_but_an_error(seeing, tmp_path):
     data = build_refer(tmp_path / "data")
-    with pytest.raises(AnswersError, match="got 1 without an answer"):
-        evaluate("refcoco", data, tmp_path / "out", split="val", process_index=0, num_processes=2)
+    with pytest.raises(RunError, match="got 1 without an answer"):
+        evaluate("refcoco", data, tmp_path / "out", split="val", processes=Processes(0, 2))
 
 
 def test_a_run_goes_on_after_a_kill_with_the_same_report(seeing, tmp_path):
@@ -223,7 +223,7 @@ def test_a_folder_is_of_one_benchmark_split_and_model(change, seeing, tmp_path):
     data = build_refer(tmp_path / "data")
     asked = {"benchmark": "refcoco", "split": "val", "model": "seeing"}
     evaluate(data=data, folder=tmp_path / "out", **asked)
-    with pytest.raises(ResultError, match="a run can go on only with the settings it began with"):
+    with pytest.raises(SettingsError, match="a run must be resumed with the settings it began with"):
         evaluate(data=data, folder=tmp_path / "out", **(asked | change))
 
 
@@ -234,7 +234,6 @@ def test_what_cannot_be_done_is_said_before_the_model_is_loaded(seeing, tmp_path
         ("refcoco", {"limit": 0}, "limit must be 1 or more"),
         ("coco", {}, "must be one of refcoco, "),
         ("refcoco-reg", {"wordnet_dir": tmp_path}, "wordnet-base"),
-        ("refcoco", {"process_index": 2, "num_processes": 2}, "process_index must be in 0..1"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(benchmark, data, tmp_path / "out", **options)

@@ -1,7 +1,6 @@
-"""What can be evaluated: an Elysium checkpoint, a tracker of OpenCV's, or the first box repeated."""
+"""Define the trackers under evaluation: an Elysium checkpoint, an OpenCV tracker, the first box, or given results."""
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,54 +18,61 @@ if TYPE_CHECKING:
 
 FIRST_BOX = "first-box"
 _MIB = 2**20
-_FPS = 10.0  # of bare frames; no figure depends on it
+_FPS = 10.0  # of frames without a rate; no figure depends on it
 
 
 @dataclass(frozen=True)
-class Peer(ABC):
-    """A tracker with a name in the report.
+class EvaluatedTracker:
+    """A tracker in a report. This class is one whose results are given; those of its subclasses can be run.
 
     Args:
-        name: also of its folder of results.
+        name: in the report.
+        folder: of its result files.
     """
 
     name: str
-    kind = ""
+    folder: Path
+    kind = "results"
 
     @property
     def origin(self) -> str:
-        """Where it is from, for the report."""
-        return self.name
+        """Its source, for the report: folder, version or checkpoint."""
+        return str(self.folder)
 
     @property
     def settings(self) -> dict[str, object]:
-        """What its results depend on: results of other settings are not gone on with."""
+        """Settings that its results depend on; a run with others is not resumed."""
         return {"kind": self.kind, "origin": self.origin}
 
-    def can_do(self, task: str) -> bool:
-        """Whether it can be asked that way."""
+    def supports(self, task: str) -> bool:
+        """Return whether it can be prompted as a task does."""
         return task == "sot"
 
-    def prepare(self) -> None:  # noqa: B027  (most trackers have nothing to load)
+    def prepare(self) -> None:
         """Load what tracking needs, before the first sequence: an error here is no sequence's."""
 
-    @abstractmethod
-    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """x1, y1, x2, y2 in pixels for every frame, NaN where there is no box: `(T, 4)`."""
+    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+        """Return x1, y1, x2, y2 in pixels for every frame `(T, 4)`, NaN where there is no box."""
+        raise NotImplementedError(f"{self.name} has given results and cannot be run")
 
 
-class FirstBox(Peer):
-    """Repeats the first box: what a tracker must beat to be one."""
+class FirstBox(EvaluatedTracker):
+    """Baseline that repeats the first box."""
 
     kind = "first-box"
 
-    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """The first box for every frame."""
+    @property
+    def origin(self) -> str:
+        """The name."""
+        return self.name
+
+    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+        """Return the first box for every frame."""
         return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1))
 
 
-class OpenCVPeer(Peer):
-    """One of OpenCV's trackers."""
+class OpenCVTracker(EvaluatedTracker):
+    """An OpenCV tracker, by its name in `OPENCV_TRACKERS`."""
 
     kind = "opencv"
 
@@ -77,15 +83,15 @@ class OpenCVPeer(Peer):
 
         return f"OpenCV {cv2.__version__}, {self.name}"
 
-    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Its boxes."""
+    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+        """Return its boxes."""
         from .opencv_trackers import opencv_boxes
 
         return opencv_boxes(self.name, sequence.frames, sequence.first_box_xyxy_px())
 
 
 @dataclass(frozen=True)
-class ElysiumPeer(Peer):
+class ElysiumTracker(EvaluatedTracker):
     """An Elysium checkpoint.
 
     Args:
@@ -106,29 +112,28 @@ class ElysiumPeer(Peer):
 
     @property
     def settings(self) -> dict[str, object]:
-        """The checkpoint, by name and content, and how it is asked."""
+        """The checkpoint, by name and content, and the options that are set."""
         return super().settings | {"weights": weights_fingerprint(self.model)} | self.options.explicit()
 
-    def can_do(self, task: str) -> bool:
-        """Both."""
+    def supports(self, task: str) -> bool:
+        """Return True: boxes and text prompts are both understood."""
         return True
 
     def prepare(self) -> None:
         """Load the model."""
-        self.tracker  # noqa: B018
+        self._tracker  # noqa: B018
 
     @cached_property
-    def tracker(self) -> "Tracker":
-        """The model."""
+    def _tracker(self) -> "Tracker":
         return self.load()
 
-    def follow(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Its boxes; each sequence goes through the model alone, so that no figure depends on what runs beside it."""
-        by_words = task == "rsot"
-        result = self.tracker.track(
+    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+        """Return its boxes; sequences are not batched, so that no figure depends on the other sequences."""
+        from_text = task == "rsot"
+        result = self._tracker.track(
             iter(sequence.frames),
-            sequence.text if by_words else None,
-            box_xyxy_px=None if by_words else sequence.first_box_xyxy_px(),
+            sequence.text if from_text else None,
+            box_xyxy_px=None if from_text else sequence.first_box_xyxy_px(),
             fps=_FPS,
             options=self.options,
         )
@@ -136,8 +141,10 @@ class ElysiumPeer(Peer):
 
 
 def weights_fingerprint(model: str) -> str | None:
-    """A digest of a local checkpoint's configurations, and of the size, first and last MiB of its weights; None for a
-    Hub id. It tells a checkpoint that was trained on from the one before, without reading 14 GB."""
+    """Return a digest of a local checkpoint's configurations and of the size, first and last MiB of its weights.
+
+    It tells a checkpoint from the same one trained further without reading 14 GB. None for a Hub id.
+    """
     from elysium.tracking.loading import resolve_checkpoint
 
     folder = Path(resolve_checkpoint(model))
