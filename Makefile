@@ -2,6 +2,7 @@
 # make test     the style check and the tests, but for those marked `slow`
 # make test-all the style check and all tests, the slow ones last
 # make test-bundle        a video chat with the checkpoint where only torch, transformers, pillow and av are installed
+# make test-versions      import, a track and the checkpoint's own code, with the lowest and the newest dependencies
 # make test-transformers  transformers' own shared tests on our classes
 # make style    format the code and fix what ruff can fix
 # make quality  ruff and the type check
@@ -33,7 +34,7 @@ DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/box.mp4
 DEMO_BOX ?= 247,25,558,249
 DEMO_OUT ?= outputs/demo
 
-.PHONY: demo test test-slow test-all test-bundle test-transformers style quality tiny clean
+.PHONY: demo test test-slow test-all test-bundle test-versions test-transformers style quality tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -90,6 +91,22 @@ test-bundle:
 	cp -r checkpoints/elysium-tiny tests/fresh_bundle/answer.py $(DEMO_VIDEO) $(BUNDLE)
 	cd $(BUNDLE) && HF_HUB_OFFLINE=1 HF_HOME=$(CURDIR)/$(BUNDLE)/hf \
 		venv/bin/python -I answer.py elysium-tiny $(notdir $(DEMO_VIDEO)) "$(DEMO_TEXT)"
+
+# The lowest versions that pyproject.toml allows, and the newest there are. torch is the exception: its newest build
+# brings several GB of accelerator libraries, and so do old builds where no index of CPU builds is set
+# (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu); LOWEST_TORCH and NEWEST_TORCH choose others.
+VERSIONS := build/versions
+LOWEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints-lowest.txt)
+NEWEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+test-versions:
+	rm -rf $(VERSIONS) build/lib && mkdir -p $(VERSIONS)
+	{ grep -v '^torch==' constraints-lowest.txt; echo torch==$(LOWEST_TORCH); } > $(VERSIONS)/lowest.txt
+	echo torch==$(NEWEST_TORCH) > $(VERSIONS)/newest.txt
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VERSIONS) .
+	for which in lowest newest; do \
+		PYTHON="$(PYTHON)" tests/versions/check.sh $(VERSIONS) $$which $(DEMO_VIDEO) "$(DEMO_TEXT)" || exit 1; done
+	$(PYTHON) tests/versions/compare.py $(VERSIONS)/lowest/boxes.json $(VERSIONS)/newest/boxes.json
+	rm -rf $(VERSIONS)
 
 style: $(DEV)
 	$(BIN)/ruff check --fix .

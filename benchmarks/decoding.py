@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from benchmarks.bench import hardware
 from benchmarks.decoding_models import MovingScene, ReplayAnswerer, find_smol, smol_elysium
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
+from elysium.modeling_elysium.compat_elysium import CACHE_NAME
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint

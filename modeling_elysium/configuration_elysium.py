@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from .released_elysium import CLIP_LARGE_336, NUM_PLACEHOLDERS, VICUNA_7B, config_from_released, is_released_config
 
@@ -18,6 +17,16 @@ _VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"
 
 def _as_ours(config: dict[str, Any], folder: str | os.PathLike) -> dict[str, Any]:
     return config_from_released(config, folder) if is_released_config(config) else config
+
+
+def _sub_config(config: dict | PreTrainedConfig | None, model_type: str, default: dict[str, Any]) -> PreTrainedConfig:
+    """Return a sub-config as an object: of `model_type` where a dict names none, and the `default` for None.
+
+    From 5.20 on transformers has `SubConfigSpec` for this.
+    """
+    if isinstance(config, PreTrainedConfig):
+        return config
+    return AutoConfig.for_model(**({"model_type": model_type} | (default if config is None else config)))
 
 
 @strict
@@ -88,14 +97,7 @@ class ElysiumConfig(PreTrainedConfig):
     """
 
     model_type = "elysium"
-    sub_configs_defaults = {
-        "vision_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=CLIP_LARGE_336
-        ),
-        "text_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="llama", init_kwargs=_VICUNA_7B_WITH_PLACEHOLDERS
-        ),
-    }
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
@@ -114,6 +116,11 @@ class ElysiumConfig(PreTrainedConfig):
     allow_absent: bool = True
     trained_on: str = ""
     tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.vision_config = _sub_config(self.vision_config, "clip_vision_model", CLIP_LARGE_336)
+        self.text_config = _sub_config(self.text_config, "llama", _VICUNA_7B_WITH_PLACEHOLDERS)
+        super().__post_init__(**kwargs)
 
     @classmethod
     def get_config_dict(

@@ -15,14 +15,13 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
+from .compat_elysium import CACHE_NAME, cache_kwargs, output_cache, slice_logits_to_keep
 from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .hub_folder_elysium import HubFolderMixin
-from .packed_cache_elysium import CACHE_NAME
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .tiny_vit_elysium import ElysiumTinyViT
 from .vision_families_elysium import vision_family
@@ -300,13 +299,13 @@ class ElysiumModel(ElysiumPreTrainedModel):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
-            **{CACHE_NAME: past_key_values} | kwargs,
+            **(cache_kwargs(past_key_values) | kwargs),  # from 5.24 on, `generate` gives `cache`, in kwargs
         )
         return ElysiumModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
+            **cache_kwargs(output_cache(outputs)),
             image_hidden_states=tokens.get("image"),
             video_hidden_states=tokens.get("video"),
         )
@@ -391,7 +390,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
+            **cache_kwargs(output_cache(outputs)),
             image_hidden_states=outputs.image_hidden_states,
             video_hidden_states=outputs.video_hidden_states,
         )

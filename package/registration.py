@@ -13,7 +13,10 @@ import threading
 from collections.abc import Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
+
+LOWEST_TRANSFORMERS = (5, 19)
 
 
 def register_auto_classes() -> None:
@@ -25,7 +28,6 @@ def register_auto_classes() -> None:
     import transformers
     from transformers import (
         AutoConfig,
-        AutoImageProcessor,
         AutoModel,
         AutoModelForCausalLM,
         AutoModelForImageTextToText,
@@ -33,9 +35,10 @@ def register_auto_classes() -> None:
         AutoProcessor,
     )
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    # The top-level name is a placeholder where torchvision is not installed; this one is the class itself.
+    # The top-level names may be placeholders where torchvision is not installed; these are the classes themselves.
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -78,8 +81,25 @@ def register_auto_classes() -> None:
     ElysiumVideoProcessor.register_for_auto_class("AutoVideoProcessor")
 
 
+def check_transformers_version() -> None:
+    """Raise `ImportError` where the installed transformers is too old; read from its metadata, without loading it."""
+    try:
+        installed = version("transformers")
+    except PackageNotFoundError:
+        return
+    if tuple(int(part) for part in installed.split(".")[:2]) < LOWEST_TRANSFORMERS:
+        lowest = ".".join(map(str, LOWEST_TRANSFORMERS))
+        remedy = f"pip install 'transformers>={lowest}'"
+        raise ImportError(f"transformers must be {lowest} or newer, got {installed}; run {remedy}")
+
+
 def register_with_transformers() -> None:
-    """Registers now if transformers is loaded, else as soon as it is."""
+    """Registers now if transformers is loaded, else as soon as it is.
+
+    Raises:
+        ImportError: transformers is too old.
+    """
+    check_transformers_version()
     if _is_loaded("transformers"):
         register_auto_classes()
     elif not any(isinstance(finder, _TransformersWatcher) for finder in sys.meta_path):

@@ -37,7 +37,6 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
     """
 
     return_mm_token_type_ids = False
-    videos_kwargs = {"return_metadata": True}
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
                 )
 
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
-        processed = self.video_processor(videos, **kwargs)
+        processed = self.video_processor(videos, **(kwargs | {"return_metadata": True}))
         counts = [int(count) for count in processed["video_num_frames"]]
         self._warn_beyond_training(max(counts))
         return processed, [self.replace_video_token(processed, number, **kwargs) for number in range(len(counts))]

@@ -219,6 +219,13 @@ def test_every_direct_dependency_has_a_tested_version() -> None:
     assert {line.split("==")[0] for line in lines} == wanted
 
 
+def test_the_lowest_versions_that_are_tested_are_the_lower_bounds() -> None:
+    bounds = [re.fullmatch(r"([a-z]+)>=([0-9.]+)", item) for item in pyproject()["project"]["dependencies"]]
+    lines = [line for line in (ROOT / "constraints-lowest.txt").read_text("utf-8").splitlines() if line[:1] != "#"]
+    assert all(bounds)
+    assert sorted(lines) == sorted(f"{bound[1]}=={bound[2]}" for bound in bounds)
+
+
 def test_no_file_names_a_place_on_one_machine() -> None:
     place = re.compile(rb"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)/|\.\./" + rb"shared\b")
     wrong = [name for name in repository_files() if place.search((ROOT / name).read_bytes())]

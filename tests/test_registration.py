@@ -1,11 +1,15 @@
 """`import elysium` makes the Auto classes know the model, in whatever order things are imported, and loads nothing."""
 
+import importlib
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import elysium
+from elysium import registration
 
 
 def run_python(code: str) -> str:
@@ -17,6 +21,21 @@ def run_python(code: str) -> str:
 
 def test_import_elysium_loads_neither_torch_nor_transformers() -> None:
     assert run_python("import sys, elysium; print({'torch', 'transformers'} & set(sys.modules))") == "set()"
+
+
+def test_too_old_transformers_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    (bound,) = (item for item in project["dependencies"] if item.startswith("transformers"))
+    monkeypatch.setattr(registration, "version", lambda name: "5.15.1")
+    with pytest.raises(ImportError) as caught:
+        importlib.reload(elysium)
+    lowest = bound.removeprefix("transformers>=")
+    assert str(caught.value) == (
+        f"transformers must be {lowest} or newer, got 5.15.1; run pip install 'transformers>={lowest}'"
+    )
+    for enough in (lowest, f"{lowest}.0.dev0", "6.0.0rc1"):
+        monkeypatch.setattr(registration, "version", lambda name, enough=enough: enough)
+        registration.check_transformers_version()
 
 
 @pytest.mark.parametrize(

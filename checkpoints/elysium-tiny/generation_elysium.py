@@ -25,7 +25,8 @@ from transformers.cache_utils import DynamicCache
 
 from .box_drafting_elysium import AnswerWriter, DecodingCounts, ShiftRate
 from .box_grammar_elysium import AnswerState, BoxAnswerGrammar, BoxGrammarLogitsProcessor
-from .packed_cache_elysium import CACHE_NAME, PADDING, PackedCache, Prefix
+from .compat_elysium import cache_kwargs
+from .packed_cache_elysium import PADDING, PackedCache, Prefix
 
 # An H100 multiplies about 300 numbers of bfloat16 while it reads one from its memory, a processor's core some tens.
 _FREE_TOKENS = {"cuda": 512, "cpu": 96}
@@ -124,7 +125,7 @@ class BoxDecoder:
         # A pass is causal: what stands behind a short row is seen by nothing in it.
         embeds = nn.utils.rnn.pad_sequence(list(beginnings), batch_first=True)  # (R, P, D)
         cache = DynamicCache()
-        self._language_model(inputs_embeds=embeds, use_cache=True, **{CACHE_NAME: cache})
+        self._language_model(inputs_embeds=embeds, use_cache=True, **cache_kwargs(cache))
         self.counts.prefix_forwards += 1
         return [
             Prefix(
@@ -165,8 +166,8 @@ class BoxDecoder:
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions,
-            **{CACHE_NAME: batch.cache},
             use_cache=True,
+            **cache_kwargs(batch.cache),
         ).last_hidden_state  # (R, Q, D)
         self.counts.check_forwards += 1
         rows, columns = batch.decided()

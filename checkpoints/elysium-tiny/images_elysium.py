@@ -52,7 +52,8 @@ def open_image(file: MediaFile) -> Image.Image | None:
     if file.suffix in _VIDEOS_OF_IMAGES:
         return None
     try:
-        return Image.open(file.opened(), formats=_FORMATS)
+        Image.init()  # Pillow below 11.3 and builds without libavif have no AVIF, and raise KeyError where it is named
+        return Image.open(file.opened(), formats=[name for name in _FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise VideoError(f"an image must have a usual size, got {file.name} ({error}); scale it down") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):

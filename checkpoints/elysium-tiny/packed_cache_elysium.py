@@ -5,15 +5,11 @@ Shapes: R rows (windows), Q tokens of a pass, P of a prefix, H heads.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast
-
-# What transformers calls the cache in arguments and outputs: `cache` from 5.24 on.
-CACHE_NAME = next(f.name for f in fields(BaseModelOutputWithPast) if f.name in ("cache", "past_key_values"))
 
 # Owners of slots; an answer has a number from 0. Padding sees the prefix, so that it stays finite, and is not kept.
 PREFIX, NOBODY, PADDING = -1, -2, -3

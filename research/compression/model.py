@@ -13,8 +13,8 @@ from torch import nn
 from transformers import DynamicCache
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.modeling_elysium.compat_elysium import cache_kwargs, output_cache
 from elysium.modeling_elysium.modeling_elysium import ElysiumProjector
-from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
 from research.compression.answers import AnswerCoder, Row, RowBatch
 from research.compression.features import NUM_PATCHES, SIDE_PX, FeatureSet
 from research.compression.variants import KeptClips, Variant, build_variant, compress_clips
@@ -137,7 +137,7 @@ class CompressionModel(nn.Module):
             use_cache=True,
             output_hidden_states=True,
         )
-        layers = [(layer.keys, layer.values) for layer in getattr(out, CACHE_NAME).layers]
+        layers = [(layer.keys, layer.values) for layer in output_cache(out).layers]
         columns = visual.nonzero()[:, 1].view(len(ids), -1)
         halfway = out.hidden_states[2][visual].view(len(ids), columns.shape[1], -1)
         return Prefix(kept, layers, columns, halfway, next_position)
@@ -167,7 +167,7 @@ class CompressionModel(nn.Module):
         positions = torch.arange(position, position + ids.shape[1]).expand_as(ids)
         embeds = core.get_input_embeddings()(ids)
         return core.language_model(
-            inputs_embeds=embeds, position_ids=positions, use_cache=True, **{CACHE_NAME: cache}, **kwargs
+            inputs_embeds=embeds, position_ids=positions, use_cache=True, **cache_kwargs(cache), **kwargs
         )
 
     def losses(self, clips: FeatureSet, *, guided: bool) -> dict[str, torch.Tensor]:

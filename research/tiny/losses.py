@@ -15,7 +15,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
-from elysium.modeling_elysium.packed_cache_elysium import CACHE_NAME
+from elysium.modeling_elysium.compat_elysium import cache_kwargs, output_cache
 from elysium.processing.processing_elysium import ElysiumProcessor
 from research.tiny.data import IGNORE
 
@@ -112,7 +112,7 @@ class TinyTrainingModel(nn.Module):
         visual = vision.pooler_output.to(embeds.dtype)
         embeds = embeds.masked_scatter(mask[None, :, None].expand_as(embeds), visual)
         out = core.language_model(inputs_embeds=embeds, use_cache=True, output_hidden_states=True)
-        layers = [(layer.keys, layer.values) for layer in getattr(out, CACHE_NAME).layers]
+        layers = [(layer.keys, layer.values) for layer in output_cache(out).layers]
         places = mask.nonzero().squeeze(1).view(num_frames, -1)
         return layers, out.hidden_states[min(2, len(layers))], places
 
@@ -185,7 +185,7 @@ class TinyTrainingModel(nn.Module):
             shared.update(keys.repeat_interleave(per_clip, 0), values.repeat_interleave(per_clip, 0), layer)
         core = self.model.model
         embeds = core.get_input_embeddings()(group["ids"])
-        return core.language_model(inputs_embeds=embeds, use_cache=True, **{CACHE_NAME: shared}, **kwargs)
+        return core.language_model(inputs_embeds=embeds, use_cache=True, **cache_kwargs(shared), **kwargs)
 
     def _word_answer_losses(
         self, group: dict[str, torch.Tensor], cache: list[tuple[torch.Tensor, torch.Tensor]]
