@@ -120,7 +120,7 @@ quality: $(DEV)
 	$(BIN)/ruff format --check .
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/elysium
 	@ln -s $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(TYPES)/elysium/
-	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -vE '^(package|checkpoints)$$'); do \
+	@for folder in $$(git ls-files '*/__init__.py' | cut -d/ -f1 | sort -u | grep -vE '^(package|checkpoints|benchmarks|research)$$'); do \
 		ln -s $(CURDIR)/$$folder $(TYPES)/elysium/$$folder; done
 	MYPYPATH=$(TYPES) $(BIN)/python -m mypy --package elysium
 

@@ -68,4 +68,4 @@ def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     text = f"{field.metadata['help']} Default: {'off' if default is False else f'{default:g}'}, or the checkpoint's."
     option = typer.Option(name, metavar=_METAVARS[field.type], help=text, rich_help_panel="Tracking options")  # type: ignore[index]
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(field.name, kind, default=None, annotation=Annotated[field.type | None, option])
+    return inspect.Parameter(field.name, kind, default=None, annotation=Annotated[field.type | None, option])  # type: ignore[operator]

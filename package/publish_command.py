@@ -54,7 +54,8 @@ def _ready_space(source: Path, repo_id: str, out: Path, *, private: bool) -> Pat
     """Return the folder of a Space with the wheel that it needs."""
     from huggingface_hub import HfApi
 
-    from elysium.cards.publish import PublishError, folder_problems
+    from elysium.cards.folder_files import PublishError
+    from elysium.cards.publish import folder_problems
     from elysium.cards.space_folder import SpaceError, ships_wheel, stage_space
 
     problems = folder_problems(source, "space")

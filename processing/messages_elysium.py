@@ -50,7 +50,7 @@ def hide_marks(tokenizer: Any, marked: Sequence[str]) -> None:
         tokenizer: of transformers; its normalizer is changed, and saved with it.
         marked: marked special tokens, to try it with.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "normalizer"):
         return
     before = backend.normalizer

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from io import IOBase
 from pathlib import Path
 
 from .atomic_files import OutputError
@@ -24,7 +25,7 @@ __all__ = [
 
 
 def read_video(
-    path: str | Path | bytes,
+    path: str | Path | bytes | IOBase,
     *,
     frame_indices: Sequence[int] | None = None,
     num_frames: int | None = None,

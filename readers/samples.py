@@ -172,7 +172,7 @@ def sample_of_record(record: dict[str, Any], source: str, root: Path | ZippedFol
 
 def _turn(turn: Any) -> Turn:
     """Return a question and its answer, both text."""
-    pair = (turn.get("question"), turn.get("answer")) if isinstance(turn, dict) else (None, None)
-    if not all(isinstance(text, str) and text.strip() for text in pair):
+    question, answer = (turn.get("question"), turn.get("answer")) if isinstance(turn, dict) else (None, None)
+    if not (isinstance(question, str) and isinstance(answer, str) and question.strip() and answer.strip()):
         raise DatasetError(f'turns must be a list of {{"question": TEXT, "answer": TEXT}}, got {turn!r} among them')
-    return pair
+    return question, answer

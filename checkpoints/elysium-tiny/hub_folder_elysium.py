@@ -26,7 +26,7 @@ class HubFolderMixin:
     generation_config: Any
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any):
-        super().__init__(config, *args, **kwargs)
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         # A sentence that was loaded with weights is about those weights alone.
         self._loaded_trained_on = config.trained_on if config.name_or_path else ""
 
@@ -52,7 +52,7 @@ class HubFolderMixin:
         self.__class__ = next(kind for kind in wrapped.__mro__ if not kind.__module__.startswith("torch."))
         try:
             self._name_auto_classes()
-            super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))
+            super().save_pretrained(save_directory, *args, **({"save_original_format": False} | kwargs))  # type: ignore[misc]
         finally:
             self.__class__ = wrapped
         if kwargs.get("is_main_process", True) and os.path.isdir(save_directory):
@@ -65,7 +65,7 @@ class HubFolderMixin:
         if not api.file_exists(repo_id, "README.md"):
             card = model_card(self.config).encode()
             api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
-        return super().push_to_hub(repo_id, *args, **kwargs)
+        return super().push_to_hub(repo_id, *args, **kwargs)  # type: ignore[misc]
 
     def save_code_and_config(self, folder: str | os.PathLike) -> None:
         """Write what `save_pretrained` writes beside the weights: code, configurations and card."""

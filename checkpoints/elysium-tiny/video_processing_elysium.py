@@ -105,11 +105,11 @@ def _check_sampling(num_frames: Any, fps: Any) -> None:
         raise ValueError(
             f"num_frames must be an integer of 1 or more, got {num_frames!r}; leave it out for the default"
         )
-    if fps is not None and not (isinstance(fps, Real) and 0 < fps < math.inf):
+    if fps is not None and not (isinstance(fps, Real) and 0 < float(fps) < math.inf):
         raise ValueError(f"fps must be a number above 0, got {fps!r}; leave it out, or give num_frames")
 
 
-class ElysiumVideoProcessorKwargs(VideosKwargs, total=False):
+class ElysiumVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Settings of transformers' video processors, and the number of frames that the checkpoint was trained on."""
 
     max_trained_frames: int | None
