@@ -17,7 +17,8 @@ def modules_with_examples() -> list[str]:
             is_module = (path.parent / "__init__.py").exists()  # not what a checkpoint carries for the Hub
             if is_module and ">>> " in path.read_text("utf-8"):
                 parts = path.relative_to(ROOT).with_suffix("").parts
-                names.append(".".join(("elysium", *(parts[1:] if parts[0] == "package" else parts))))
+                outside = parts[0] in ("benchmarks", "research")  # not in the wheel, imported from the clone's root
+                names.append(".".join(parts if outside else ("elysium", *parts[parts[0] == "package" :])))
     return names
 
 
