@@ -72,6 +72,8 @@ def _reason_to_leave(path: Path) -> str | None:
     """Return why a folder is left out; None for one that is not."""
     if path.name.startswith(".") or path.name == "__pycache__":
         return "hidden"
+    if path.name == "logs":
+        return "logs of a run"
     if (path / "pyvenv.cfg").is_file():
         return "a virtual environment"
     return "packages of JavaScript" if path.name == "node_modules" else None

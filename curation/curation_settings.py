@@ -1,13 +1,12 @@
 """Settings of a run: the settings of all steps, read from a recipe and overridden by name."""
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from elysium.processing.data_files import DatasetError, read_yaml
+from elysium.processing.data_files import read_yaml
 
 from .agree_step import AgreeSettings
 from .curation_step import CurationError
@@ -18,8 +17,6 @@ from .phrase_step import PhraseSettings
 from .read_step import ReadSettings
 from .track_step import TrackSettings
 from .write_step import WriteSettings
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +32,9 @@ class CurationSettings(
 ):
     """Hold the settings of all steps, each documented in the file of its step.
 
+    The thresholds are the paper's (arXiv 2403.16558, section on ElysiumTrack-1M). Its tracker, MixFormer, is not in
+    transformers; CSRT needs no weights.
+
     Raises:
         CurationError: a value is out of its range.
     """
@@ -44,7 +44,6 @@ class CurationSettings(
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("detector", "tracker"):
             values[name] = part_name(values[name])
-        values["other_trackers"] = [part_name(part) for part in self.other_trackers]
         return values
 
 
@@ -58,38 +57,31 @@ def part_name(part: Any) -> str:
     return f"{part.__module__}:{part.__qualname__}"
 
 
-def load_settings(recipe: str | Path = "paper", changes: Mapping[str, Any] | None = None) -> CurationSettings:
-    """Return the settings of a recipe with changes.
+def load_settings(recipe: str | Path | None = None, changes: Mapping[str, Any] | None = None) -> CurationSettings:
+    """Return the paper's settings, changed by a recipe and by name.
 
     Args:
-        recipe: Name of a recipe of the package, or a YAML file.
-        changes: Values by name; None keeps the recipe's.
+        recipe: YAML file with values by name.
+        changes: Values by name, which override the recipe's; None keeps them.
 
     Raises:
-        CurationError: no such recipe, an unknown name, or a value out of its range.
+        CurationError: an unknown name, or a value out of its range.
+        DatasetError: the recipe is no YAML file.
     """
-    given = _read_recipe(recipe) | {name: value for name, value in (changes or {}).items() if value is not None}
+    given = {} if recipe is None else _read_recipe(Path(recipe))
+    given |= {name: value for name, value in (changes or {}).items() if value is not None}
     known = [field.name for field in fields(CurationSettings)]
     unknown = [str(name) for name in given if name not in known]
     if unknown:
         raise CurationError(f"a recipe must hold only {', '.join(known)}, got {', '.join(unknown)}; leave it out")
     try:
-        return replace(CurationSettings(), **given)
+        return CurationSettings(**given)
     except TypeError as error:
         raise CurationError(f"the values of a recipe must be numbers, names and lists, got {error}") from error
 
 
-def _read_recipe(recipe: str | Path) -> dict[str, Any]:
-    path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{recipe}.yaml"
-    if not os.path.isfile(path):
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
-        raise CurationError(f"a recipe must be one of {known}, or a YAML file, got {str(recipe)!r}")
-    try:
-        values = read_yaml(path)
-    except DatasetError as error:
-        raise CurationError(f"a recipe must be YAML: {error}") from error
+def _read_recipe(path: Path) -> dict[str, Any]:
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise CurationError(f"a recipe must be NAME: VALUE a line, got {type(values).__name__} in {path}")
     return values

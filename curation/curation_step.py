@@ -2,19 +2,21 @@
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import field, fields
 from functools import partial
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
+from elysium.processing.data_files import DatasetError
+
 from .video_records import Candidate, Drop, VideoRecord
 
 Rule = Callable[[Candidate, VideoRecord], Candidate | Drop]
 
 
-class CurationError(ValueError):
+class CurationError(DatasetError):
     """Raised when curation cannot run as requested; the message says why and what to do."""
 
 
@@ -118,12 +120,22 @@ def made_by_function(name: str) -> Any:
         ) from error
 
 
-def model_type(name: str) -> str:
-    """Return the model type of a checkpoint, without loading its weights.
+def check_model(name: str, known: Container[str], refused: Callable[[str, str], CurationError]) -> None:
+    """Check the model type of a checkpoint, without loading its weights.
+
+    Args:
+        name: Hub id or folder.
+        known: Model types that can be used.
+        refused: Function from the name and a reason to the error.
 
     Raises:
-        OSError, ValueError: no such checkpoint.
+        CurationError: no such checkpoint, or one of another type.
     """
     from transformers import AutoConfig
 
-    return str(AutoConfig.from_pretrained(name).model_type)
+    try:
+        kind = str(AutoConfig.from_pretrained(name).model_type)
+    except (OSError, ValueError) as error:
+        raise refused(name, str(error).splitlines()[0]) from error
+    if kind not in known:
+        raise refused(name, f"its kind is {kind}")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .curation_step import CurationError, Step, StepSettings, is_function_name, made_by_function, model_type, number
+from .curation_step import CurationError, Step, StepSettings, check_model, is_function_name, made_by_function, number
 from .video_records import Candidate, Detection, Drop, VideoRecord, best_detection, key_frames
 
 STEP = "detect"
@@ -26,13 +26,13 @@ class Query:
         video_id: Name of the video.
         frame_idx: Index among the decoded frames.
         text: Phrase without article.
-        picture (`np.ndarray` of shape `(H, W, 3)`): Image, uint8 RGB.
+        image (`np.ndarray` of shape `(H, W, 3)`): Image, uint8 RGB.
     """
 
     video_id: str
     frame_idx: int
     text: str
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
 
 
 class Detector(Protocol):
@@ -153,7 +153,7 @@ class TransformersDetector:
         import torch
 
         inputs = self._processor(
-            images=[query.picture for query in queries],
+            images=[query.image for query in queries],
             text=[[query.text] for query in queries],
             truncation=True,
             return_tensors="pt",
@@ -162,14 +162,14 @@ class TransformersDetector:
         with torch.inference_mode():
             outputs = self._model(**inputs)
         found = self._processor.post_process_grounded_object_detection(
-            outputs, threshold=_FLOOR, target_sizes=[query.picture.shape[:2] for query in queries]
+            outputs, threshold=_FLOOR, target_sizes=[query.image.shape[:2] for query in queries]
         )
         return [_detections(query, boxes) for query, boxes in zip(queries, found, strict=True)]
 
 
 def _detections(query: Query, found: dict[str, Any]) -> list[Detection]:
     """Return pixel boxes as detections, clipped to the image, without those thinner than a pixel."""
-    height, width = query.picture.shape[:2]
+    height, width = query.image.shape[:2]
     boxes = found["boxes"].float().cpu().numpy() / np.array([width, height, width, height])
     boxes = np.clip(np.nan_to_num(boxes.astype(np.float64)), 0, 1)
     return [
@@ -207,12 +207,7 @@ def check_detector(detector: str | Callable[[], Detector]) -> None:
         return
     from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES
 
-    try:
-        kind = model_type(detector)
-    except (OSError, ValueError) as error:
-        raise _no_detector(detector, str(error).splitlines()[0]) from error
-    if kind not in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES:
-        raise _no_detector(detector, f"its kind is {kind}")
+    check_model(detector, MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES, _no_detector)
 
 
 def _no_detector(name: str, reason: str) -> CurationError:

@@ -53,42 +53,19 @@ def drift_step(settings: DriftSettings) -> Step:
     return Step.of_rule(STEP, partial(check_drift, gate=chi_square_gate(settings.drift_false_alarm)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class MotionModel:
-    """Hold the standard deviations of x, y, log scale and log aspect; x and y in units of the box's sides.
-
-    Args:
-        measured: Deviation of a box from the true one.
-        velocity: Initial velocity, per frame.
-        acceleration: Acceleration, per frame squared.
-    """
-
-    measured: tuple[float, float, float, float] = (0.06, 0.06, 0.06, 0.08)
-    velocity: tuple[float, float, float, float] = (0.4, 0.4, 0.1, 0.1)
-    acceleration: tuple[float, float, float, float] = (0.1, 0.1, 0.05, 0.05)
-
-
-MODEL = MotionModel()
+# Standard deviations of x, y, log scale and log aspect; x and y in units of the box's sides.
+MEASURED = np.array([0.06, 0.06, 0.06, 0.08])  # of a box from the true one
+VELOCITY = np.array([0.4, 0.4, 0.1, 0.1])  # at the start, per frame
+ACCELERATION = np.array([0.1, 0.1, 0.05, 0.05])  # per frame squared
 
 
 def chi_square_gate(false_alarm: float) -> float:
-    """Return the value that a chi-square variable with four degrees of freedom exceeds with a probability.
-
-    Args:
-        false_alarm: Probability that a correct box is rejected.
-
-    Raises:
-        ValueError: ``false_alarm`` is not between 0 and 1.
+    """Return the value that a chi-square variable with four degrees of freedom exceeds with a probability in 0..1.
 
     >>> round(chi_square_gate(0.05), 3)
     9.488
     """
-    if not 0 < false_alarm < 1:
-        raise ValueError(f"false_alarm must be between 0 and 1, got {false_alarm}; 1e-4 is one box in 10000")
     return float(chi2.isf(false_alarm, 4))
-
-
-GATE = chi_square_gate(1e-4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,20 +88,13 @@ class DriftTest:
 
 
 class _BoxFilter:
-    """Track position and velocity of the four values of a box.
+    """Track position and velocity of the four values of a box, from those of the first box `(4,)` on."""
 
-    Args:
-        measures: Values of the first box, `(4,)`.
-        model: Noise model.
-    """
-
-    def __init__(self, measures: Vector, model: MotionModel) -> None:
-        self.model = model
+    def __init__(self, measures: Vector) -> None:
         self.state = np.stack([measures, np.zeros(4)], axis=1)  # (4, 2): position, velocity
         self.covariance = np.zeros((4, 2, 2))
-        size = self._size()
-        self.covariance[:, 0, 0] = (size * model.measured) ** 2
-        self.covariance[:, 1, 1] = (size * model.velocity) ** 2
+        self.covariance[:, 0, 0] = (self._size() * MEASURED) ** 2
+        self.covariance[:, 1, 1] = (self._size() * VELOCITY) ** 2
 
     def _size(self) -> Vector:
         """Return the units of the deviations: width, height, 1, 1."""
@@ -136,30 +106,29 @@ class _BoxFilter:
         step = float(num_frames)
         move = np.array([[1.0, step], [0.0, 1.0]])
         noise = np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
-        strength = (self._size() * self.model.acceleration) ** 2
+        strength = (self._size() * ACCELERATION) ** 2
         self.state = self.state @ move.T
         self.covariance = move @ self.covariance @ move.T + strength[:, None, None] * noise
 
     def innovation(self, measures: Vector) -> float:
         """Return the normalised innovation squared of a box, and update the state with it."""
         residual = measures - self.state[:, 0]
-        variance = self.covariance[:, 0, 0] + (self._size() * self.model.measured) ** 2
+        variance = self.covariance[:, 0, 0] + (self._size() * MEASURED) ** 2
         gain = self.covariance[:, :, 0] / variance[:, None]
         self.state = self.state + gain * residual[:, None]
         self.covariance = self.covariance - gain[:, :, None] * self.covariance[:, None, 0, :]
         return float((residual**2 / variance).sum())
 
 
-def drift(trajectory: Trajectory, *, gate: float = GATE, model: MotionModel = MODEL) -> DriftTest:
+def drift(trajectory: Trajectory, *, gate: float) -> DriftTest:
     """Test the boxes of a trajectory in order, skipping frames in which it is lost.
 
     Args:
         trajectory: Trajectory whose boxes have an area.
         gate: Upper bound of the statistic of a good box; see `chi_square_gate`.
-        model: Noise model.
 
     >>> still = Trajectory(np.arange(5), np.tile([0.2, 0.2, 0.4, 0.6], (5, 1)), np.ones(5))
-    >>> drift(still).first_bad_frame is None
+    >>> drift(still, gate=chi_square_gate(1e-4)).first_bad_frame is None
     True
     """
     measures = box_measures(trajectory.boxes_xyxy_norm)
@@ -169,7 +138,7 @@ def drift(trajectory: Trajectory, *, gate: float = GATE, model: MotionModel = MO
         if not np.isfinite(measures[place]).all():
             continue
         if box_filter is None:
-            box_filter = _BoxFilter(measures[place], model)
+            box_filter = _BoxFilter(measures[place])
         else:
             box_filter.predict(frame_idx - last_frame)
             statistic[place] = box_filter.innovation(measures[place])

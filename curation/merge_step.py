@@ -1,32 +1,30 @@
 """Last step, after all chunks are written: join their records, and write the report.
 
-OUT/rows.jsonl    OUT/report/{exclusions.jsonl, summary.json, histograms.png, sheet.png}    OUT/README.md
+OUT/rows.jsonl    OUT/report/{exclusions.jsonl, summary.json}    OUT/README.md
 """
 
 import json
-import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
+from huggingface_hub import DatasetCard, DatasetCardData
 
-from elysium.processing.atomic_files import atomic_path
-from elysium.readers.check import look_at
-from elysium.readers.check_sheet import draw_strips, make_strip
 from elysium.readers.elysium_track import rows_of
-from elysium.readers.samples import sample_of_record
 
-from .chunk_store import EXCLUSIONS, REPORT, VIDEOS, ChunkStore
-from .curated_card import dataset_card
-from .near_duplicates import VideoPrint, duplicate_report, fingerprints, leak_report
-from .row_statistics import RowStatistics, drop_counts, plot_statistics
+from .chunk_store import CHUNKS, EXCLUSIONS, REPORT, VIDEOS, ChunkStore
+from .near_duplicates import VideoPrint, duplicate_videos, fingerprints, leak_report
 from .video_records import VideoRecord
 from .write_step import FORMATS, Row, read_rows
 
 STEPS = ("phrases", "decode", "detect", "track", "drift", "agree")
-_SHEET_ROWS = 16
+CARD = Path(__file__).with_name("curated_card.md.jinja")
+# What `datasets` reads on the Hub; rows.jsonl names its frames by their paths.
+DATA_FILES = {"jsonl": "rows.jsonl", "parquet": f"{CHUNKS}/*/rows.parquet"}
+_COMMON = 20
 
 
 class MergeChunks(PipelineStep):
@@ -51,22 +49,15 @@ class MergeChunks(PipelineStep):
         if self.form == "jsonl":
             self._join(FORMATS[self.form], FORMATS[self.form])
         self._join(EXCLUSIONS, f"{REPORT}/{EXCLUSIONS}")
-        statistics, sample = RowStatistics(), Sample(_SHEET_ROWS)
-
-        def counted() -> Iterator[Row]:
-            for row in read_rows(self.store, self.form):
-                statistics.add(row)
-                sample.add(row)
-                yield row
-
-        prints = list(fingerprints(counted(), self._root))
-        self._write_report(self._summary(statistics.to_dict(), prints), sample.rows)
+        counts = RowCounts()
+        root = self.store.local if self.form == "jsonl" else None  # other records hold their frames
+        prints = list(fingerprints(map(counts.add, read_rows(self.store, self.form)), root))
+        summary = self._summary(counts.to_dict(), prints)
+        with self.store.file("README.md") as path:
+            path.write_text(str(dataset_card(summary)), "utf-8")
+        with self.store.file(f"{REPORT}/summary.json") as path:  # last: it marks the report as complete
+            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
         yield from ()
-
-    @property
-    def _root(self) -> Path | None:
-        """Return the folder that paths in records are relative to; None if records hold their frames."""
-        return self.store.local if self.form == "jsonl" else None
 
     def _join(self, name: str, whole: str) -> None:
         """Write the lines of a file of every chunk into one file."""
@@ -80,6 +71,7 @@ class MergeChunks(PipelineStep):
             drop_counts(line for line in self.store.lines(EXCLUSIONS) if (line["phrase"] is None) == whole)
             for whole in (True, False)
         )
+        groups = [[prints[place].vid for place in group] for group in duplicate_videos(prints)]
         summary = {
             "videos": sum(1 for _ in self.store.lines(VIDEOS)),
             "dropped_videos": of_videos,
@@ -88,47 +80,39 @@ class MergeChunks(PipelineStep):
             "steps": step_counts(of_phrases, statistics["rows"]),
             "settings": self.settings,
             "statistics": statistics,
-            "near_duplicates": duplicate_report(prints),
+            "near_duplicates": {"videos": len(prints), "same_pictures": groups},
         }
         if self.held_out is not None:
             summary["leaks"] = {"held_out": self.held_out, **leak_report(prints, held_out_prints(self.held_out))}
         return summary
 
-    def _write_report(self, summary: dict[str, Any], rows: list[Row]) -> None:
-        if rows:
-            with self.store.file(f"{REPORT}/histograms.png") as path:
-                plot_statistics(summary["statistics"], path)
-            with self.store.file(f"{REPORT}/sheet.png") as path:
-                row_sheet(rows, self._root or Path(), path, of=summary["rows"])
-        with self.store.file("README.md") as path:
-            path.write_text(str(dataset_card(summary)), "utf-8")
-        with self.store.file(f"{REPORT}/summary.json") as path:  # last: it marks the report as complete
-            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
+class RowCounts:
+    """Count records, their videos, frames and classes."""
 
-class Sample:
-    """Draw a uniform sample from a stream of records (reservoir sampling), reproducibly and in order.
+    def __init__(self) -> None:
+        self.rows = 0
+        self._videos, self._classes = Counter[str](), Counter[str]()
+        self._frames = {"boxed": 0, "absent": 0}
 
-    Args:
-        size: Maximum number of records.
-    """
+    def add(self, row: Row) -> Row:
+        """Count a record with `vid`, `box` and `object_class`, and return it."""
+        self.rows += 1
+        self._videos[row["vid"]] += 1
+        self._classes[row["object_class"]] += 1
+        for box in row["box"]:
+            self._frames["absent" if box is None else "boxed"] += 1
+        return row
 
-    def __init__(self, size: int) -> None:
-        self._size, self._count = size, 0
-        self._kept: list[tuple[int, Row]] = []
-        self._random = random.Random(0)
-
-    def add(self, row: Row) -> None:
-        """Add a record to the stream."""
-        place = self._count if self._count < self._size else self._random.randint(0, self._count)
-        if place < self._size:
-            self._kept[place : place + 1] = [(self._count, row)]
-        self._count += 1
-
-    @property
-    def rows(self) -> list[Row]:
-        """Return the sample."""
-        return [row for _, row in sorted(self._kept, key=lambda kept: kept[0])]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as plain values, with the most common classes."""
+        return {
+            "rows": self.rows,
+            "videos": len(self._videos),
+            "frames": self._frames,
+            "classes": len(self._classes),
+            "commonest_classes": dict(sorted(self._classes.items(), key=lambda item: (-item[1], item[0]))[:_COMMON]),
+        }
 
 
 def held_out_prints(source: str) -> list[VideoPrint]:
@@ -146,6 +130,18 @@ def held_out_prints(source: str) -> list[VideoPrint]:
     return prints
 
 
+def drop_counts(drops: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return the number of exclusions by step and reason; steps in order of appearance.
+
+    >>> drop_counts([{"step": "agree", "reason": "iou_last_frame"}] * 2)
+    {'agree': {'iou_last_frame': 2}}
+    """
+    counts: dict[str, Counter[str]] = {}
+    for drop in drops:
+        counts.setdefault(drop["step"], Counter())[drop["reason"]] += 1
+    return {step: dict(reasons.most_common()) for step, reasons in counts.items()}
+
+
 def step_counts(drops: dict[str, dict[str, int]], num_rows: int) -> list[dict[str, Any]]:
     """Return how many phrases entered each step, were dropped by each reason, and left it.
 
@@ -161,27 +157,21 @@ def step_counts(drops: dict[str, dict[str, int]], num_rows: int) -> list[dict[st
     return counts[::-1]
 
 
-def row_sheet(rows: Sequence[Mapping[str, Any]], root: str | Path, path: str | Path, *, of: int) -> None:
-    """Draw a contact sheet of records, as training reads them; the file is complete or absent.
+def dataset_card(summary: Mapping[str, Any]) -> DatasetCard:
+    """Return a card: fields of the data, steps and settings that made them, and what was dropped.
 
     Args:
-        rows: Records with the fields of ElysiumTrack-1M.
-        root: Folder that their paths are relative to.
-        path: PNG file to write.
-        of: Number of all records, for the heading.
-
-    Raises:
-        ValueError: there is no record.
-        DatasetError: a record or one of its frames cannot be read.
-        OutputError: the sheet cannot be written.
+        summary: Content of `report/summary.json` of a finished run. Local folders among its settings are shown by
+            their names only, to avoid leaking paths.
     """
-    if not rows:
-        raise ValueError("a contact sheet must have a row or more, got 0; keep some")
-    strips = []
-    for color, record in enumerate(rows, start=1):
-        row = sample_of_record(dict(record), "curated", Path(root))
-        places, images = look_at(row)
-        strips.append(make_strip(row, places, images, color=color))
-    sheet = draw_strips(strips, f"{len(rows)} of {of} rows")
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
+    data = DatasetCardData(
+        task_categories=["object-detection", "visual-question-answering"],
+        tags=["video", "object-tracking", "referring-expressions", "elysium"],
+        configs=[{"config_name": "default", "data_files": DATA_FILES[summary["format"]]}],
+    )
+    settings = {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_dir() else value
+        for name, value in summary["settings"].items()
+    }
+    card: DatasetCard = DatasetCard.from_template(data, template_path=str(CARD), **{**summary, "settings": settings})
+    return card

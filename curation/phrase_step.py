@@ -20,7 +20,6 @@ tagger takes capitals for names. It also takes verbs for nouns: the last word is
 no plural after it), "the circle moves" (moves are no objects) and "a puppy playing".
 """
 
-import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from elysium.processing.data_files import DatasetError, read_yaml
+from elysium.processing.data_files import read_yaml
 
 from .curation_step import CurationError, Step, StepSettings
 from .video_records import Candidate, Exclusion, Phrase, VideoRecord
@@ -44,7 +43,6 @@ WORD_LISTS = Path(__file__).with_name("word_lists.yaml")
 MAX_WORDS = 6
 MIN_ENGLISH = 0.6  # share of a caption's words that must be English; names and new words are on no list
 _TITLE_CASE = 0.75  # share of capitalised words that makes a title
-_OTHER_LANGUAGES = "cs da de es fi fr hr hu id it lt nb nl pl pt ro sk sv tr".split()  # stop words in Latin letters
 _SINGULAR = frozenset({"a", "an", "one", "each", "every"})
 _BEFORE = frozenset({"ADP", "CCONJ", "DET", "NUM", "PRON", "PUNCT", "SPACE", "SYM"})  # may precede a phrase
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
@@ -116,32 +114,19 @@ class Found(NamedTuple):
 
 
 class WordLists:
-    """Load the lists of a YAML file with the layout of `word_lists.yaml`.
+    """Hold the lists of `word_lists.yaml`."""
 
-    Args:
-        path: YAML file.
-
-    Raises:
-        CurationError: it cannot be read, or a list is missing.
-    """
-
-    def __init__(self, path: str | Path = WORD_LISTS) -> None:
-        try:
-            lists = read_yaml(Path(path))
-            self.activity = frozenset(lists["virtual"]["activity"].split())
-            self.virtual = frozenset(word for words in lists["virtual"].values() for word in words.split())
-            self.uncountable = frozenset(lists["uncountable"].split())
-            self.several = frozenset(lists["several"].split())
-            self.several_determiners = frozenset(lists["several_determiners"].split())
-            self.exceptions = frozenset(lists["exceptions"].split())
-            self.compounds = frozenset(lists["compounds"].split())
-            self.new_nouns = frozenset(lists["new_nouns"].split())
-            self.suffixes = tuple(lists["suffixes"].split())
-        except (DatasetError, KeyError, TypeError, AttributeError) as error:
-            raise CurationError(
-                f"word lists must be a YAML file laid out as {WORD_LISTS.name}, got {path} "
-                f"({type(error).__name__}: {error}); start from a copy of it"
-            ) from error
+    def __init__(self) -> None:
+        lists = read_yaml(WORD_LISTS)
+        self.activity = frozenset(lists["virtual"]["activity"].split())
+        self.virtual = frozenset(word for words in lists["virtual"].values() for word in words.split())
+        self.uncountable = frozenset(lists["uncountable"].split())
+        self.several = frozenset(lists["several"].split())
+        self.several_determiners = frozenset(lists["several_determiners"].split())
+        self.exceptions = frozenset(lists["exceptions"].split())
+        self.compounds = frozenset(lists["compounds"].split())
+        self.new_nouns = frozenset(lists["new_nouns"].split())
+        self.suffixes = tuple(lists["suffixes"].split())
 
     @property
     def nouns(self) -> frozenset[str]:
@@ -170,22 +155,17 @@ class PhraseFinder:
 
     Args:
         model: English spaCy pipeline with tagger, parser and lemmatizer.
-        lists: YAML file that replaces `word_lists.yaml`.
-        max_words: Maximum number of words of a phrase, without its article.
 
     Raises:
-        CurationError: the lists cannot be read, or (at the first call) the model is not installed.
+        CurationError: (at the first call) the model is not installed.
 
     >>> finder = PhraseFinder()
     >>> [phrase.text for phrase in finder.find("Two dogs chase a red ball at sunset.").phrases]
     ['red ball']
     """
 
-    def __init__(self, model: str = MODEL, lists: str | Path | None = None, *, max_words: int = MAX_WORDS) -> None:
-        if max_words < 1:
-            raise CurationError(f"max_words must be 1 or more, got {max_words}")
-        self.model, self.max_words = model, max_words
-        self.lists = WordLists(lists or WORD_LISTS)
+    def __init__(self, model: str = MODEL) -> None:
+        self.model, self.lists = model, WordLists()
 
     def find(self, caption: str) -> Found:
         """Return the phrases and drops of one caption, in its order."""
@@ -218,12 +198,6 @@ class PhraseFinder:
         irregular = (form for table in lookups.get_table("lemma_exc").values() for form in table)
         return nouns, nouns.union(*index.values(), irregular, self._nlp.Defaults.stop_words)
 
-    @cached_property
-    def _other_stop_words(self) -> list[frozenset[str]]:
-        """Return the stop words of each other language that are not English stop words."""
-        modules = (importlib.import_module(f"spacy.lang.{code}.stop_words") for code in _OTHER_LANGUAGES)
-        return [frozenset(module.STOP_WORDS) - self._nlp.Defaults.stop_words for module in modules]
-
     def _is_common_noun(self, word: str) -> bool:
         return word in self._lemmas[0]
 
@@ -231,7 +205,7 @@ class PhraseFinder:
         """Return phrases and drops of a parsed caption."""
         if not re.search(r"[^\W\d_]", caption):
             return Found([], [(caption, "caption_empty")])
-        if not _is_latin(caption) or not self._is_english(doc):
+        if not self._is_english(doc):
             return Found([], [(caption, "caption_language")])
         found = Found([], [])
         for span in doc.noun_chunks:
@@ -246,17 +220,10 @@ class PhraseFinder:
         return found
 
     def _is_english(self, doc: "Doc") -> bool:
-        """Return whether enough words are English and no other language has more stop words in it than English.
-
-        A single unknown word is accepted: it may be new, or a breed of dog.
-        """
+        """Return whether enough words are English; one word alone may be new, or a breed of dog, if it is Latin."""
         words = [token for token in doc if token.is_alpha]
         known = sum(token.lower_ in self._lemmas[1] or token.lemma_ in self._lemmas[1] for token in words)
-        if len(words) > 1 and known < MIN_ENGLISH * len(words):
-            return False
-        english = sum(token.is_stop for token in words)
-        other = max(sum(token.lower_ in common for token in words) for common in self._other_stop_words)
-        return other <= english or other < 2
+        return known >= MIN_ENGLISH * len(words) or (len(words) == 1 and words[0].text < "\u0250")
 
     def _split(self, span: "Span") -> "_Chunk":
         """Return a noun chunk, split into what precedes its words and the words."""
@@ -295,7 +262,7 @@ class PhraseFinder:
         beside = chunk.words[-2].lower_ if len(chunk.words) > 1 else ""
         if self.lists.is_virtual(lemma, beside, one=bool(chunk.before & _SINGULAR)):
             return "virtual"
-        if len(chunk.words) > self.max_words:
+        if len(chunk.words) > MAX_WORDS:
             return "too_long"
         return "duplicate" if chunk.is_known(phrases) else None
 
@@ -339,12 +306,6 @@ def _parsed_as(caption: str, is_common_noun: Callable[[str], bool]) -> str:
     if is_common_noun(first.group().lower()):
         return caption[: first.start()] + _lower(first.group()) + caption[first.end() :]
     return caption
-
-
-def _is_latin(text: str) -> bool:
-    """Return whether most letters are Latin, accents included (the last one is U+024F)."""
-    letters = [letter for letter in text if letter.isalpha()]
-    return sum(letter <= "\u024f" for letter in letters) > len(letters) / 2
 
 
 def _lower(text: str) -> str:

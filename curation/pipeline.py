@@ -4,7 +4,7 @@ captions -> noun phrases -> frames -> detection -> trajectory -> drift -> agreem
 
 >>> from elysium.curation.curation_settings import load_settings
 >>> from elysium.curation.pipeline import curate
->>> curate("videos/", "tracks/", load_settings("paper", {"detector": "grounding-dino/"}))  # doctest: +SKIP
+>>> curate("videos/", "tracks/", load_settings(None, {"detector": "grounding-dino/"}))  # doctest: +SKIP
 """
 
 import importlib.util

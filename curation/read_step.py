@@ -104,37 +104,33 @@ class TableSource:
         """Yield the videos of the wanted chunks.
 
         Raises:
-            CurationError: the table cannot be read, or has no column of captions or of videos.
+            DatasetError: the table cannot be read, or has no column of captions or of videos.
         """
-        for index, record in enumerate(_records(self.table)):
+        for index, record in enumerate(self._records()):
             if index == 0:
                 _check_columns(record, self.table)
             chunk = index // self.chunk_videos
             if wanted(chunk):
-                yield self._video(record, index, chunk)
+                video = _first(record, VIDEO_COLUMNS)
+                video = video.get("bytes") or video.get("path") if isinstance(video, Mapping) else video
+                named = "" if isinstance(video, bytes) else Path(_text(video)).stem
+                video_id = _text(_first(record, ID_COLUMNS)) or named or f"row-{index}"
+                yield _captioned(record, video_id, video or self._webvid_path(record, video_id), chunk, self.videos)
 
-    def _video(self, record: Record, index: int, chunk: int) -> CaptionedVideo:
-        video = _first(record, VIDEO_COLUMNS)
-        video_id = _text(_first(record, ID_COLUMNS)) or (Path(_text(video)).stem if video else f"row-{index}")
-        return CaptionedVideo(
-            video_id=video_id,
-            source=self._place(record, video, video_id),
-            caption=_text(_first(record, CAPTION_COLUMNS)),
-            metadata=_rest(record),
-            chunk=chunk,
-        )
+    def _records(self) -> Iterator[Record]:
+        """Yield the records of the table; none is kept in memory."""
+        if self.table.suffix == ".parquet":
+            for batch in parquet_batches(self.table, rows=_PARQUET_BATCH):
+                yield from batch
+            return
+        rows = read_csv(self.table).rows() if self.table.suffix == ".csv" else read_json_lines(self.table)
+        yield from (record for _, record in rows)
 
-    def _place(self, record: Record, video: Any, video_id: str) -> Path | bytes:
-        """Return the path of the video, which may not exist, or its content if the table holds it."""
-        if isinstance(video, Mapping) and isinstance(video.get("bytes"), bytes):
-            return bytes(video["bytes"])
-        video = video.get("path") if isinstance(video, Mapping) else video
-        if video:
-            return self.videos / _text(video)
-        name = f"{video_id}.mp4"
-        folder = _text(record.get(WEBVID_FOLDER))
-        places = [self.videos / "videos" / folder / name, self.videos / folder / name, self.videos / name]
-        return next((place for place in places if os.path.isfile(place)), places[0])
+    def _webvid_path(self, record: Record, video_id: str) -> Path:
+        """Return the path, relative to the videos, of one that the record does not name; it may not exist."""
+        folder, name = _text(record.get(WEBVID_FOLDER)), f"{video_id}.mp4"
+        places = [Path("videos", folder, name), Path(folder, name), Path(name)]
+        return next((place for place in places if os.path.isfile(self.videos / place)), places[0])
 
 
 @dataclass(frozen=True)
@@ -231,20 +227,6 @@ def open_videos(
     return TableSource(path, videos or path.parent, chunk_videos)
 
 
-def _records(path: Path) -> Iterator[Record]:
-    """Yield the records of a table; none is kept in memory."""
-    try:
-        if path.suffix == ".csv":
-            yield from (record for _, record in read_csv(path).rows())
-        elif path.suffix == ".jsonl":
-            yield from (record for _, record in read_json_lines(path))
-        else:
-            for batch in parquet_batches(path, rows=_PARQUET_BATCH):
-                yield from batch
-    except DatasetError as error:
-        raise CurationError(str(error)) from error
-
-
 def _tar_samples(shard: Path) -> Iterator[tuple[str, Record]]:
     """Yield the samples of a tar file: key, and members by the rest of their names."""
     key: str | None = None
@@ -268,10 +250,10 @@ def _tar_samples(shard: Path) -> Iterator[tuple[str, Record]]:
                     )
                 content = tar.extractfile(member)
                 sample[field.lower()] = content.read() if content is not None else b""
+    except CurationError:
+        raise
     except (tarfile.TarError, OSError, EOFError, LookupError, OverflowError, ValueError, zlib.error) as error:
         # Damaged headers and streams raise more than tarfile's own errors.
-        if isinstance(error, CurationError):
-            raise
         raise CurationError(f"a shard must be a tar file that can be read, got {shard} ({error})") from error
     if key is not None:
         yield key, sample
@@ -287,13 +269,19 @@ def _sample_video(sample: Record, key: str, chunk: int) -> CaptionedVideo:
             described = {}  # its caption is then empty, and dropped as such
     record = {**sample, **(described if isinstance(described, Mapping) else {})}
     video = _first(sample, VIDEO_COLUMNS)
-    if isinstance(video, Mapping):
-        video = video.get("bytes") or video.get("path")
+    video = video.get("bytes") or video.get("path") if isinstance(video, Mapping) else video
+    return _captioned(record, _text(_first(record, ID_COLUMNS)) or key, video or f"{key}.mp4", chunk, Path())
+
+
+def _captioned(record: Record, video_id: str, video: Any, chunk: int, root: Path) -> CaptionedVideo:
+    """Return the video of a record: the path below ``root`` or the content, the caption and the other plain values."""
+    taken = {*ID_COLUMNS, *CAPTION_COLUMNS, *VIDEO_COLUMNS, "json"}
+    rest = {str(name): value for name, value in record.items() if name not in taken and value != ""}
     return CaptionedVideo(
-        video_id=_text(_first(record, ID_COLUMNS)) or key,
-        source=bytes(video) if isinstance(video, bytes) else Path(_text(video) or f"{key}.mp4"),
+        video_id=video_id,
+        source=video if isinstance(video, bytes) else root / _text(video),
         caption=_text(_first(record, CAPTION_COLUMNS)),
-        metadata=_rest(record),
+        metadata={name: value for name, value in rest.items() if isinstance(value, str | int | float)},
         chunk=chunk,
     )
 
@@ -318,13 +306,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace").strip()
     return "" if value is None else str(value).strip()
-
-
-def _rest(record: Record) -> dict[str, Any]:
-    """Return the other plain values of a record."""
-    taken = {*ID_COLUMNS, *CAPTION_COLUMNS, *VIDEO_COLUMNS, "json"}
-    return {
-        str(name): value
-        for name, value in record.items()
-        if name not in taken and isinstance(value, str | int | float) and value != ""
-    }

@@ -1,49 +1,37 @@
 """Step 8: write records and frames of the remaining phrases, and a line for everything that was dropped.
 
 A record has the fields of ElysiumTrack-1M (``source, id, vid, metadata, frames, object_class, box, object_description,
-frame_size``; read by `readers/elysium_track.py`) in one of three formats: JSONL beside a folder of frames, Parquet
-that holds the frames, or WebDataset with the frames as a video. All are written as they come, since the frames of a
-chunk do not fit into memory; `Dataset.to_parquet` would need them all, and nothing kept writes WebDataset with an mp4.
+frame_size``; read by `readers/elysium_track.py`) in one of two formats: JSONL beside a folder of frames, or Parquet
+that holds the frames. Both are written as they come, since the frames of a chunk do not fit into memory;
+`Dataset.to_parquet` would need them all.
 """
 
 import io
 import json
 import math
 import re
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import av
 import numpy as np
-from datatrove.io import DataFolder
+import pyarrow
+import pyarrow.parquet
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 from PIL import Image
-
-from elysium.processing.data_files import parse_json_object
 
 from .chunk_store import CHUNKS, EXCLUSIONS, VIDEOS, ChunkStore
 from .curation_step import CurationError, StepSettings, number
 from .video_records import Candidate, VideoRecord
 
 SOURCE = "elysium-curation"
-FORMATS = {"jsonl": "rows.jsonl", "parquet": "rows.parquet", "webdataset": "rows.tar"}
+FORMATS = {"jsonl": "rows.jsonl", "parquet": "rows.parquet"}
 # Measures in the metadata of a record; Parquet needs a fixed list.
-MEASURES = (
-    "detection_score",
-    "track_score",
-    "forward_backward_iou",
-    "tracker_iou",
-    "drift",
-    "iou_middle",
-    "iou_last",
-)
+MEASURES = ("detection_score", "track_score", "drift", "iou_middle", "iou_last")
 _PARQUET_ROWS = 16  # per group; each holds all frames of its video
 
 Row = dict[str, Any]
@@ -54,7 +42,7 @@ class WriteSettings(StepSettings):
     """Hold the settings of step 8.
 
     Args:
-        format: jsonl (records and a folder of frames), parquet or webdataset (with the frames inside).
+        format: jsonl (records and a folder of frames) or parquet (with the frames inside).
         jpeg_quality: Quality of the frames, 1 to 95. Higher values need more space.
     """
 
@@ -92,7 +80,8 @@ class WriteChunks(PipelineStep):
     def _write_chunk(self, chunk: int, records: Iterable[VideoRecord], folder: Path) -> Iterator[VideoRecord]:
         keys: set[str] = set()
         with ExitStack() as stack:
-            writer = stack.enter_context(closing(_WRITERS[self.settings.format](folder, f"{CHUNKS}/{chunk:06d}")))
+            kind = _JsonlWriter if self.settings.format == "jsonl" else _ParquetWriter
+            writer = stack.enter_context(closing(kind(folder, f"{CHUNKS}/{chunk:06d}")))
             exclusions, videos = (
                 stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in (EXCLUSIONS, VIDEOS)
             )
@@ -104,7 +93,7 @@ class WriteChunks(PipelineStep):
                     if record.clip is not None and rows:
                         images = [_jpeg(frame, self.settings.jpeg_quality) for frame in record.clip.frames]
                         key = _key(record.video.video_id, keys)
-                        writer.add(rows, images, key, record.clip.fps / self.frame_interval)
+                        writer.add(rows, images, key)
                     line = {"video_id": record.video.video_id, "rows": len(rows), "dropped": len(record.drops)}
                     videos.write(json.dumps(line, ensure_ascii=False) + "\n")
                 self.stat_update("rows", value=len(rows))
@@ -161,26 +150,20 @@ def _key(video_id: str, taken: set[str]) -> str:
     return key
 
 
-class _Writer(Protocol):
-    """Write the records of one chunk into a folder, whose path in the output is ``place``."""
-
-    def __init__(self, folder: Path, place: str) -> None: ...
-
-    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str, fps: float) -> None:
-        """Write the records of one video, without `frames`, and its frames as JPEG; ``key`` is a unique file name."""
-
-    def close(self) -> None:
-        """Finish the files."""
-
-
 class _JsonlWriter:
-    """Write a line for each record, and the frames of each video once."""
+    """Write a line for each record of a chunk, and the frames of each video once, by their paths in the output.
+
+    Args:
+        folder: Folder of the chunk.
+        place: Its path in the output.
+    """
 
     def __init__(self, folder: Path, place: str) -> None:
         self._folder, self._place = folder, place
         self._lines = (folder / FORMATS["jsonl"]).open("w", encoding="utf-8")
 
-    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str, fps: float) -> None:
+    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str) -> None:
+        """Write the records of a video, without `frames`, and its frames as JPEG; ``key`` is a unique file name."""
         names = [f"frames/{key}/{index:04d}.jpg" for index in range(len(images))]
         (self._folder / "frames" / key).mkdir(parents=True)
         for name, image in zip(names, images, strict=True):
@@ -190,6 +173,7 @@ class _JsonlWriter:
             self._lines.write(json.dumps(whole, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
+        """Finish the file of records."""
         self._lines.close()
 
 
@@ -197,51 +181,25 @@ class _ParquetWriter:
     """Write a row for each record with its frames in it, as `datasets` streams and the Hub shows it."""
 
     def __init__(self, folder: Path, place: str) -> None:
-        import pyarrow.parquet
-
         self._file = pyarrow.parquet.ParquetWriter(folder / FORMATS["parquet"], row_features().arrow_schema)
         self._waiting: list[Row] = []
 
-    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str, fps: float) -> None:
+    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str) -> None:
+        """Write as `_JsonlWriter.add` does, some rows at a time."""
         frames = [{"bytes": image, "path": f"{index:04d}.jpg"} for index, image in enumerate(images)]
         self._waiting += [row | {"frames": frames} for row in rows]
         if len(self._waiting) >= _PARQUET_ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        import pyarrow
-
         if self._waiting:
             self._file.write_table(pyarrow.Table.from_pylist(self._waiting, schema=self._file.schema))
             self._waiting = []
 
     def close(self) -> None:
+        """Write the rows that wait, and the end of the file."""
         self._flush()
         self._file.close()
-
-
-class _TarWriter:
-    """Write a sample for each video: `KEY.json` with its records, `KEY.mp4` with its JPEG frames, byte for byte."""
-
-    def __init__(self, folder: Path, place: str) -> None:
-        self._tar = tarfile.open(folder / FORMATS["webdataset"], "w")  # noqa: SIM115
-
-    def add(self, rows: Sequence[Row], images: Sequence[bytes], key: str, fps: float) -> None:
-        text = json.dumps({"rows": list(rows)}, ensure_ascii=False)
-        width, height = rows[0]["frame_size"]
-        self._add(f"{key}.json", text.encode("utf-8"))
-        self._add(f"{key}.mp4", _motion_jpeg(images, fps, width, height))
-
-    def _add(self, name: str, content: bytes) -> None:
-        member = tarfile.TarInfo(name)  # time and owner stay zero: the same records make the same file
-        member.size = len(content)
-        self._tar.addfile(member, io.BytesIO(content))
-
-    def close(self) -> None:
-        self._tar.close()
-
-
-_WRITERS: dict[str, type[_Writer]] = {"jsonl": _JsonlWriter, "parquet": _ParquetWriter, "webdataset": _TarWriter}
 
 
 def row_features() -> Any:
@@ -265,49 +223,12 @@ def row_features() -> Any:
     )
 
 
-def _motion_jpeg(images: Sequence[bytes], fps: float, width: int, height: int) -> bytes:
-    content = io.BytesIO()
-    with av.open(content, "w", format="mp4", options={"fflags": "bitexact"}) as container:
-        rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream("mjpeg", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
-        for index, image in enumerate(images):
-            packet = av.Packet(image)
-            packet.stream, packet.time_base, packet.is_keyframe = stream, 1 / rate, True
-            packet.pts = packet.dts = index
-            container.mux(packet)
-    return content.getvalue()
-
-
 def read_rows(store: ChunkStore, form: str) -> Iterator[Row]:
-    """Yield the records of all chunks in order.
-
-    Paths of JSONL are relative to the output; other formats hold their frames, as `frames` or as `video`.
-    """
+    """Yield the records of all chunks; paths of JSONL are relative to the output, Parquet holds the frames."""
     if form == "jsonl":
         yield from store.lines(FORMATS[form])
         return
-    read = _parquet_rows if form == "parquet" else _tar_rows
     for name in store.files(FORMATS[form]):
-        yield from read(store.folder, name)
-
-
-def _parquet_rows(folder: DataFolder, name: str) -> Iterator[Row]:
-    import pyarrow.parquet
-
-    with folder.open(name, "rb") as file:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_PARQUET_ROWS):
-            yield from batch.to_pylist()
-
-
-def _tar_rows(folder: DataFolder, name: str) -> Iterator[Row]:
-    with folder.open(name, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        rows: list[Row] = []
-        for member in tar:
-            content = tar.extractfile(member)
-            assert content is not None
-            if member.name.endswith(".json"):
-                rows = parse_json_object(content.read(), f"{member.name} of {name}")["rows"]
-            else:
-                video = {"bytes": content.read(), "path": member.name}
-                yield from (row | {"video": video} for row in rows)
+        with store.folder.open(name, "rb") as file:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_PARQUET_ROWS):
+                yield from batch.to_pylist()

@@ -27,8 +27,8 @@ def curate(
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="New folder, or that of a stopped run to resume.")],
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Recipe of settings: paper, strict, or a YAML file.")
-    ] = "paper",
+        Path | None, typer.Option(metavar="FILE", help="YAML file of settings. Default: the paper's thresholds.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Setting that overrides the recipe's; repeatable."),
@@ -52,10 +52,6 @@ def curate(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument of datatrove's executor, like partition=gpu; repeatable."),
     ] = None,
-    push: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Dataset on the Hub to upload the finished records to.")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the dataset of --push private.")] = False,
     preview: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show the phrases of the first N captions, and stop.")
     ] = None,
@@ -70,7 +66,6 @@ def curate(
         require(module, extra="curate")
     quiet_transformers()
     from elysium.curation.chunk_store import ChunkStore
-    from elysium.curation.curated_card import check_push, push_rows
     from elysium.curation.curation_settings import load_settings
     from elysium.curation.pipeline import curate as run_pipeline
     from elysium.curation.pipeline import open_run
@@ -80,8 +75,6 @@ def curate(
     if preview is not None:
         _preview(open_videos(place, videos=videos, split=split), settings, preview, as_json=as_json)
         return
-    if push is not None:
-        check_push(store, push, settings.format)
     if executor == "local":  # other machines may have other models
         _check_models(settings)
     open_run(place, out, settings, videos=videos, split=split)
@@ -101,16 +94,10 @@ def curate(
     if summary is None:
         say(
             f"Handed over to {executor}; when it is done, records and report are in {out}, and the same command with "
-            "--executor local shows the counts (and uploads, with --push)"
+            "--executor local shows the counts"
         )
         return
-    address = None if push is None else push_rows(store.local, push, summary, private=private)
-    if as_json:
-        print(json.dumps(summary | {"pushed_to": address}, ensure_ascii=False))
-        return
-    print("\n".join(summary_lines(summary, out)))
-    if address is not None:
-        print(f"Pushed: {address}")
+    print(json.dumps(summary, ensure_ascii=False) if as_json else "\n".join(summary_lines(summary, out)))
 
 
 def _values(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
@@ -131,8 +118,7 @@ def _check_models(settings: "CurationSettings") -> None:
 
     check_language_model(settings.spacy_model)
     check_detector(settings.detector)
-    for tracker in (settings.tracker, *settings.other_trackers):
-        check_tracker(tracker)
+    check_tracker(settings.tracker)
 
 
 def _preview(source: "VideoSource", settings: "CurationSettings", count: int, *, as_json: bool) -> None:

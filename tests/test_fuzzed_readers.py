@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 
 from elysium.cards.folder_checks import dataset_problems
 from elysium.curation.curation_settings import load_settings
-from elysium.curation.curation_step import CurationError
 from elysium.curation.read_step import open_videos
 from elysium.evaluation.json_log import JsonLog, LogError
 from elysium.evaluation.result_files import ResultError, ResultFiles, ResultFolder
@@ -120,7 +119,7 @@ def jsonl_folder(root: Path) -> None:
 
 
 def build_recipe(root: Path) -> None:
-    (root / "a.yaml").write_text("detector: some/detector\nmax_frames: 30\nother_trackers: [csrt]\n")
+    (root / "a.yaml").write_text("detector: some/detector\nmax_frames: 30\ntracker: kcf\n")
 
 
 def encoded_parquet(root: Path) -> None:
@@ -173,11 +172,11 @@ READERS = {
         )
     },
     **{
-        f"curation {suffix}": Reader(partial(build_table, suffix), "a.*", curation, (CurationError,))
+        f"curation {suffix}": Reader(partial(build_table, suffix), "a.*", curation)
         for suffix in ("csv", "jsonl", "parquet")
     },
-    "curation shard": Reader(build_shard, "*.tar", curation, (CurationError,)),
-    "curation recipe": Reader(build_recipe, "*.yaml", lambda root: load_settings(root / "a.yaml"), (CurationError,)),
+    "curation shard": Reader(build_shard, "*.tar", curation),
+    "curation recipe": Reader(build_recipe, "*.yaml", lambda root: load_settings(root / "a.yaml")),
     "results": Reader(build_results, "**/*.txt", read_results, (ResultError,)),
     "log": Reader(build_log, "*.jsonl", lambda root: JsonLog(root / "answers.jsonl").read(), (LogError,)),
     "dataset check": Reader(partial(build_table, "jsonl"), "*.jsonl", dataset_problems, ()),

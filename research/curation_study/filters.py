@@ -3,9 +3,9 @@
     python -m research.curation_study.filters --output research/results/curation.json
 
 500 generated videos with captions, and an oracle detector and CSRT with faults put in (`curation_faults.py` says which
-and how often), go through the real pipeline with the paper's thresholds, and with those of the recipe `strict`. A pair
-is bad where its words are of nothing in the video, or where the trajectory's mean IoU with the object that they name
-is below 0.5, over the frames in which it can be seen. So a fault need not make a pair bad, and a pair without one can
+and how often), go through the real pipeline with the paper's thresholds. A pair is bad where
+its words are of nothing in the video, or where the trajectory's mean IoU with the object that they name is below 0.5,
+over the frames in which it can be seen. So a fault need not make a pair bad, and a pair without one can
 be: CSRT loses objects by itself. A filter finds bad pairs: its precision is the share of bad ones in what it drops,
 its recall the share of the bad ones that it drops.
 
@@ -53,7 +53,6 @@ MIN_IOU = 0.5
 STEPS = ("detect", "track", "drift", "agree")
 # Everything that has words goes to the tracker, so that there is a trajectory to judge by.
 LOOSE = {"min_detection_score": 0.0, "min_track_score": 0.0, "min_agreement_iou": 0.0, "drift_false_alarm": 1e-12}
-RECIPES = ("paper", "strict")
 Key = tuple[str, str]
 Figures = dict[str, Any]
 
@@ -94,12 +93,12 @@ class Bench:
         """Pairs that should be no rows."""
         return {key for key, iou in self.ious.items() if iou < MIN_IOU}
 
-    def run(self, name: str, recipe: str, changes: Mapping[str, Any]) -> Outcome:
+    def run(self, name: str, changes: Mapping[str, Any]) -> Outcome:
         """The pipeline, from the table of captions to rows that training's reader reads."""
         start_s = time.perf_counter()
         parts = {"detector": lambda: self.world, "tracker": lambda: self.world}
         out = self.folder / name
-        curate(self.folder / "videos", out, load_settings(recipe, {**changes, **parts}))
+        curate(self.folder / "videos", out, load_settings(None, {**changes, **parts}))
         seconds = time.perf_counter() - start_s
         lines = [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
         ious = {}
@@ -261,22 +260,20 @@ def measure(folder: Path, world: World, count: int, shape: ClipShape, *, tracker
     """All figures of that many videos."""
     videos = write_videos(folder / "videos", world, count, shape)
     bench = Bench(folder, videos, FaultyWorld(videos, load_tracker(tracker), Faults(), seed))
-    loose = bench.run("loose", "paper", LOOSE)
+    loose = bench.run("loose", LOOSE)
     bench.judge()
-    outcomes = {recipe: bench.run(recipe, recipe, {}) for recipe in RECIPES}
+    outcome = bench.run("paper", {})
     finder = PhraseFinder()
-    paper = load_settings("paper")
+    paper = load_settings()
     return {
         "nouns": {"generated": generated_captions(finder, videos), **labelled_captions(finder)},
         "pairs": len(bench.ious),
         "bad_pairs": len(bench.bad),
-        "filters_in_order": filters_in_order(outcomes["paper"], bench.bad),
+        "filters_in_order": filters_in_order(outcome, bench.bad),
         "filters_alone": filters_alone(bench, paper),
-        "by_fault": by_fault(bench, outcomes["paper"]),
-        "rows": {"no filter": of_whole(bench.ious, bench)}
-        | {recipe: of_whole(outcome.ious, bench) for recipe, outcome in outcomes.items()},
-        "seconds": {"all pairs tracked": round(loose.seconds, 1)}
-        | {recipe: round(outcome.seconds, 1) for recipe, outcome in outcomes.items()},
+        "by_fault": by_fault(bench, outcome),
+        "rows": {"no filter": of_whole(bench.ious, bench), "paper": of_whole(outcome.ious, bench)},
+        "seconds": {"all pairs tracked": round(loose.seconds, 1), "paper": round(outcome.seconds, 1)},
     }
 
 

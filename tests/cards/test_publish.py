@@ -258,7 +258,7 @@ def test_the_source_of_a_package_is_not_taken_for_a_data_set(dataset, capsys) ->
 
 
 def test_environments_and_what_is_no_file_stay(dataset) -> None:
-    for folder in ("env", "node_modules", ".venv"):
+    for folder in ("env", "logs", "node_modules", ".venv"):
         (dataset / folder).mkdir()
         (dataset / folder / "rows.jsonl").write_text("{")
     (dataset / "env" / "pyvenv.cfg").touch()
@@ -266,6 +266,7 @@ def test_environments_and_what_is_no_file_stay(dataset) -> None:
     assert plan_publish(dataset, REPO).left_out == {
         ".venv": "hidden",
         "env": "a virtual environment",
+        "logs": "logs of a run",
         "node_modules": "packages of JavaScript",
         "pipe.json": "a pipe, a socket or a device",
     }

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from elysium.curation.agree_step import agree, agreement, box_iou
-from elysium.curation.track_step import mean_iou, trackers_agree
 from elysium.curation.video_records import Candidate, CaptionedVideo, Detection, Drop, Phrase, Trajectory, VideoRecord
 from elysium.processing.structures import VideoClip
 
@@ -50,25 +49,3 @@ def test_the_rule_keeps_a_candidate_with_its_ious_or_gives_a_reason(last, droppe
         assert result == Drop(dropped, 0.0)
     else:
         assert result.measures == {"iou_middle": 1.0, "iou_last": 1.0}
-
-
-def test_one_sided_frames_count_as_none_and_empty_ones_not_at_all():
-    one = trajectory(LEFT, LEFT, NOWHERE, NOWHERE)
-    other = trajectory(LEFT, MIDDLE, RIGHT, NOWHERE)
-    assert mean_iou(one, other) == mean_iou(other, one) == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert mean_iou(one, trajectory(LEFT, frames=[5])) == 0
-    assert mean_iou(trajectory(NOWHERE), trajectory(NOWHERE)) == 0
-
-
-def test_tracking_back_the_same_way_agrees_and_another_way_does_not():
-    there = trajectory(LEFT, MIDDLE, RIGHT)
-    assert mean_iou(there, there) == 1
-    assert mean_iou(there, trajectory(RIGHT, RIGHT, RIGHT)) == pytest.approx(1 / 3)
-
-
-def test_trackers_agree_is_the_mean_over_pairs():
-    one, other, third = trajectory(LEFT, LEFT), trajectory(LEFT, LEFT), trajectory(RIGHT, RIGHT)
-    assert trackers_agree([one, other]) == 1
-    assert trackers_agree([one, other, third]) == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="give two trajectories or more, got 1"):
-        trackers_agree([one])

@@ -53,7 +53,7 @@ def test_a_batch_gives_what_its_queries_give_alone(checkpoint: str) -> None:
 
 
 def test_the_words_decide_what_grounding_dino_finds(grounding_dino: str) -> None:
-    picture = queries("car")[0].picture
+    picture = queries("car")[0].image
     car, dog = load_detector(grounding_dino).detect([Query("v", 0, text, picture) for text in ("red car", "dog")])
     assert [one.score for one in car] != [one.score for one in dog]
 

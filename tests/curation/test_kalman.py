@@ -1,12 +1,17 @@
 """The filter lets steady motion pass and says where a trajectory jumps; its figures are as worked by hand."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
-from elysium.curation.drift_step import GATE, MODEL, MotionModel, box_measures, chi_square_gate, drift
+from elysium.curation import drift_step
+from elysium.curation.drift_step import ACCELERATION, MEASURED, VELOCITY, box_measures, chi_square_gate
 from elysium.curation.video_records import Trajectory
+
+GATE = chi_square_gate(1e-4)
+drift = partial(drift_step.drift, gate=GATE)
 
 
 def trajectory(boxes, frames=None):
@@ -24,7 +29,7 @@ def moving(num_frames=24, step=(0.01, 0.005), growth=1.01):
 def test_the_second_statistic_is_as_worked_by_hand():
     # The second box is a tenth of its width to the right, the rest is the same.
     boxes = [[0.2, 0.2, 0.4, 0.4], [0.22, 0.2, 0.42, 0.4]]
-    measured, velocity, acceleration = (part[0] for part in (MODEL.measured, MODEL.velocity, MODEL.acceleration))
+    measured, velocity, acceleration = (part[0] for part in (MEASURED, VELOCITY, ACCELERATION))
     variance = measured**2 + velocity**2 + acceleration**2 / 3 + measured**2
     test = drift(trajectory(boxes))
     assert math.isnan(test.statistic[0])
@@ -88,13 +93,9 @@ def test_the_gate_is_the_chi_square_quantile():
         gate = chi_square_gate(false_alarm)
         assert math.exp(-gate / 2) * (1 + gate / 2) == pytest.approx(false_alarm)
     assert chi_square_gate(1e-4) == pytest.approx(23.513, abs=1e-3)
-    for wrong in (0, 1, -1):
-        with pytest.raises(ValueError, match="false_alarm must be between 0 and 1"):
-            chi_square_gate(wrong)
 
 
 def test_false_alarms_are_as_rare_as_asked_where_the_model_holds():
-    model = MotionModel()
     rng = np.random.default_rng(0)
     alarms = frames = 0
     for _ in range(60):
@@ -103,7 +104,7 @@ def test_false_alarms_are_as_rare_as_asked_where_the_model_holds():
         for _ in range(30):
             scale, aspect = state[2:]
             size = np.array([math.exp(scale + aspect / 2), math.exp(scale - aspect / 2), 1, 1])
-            seen = state + rng.normal(0, model.measured) * size
+            seen = state + rng.normal(0, MEASURED) * size
             half = np.array([math.exp(seen[2] + seen[3] / 2), math.exp(seen[2] - seen[3] / 2)]) / 2
             boxes.append([*(seen[:2] - half), *(seen[:2] + half)])
             state = state + rate

@@ -1,4 +1,4 @@
-"""The same pictures are found again after other coding and scaling, others are not; captions by their words."""
+"""The same pictures are found again after other coding and scaling, others are not."""
 
 import io
 from pathlib import Path
@@ -9,13 +9,10 @@ from PIL import Image
 
 from elysium.curation.near_duplicates import (
     VideoPrint,
-    duplicate_captions,
-    duplicate_pictures,
-    duplicate_report,
+    duplicate_videos,
     fingerprints,
+    image_hash,
     leak_report,
-    picture_hash,
-    word_triples,
 )
 from elysium.processing.video_io import read_video
 
@@ -28,10 +25,10 @@ def as_jpeg(picture, quality=92, size=None):
     return content.getvalue()
 
 
-def a_print(bits, vid="v", caption=""):
+def a_print(bits, vid="v"):
     found = np.zeros(192, np.uint8)
     found[list(bits)] = 1
-    return VideoPrint(vid, found, caption)
+    return VideoPrint(vid, found)
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +48,15 @@ def test_videos_that_were_coded_and_scaled_again_are_found_and_no_others(media_r
         half = (pictures[0].shape[1] // 2, pictures[0].shape[0] // 2)
         frames = [{"bytes": as_jpeg(picture, 30, half)} for picture in pictures]
         again.append(row | {"vid": f"{row['vid']} again", "frames": frames})
-    found = duplicate_report(list(fingerprints([*media_rows, *again], None)))
-    assert found["videos"] == 8
-    assert found["same_pictures"] == [[row["vid"], f"{row['vid']} again"] for row in media_rows]
+    found = duplicate_videos(list(fingerprints([*media_rows, *again], None)))
+    assert found == [[place, place + len(media_rows)] for place in range(len(media_rows))]
 
 
-def test_a_video_has_one_print_however_many_rows_and_reads_its_caption(media_rows):
-    row = media_rows[0] | {"metadata": {"caption": "A parrot"}}
+def test_a_video_has_one_print_however_many_rows(media_rows):
+    row = media_rows[0]
     (found,) = fingerprints([row, row | {"id": "another object"}], None)
-    assert found.caption == "A parrot" and found.picture_bits.shape == (192,)
-    assert set(found.picture_bits.tolist()) == {0, 1}
+    assert found.image_bits.shape == (192,)
+    assert set(found.image_bits.tolist()) == {0, 1}
 
 
 def test_prints_up_to_the_given_distance_are_found_wherever_the_bits_differ():
@@ -70,61 +66,25 @@ def test_prints_up_to_the_given_distance_are_found_wherever_the_bits_differ():
         near, far = base.copy(), base.copy()
         near[rng.permutation(192)[:11]] ^= 1
         far[rng.permutation(192)[:12]] ^= 1
-        assert duplicate_pictures([VideoPrint("a", base, ""), VideoPrint("b", near, "")]) == [[0, 1]]
-        assert duplicate_pictures([VideoPrint("a", base, ""), VideoPrint("b", far, "")]) == []
+        assert duplicate_videos([VideoPrint("a", base), VideoPrint("b", near)]) == [[0, 1]]
+        assert duplicate_videos([VideoPrint("a", base), VideoPrint("b", far)]) == []
 
 
-def test_groups_are_chained_and_the_distance_is_an_option():
+def test_groups_are_chained():
     chain = [a_print(()), a_print(range(10)), a_print(range(20)), a_print(range(100, 150))]
-    assert duplicate_pictures(chain) == [[0, 1, 2]]
-    assert duplicate_pictures(chain, max_bits=9) == []
-    assert duplicate_pictures([a_print(()), a_print(()), a_print([3])], max_bits=0) == [[0, 1]]
-    assert duplicate_pictures([]) == []
-    with pytest.raises(ValueError, match="max_bits must be in 0..63, got 64"):
-        duplicate_pictures(chain, max_bits=64)
-
-
-def test_captions_that_share_their_word_triples_are_found_and_no_others():
-    captions = [
-        "A red car drives along the coast road at sunset",
-        "a red car drives along the coast road at sunset.",
-        "A red car drives along the coast road at sunset today",
-        "A blue van waits in front of the old house",
-        "",
-        "  ",
-    ]
-    prints = [a_print((), str(place), caption) for place, caption in enumerate(captions)]
-    assert duplicate_captions(prints) == [[0, 1, 2]]
-    assert duplicate_captions(prints, min_jaccard=0.95) == [[0, 1]]
-    with pytest.raises(ValueError, match="min_jaccard must be above 0"):
-        duplicate_captions(prints, min_jaccard=0)
-
-
-def test_comparing_only_rare_triples_misses_no_pair_of_captions():
-    rng = np.random.default_rng(1)
-    words = [" ".join(rng.choice(list("abc"), 9)) for _ in range(120)]
-    prints = [a_print((), caption=caption) for caption in words]
-    triples = [word_triples(caption) for caption in words]
-    expected = set()
-    for one in range(120):
-        for other in range(one):
-            if len(triples[one] & triples[other]) >= 0.6 * len(triples[one] | triples[other]):
-                expected |= {(other, one)}
-    groups = duplicate_captions(prints, min_jaccard=0.6)
-    joined = {place: number for number, group in enumerate(groups) for place in group}
-    assert expected and all(joined[one] == joined[other] for one, other in expected)
-    assert joined.keys() == {place for pair in expected for place in pair}
+    assert duplicate_videos(chain) == [[0, 1, 2]]
+    assert duplicate_videos([a_print(()), a_print(range(60)), a_print(())]) == [[0, 2]]
+    assert duplicate_videos([]) == []
 
 
 def test_a_leak_is_what_stands_on_both_sides():
-    train = [a_print((), "a", "A dog runs on the beach"), a_print(range(60), "b"), a_print(range(60), "c")]
-    val = [a_print([5], "x"), a_print(range(90, 150), "y", "a dog runs on the beach"), a_print(range(150, 192), "b")]
+    train = [a_print((), "a"), a_print(range(60), "b"), a_print(range(60), "c")]
+    val = [a_print([5], "x"), a_print(range(90, 150), "y"), a_print(range(150, 192), "b")]
     assert leak_report(train, val) == {
         "train_videos": 3,
         "val_videos": 3,
         "same_videos": ["b"],
         "same_pictures": [{"train": ["a"], "val": ["x"]}],
-        "same_captions": [{"train": ["a"], "val": ["y"]}],
         "leaked_val_videos": 2,
     }
     clean = leak_report(train, [])
@@ -133,5 +93,5 @@ def test_a_leak_is_what_stands_on_both_sides():
 
 def test_the_hash_of_a_mirrored_picture_is_another():
     picture = read_video(MEDIA / "cup.mp4", num_frames=1).frames[0]
-    bits = picture_hash(picture)
-    assert bits.shape == (64,) and (bits != picture_hash(np.ascontiguousarray(picture[:, ::-1]))).sum() > 16
+    bits = image_hash(picture)
+    assert bits.shape == (64,) and (bits != image_hash(np.ascontiguousarray(picture[:, ::-1]))).sum() > 16

@@ -12,9 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from elysium.curation.curation_step import CurationError
 from elysium.curation.read_step import HubSource, open_videos
 from elysium.curation.video_records import CaptionedVideo
+from elysium.processing.data_files import DatasetError
 
 ROWS = [
     {"video_id": "a", "video": "clips/a.mp4", "caption": "A red car", "licence": "CC0"},
@@ -123,11 +123,11 @@ def test_a_data_set_by_name_is_streamed_shard_by_shard(tmp_path: Path, monkeypat
 )
 def test_an_input_that_is_no_source_says_what_is_missing(prepare: Any, said: str, tmp_path: Path) -> None:
     prepare(tmp_path)
-    with pytest.raises(CurationError, match=said):
+    with pytest.raises(DatasetError, match=said):
         read_all(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "no/such/path", "owner/rows.jsonl"])
 def test_a_path_that_is_not_there_is_an_error(place: str) -> None:
-    with pytest.raises(CurationError, match="the input must be a table of captions"):
+    with pytest.raises(DatasetError, match="the input must be a table of captions"):
         open_videos(place)
