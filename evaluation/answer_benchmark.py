@@ -1,29 +1,32 @@
 """Evaluate a model on a question benchmark, from the dataset's folder to the report's figures.
 
-report = evaluate_questions("refcoco", data="refer/data", split="val", model="elysium-tiny", folder=Path("out"))
+    FOLDER/settings.json                  settings that the answers depend on
+    FOLDER/predictions/part-RANK.jsonl    a line for each answered item: {"key", "truth": {...}, "answer": {...}}
+    FOLDER/judge.jsonl                    replies of the judge
+
+A line holds the ground truth beside the answer, so that figures can be computed again from the folder alone.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from elysium.processing.overlap import paired_iou
 from elysium.readers.refcoco_parquet import is_parquet_source
 from elysium.tracking.tracker import Tracker
 
-from .answers import AnswerFolder, Item, answer_items
-from .captioning import CaptionScorer, score_captions
+from .captioning import CaptionScorer
 from .evaluated_trackers import weights_fingerprint
-from .grounding import GroundingAnswers, score_grounding
-from .json_log import Row
+from .grounding import box_size, grounding_figures, iou_histogram
 from .judge import SOURCE as JUDGE_SOURCE
-from .judge import Exchange, Judge, JudgeSession, verdict_figures
-from .qa import score_answers
-from .question_benchmarks import QUESTION_BENCHMARKS, QuestionBenchmark
-from .resumable import ALONE, Processes, Progress
+from .judge import Exchange, Judge, verdict_figures
+from .qa import qa_figures
+from .question_benchmarks import QUESTION_BENCHMARKS, Answer, Item, QuestionBenchmark
+from .resumable import ALONE, JsonLog, Processes, Progress, Row, RunError, check_failures, check_settings, run_items
 
 Record = dict[str, Any]
 
@@ -38,12 +41,11 @@ def evaluate_questions(
     device: str | None = None,
     limit: int | None = None,
     batch_size: int = 8,
-    wordnet_dir: str | Path | None = None,
     judge: Judge | None = None,
     processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> Record | None:
-    """Ask a model all questions of a benchmark, and score its answers.
+    """Prompt a model with all questions of a benchmark, and score its answers.
 
     Answers are kept in ``folder`` batch by batch: the same call resumes a killed run, and several processes share the
     items. Figures come from the kept answers alone.
@@ -57,7 +59,6 @@ def evaluate_questions(
         device: as `Tracker.from_pretrained` takes it.
         limit: maximum number of samples, the first ones.
         batch_size: maximum number of items that the model answers at once.
-        wordnet_dir: WordNet's folder, for descriptions; None takes what nltk's downloader has installed.
         judge: optional LLM judge of free-text answers.
         processes: the processes that share the items.
         progress: called after each batch, and after each of the judge's replies, with the number done and the total,
@@ -72,24 +73,19 @@ def evaluate_questions(
         SettingsError: the folder holds answers of other settings.
         UnfinishedError: some items cannot be read or answered; all others are answered and kept.
         RunError: other processes have left items without an answer.
-        DictionaryError: descriptions cannot be scored without a dictionary.
         JudgeError: the judge does not answer.
-        ValueError: an unknown benchmark, or a judge for another task than questions.
+        ValueError: an unknown benchmark, a judge for another task than questions, or descriptions without WordNet.
     """
     plan = _check_plan(benchmark, judge, limit)
     split = split or plan.default_split
-    scorer = CaptionScorer(wordnet_dir) if plan.task in ("reg", "video_reg") and processes.index == 0 else None
-    answers = AnswerFolder(folder, _settings(benchmark, data, split, model))
+    scorer = CaptionScorer() if plan.task in ("reg", "video_reg") and processes.index == 0 else None
+    check_settings(folder / "settings.json", _settings(benchmark, data, split, model))
     load = cache(lambda: Tracker.from_pretrained(model, device=device, batch_size=batch_size))
-
-    def answer(batch: list[Item]) -> list[dict[str, Any]]:
-        return plan.answer(load(), batch)
-
     items, total = _items(plan, data, split, limit)
     keys = answer_items(
         items,
-        answer,
-        answers,
+        lambda batch: plan.answer(load(), batch),
+        folder,
         batch_size=batch_size,
         processes=processes,
         total=total,
@@ -101,42 +97,133 @@ def evaluate_questions(
         return None
     if not keys:
         raise ValueError(f"a benchmark must have items, got none for {split} in {data}; check the split")
-    rows = answers.collect(keys)
-    verdicts = JudgeSession(judge, folder / "judge.jsonl") if judge is not None else None
-    figures = score_rows(plan, rows, scorer=scorer, judge=verdicts, progress=progress)
-    entry = {"origin": str(model), **figures}
-    return _report(plan, entry, model=str(model), split=split, samples=len(rows), limit=limit, judge=judge)
+    rows = collect_answers(folder, keys)
+    if judge is not None:
+        asked = [Exchange(row["truth"]["question"], row["truth"]["answer"], row["answer"]["text"]) for row in rows]
+        verdicts = judge.judge(asked, folder / "judge.jsonl", progress)
+        rows = [row | {"verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)]
+    name = Path(model).resolve().name if os.path.exists(Path(model)) else str(model)
+    models = {name: {"origin": str(model), **score_rows(plan, rows, scorer)}}
+    return _report_head(plan, split, len(rows), limit, judge) | {"models": models}
 
 
-def score_rows(
-    plan: QuestionBenchmark,
-    rows: list[Row],
-    *,
-    scorer: CaptionScorer | None = None,
-    judge: JudgeSession | None = None,
-    progress: Progress | None = None,
-) -> Record:
-    """Return a model's part of the report from its rows of answers: `metrics`, `groups`, and for boxes a `histogram`.
+def answer_items(
+    items: Iterable[Item], answer: Callable[[list[Item]], list[Answer]], folder: Path, **options: Any
+) -> list[str]:
+    """Answer the items of this process that have no answer yet; each batch is on disk before the next.
+
+    Args:
+        items: all of the benchmark's.
+        answer: from a batch of items to an answer for each, as JSON holds it.
+        folder: where answers are kept.
+        **options: of `run_items`.
+
+    Returns:
+        The keys of all items, also of those due to other processes.
+
+    Raises:
+        UnfinishedError: some items cannot be answered; all others are.
+        RunError: two items with one key, or another number of answers than items.
+    """
+    index = options.get("processes", ALONE).index
+    part = JsonLog(folder / "predictions" / f"part-{index}.jsonl")
+
+    def keep(batch: list[Item]) -> None:
+        answers = answer(batch)
+        if len(answers) != len(batch):
+            raise RunError(f"a batch must get an answer for each item, got {len(answers)} for {len(batch)}")
+        rows = zip(batch, answers, strict=True)
+        part.append([{"key": item.key, "truth": item.truth, "answer": given} for item, given in rows])
+
+    keys, errors = run_items(
+        items, keep, noun="item", key=lambda item: item.key, done=set(read_answers(folder)), **options
+    )
+    check_failures("item", errors)
+    return keys
+
+
+def read_answers(folder: Path) -> dict[str, Row]:
+    """Return all lines by key, from all logs of a folder.
+
+    Raises:
+        RunError: a key stands in more than one line.
+        LogError: a log cannot be read.
+    """
+    rows: dict[str, Row] = {}
+    for path in sorted((folder / "predictions").glob("part-*.jsonl")):
+        for row in JsonLog(path).read():
+            if row["key"] in rows:
+                raise RunError(
+                    f"an item must be answered once, got {row['key']} twice in {path.parent}; remove one of the "
+                    "lines, and let no two runs work in one folder at the same time"
+                )
+            rows[row["key"]] = row
+    return rows
+
+
+def collect_answers(folder: Path, keys: Sequence[str]) -> list[Row]:
+    """Return the lines of these items, in their order.
+
+    Raises:
+        RunError: some are not answered yet.
+    """
+    rows = read_answers(folder)
+    missing = [key for key in keys if key not in rows]
+    if missing:
+        raise RunError(
+            f"all {len(keys)} items must be answered to be scored, got {len(missing)} without an answer, first "
+            f"{missing[0]}; the same command resumes the run"
+        )
+    return [rows[key] for key in keys]
+
+
+def score_rows(plan: QuestionBenchmark, rows: Sequence[Row], scorer: CaptionScorer | None = None) -> Record:
+    """Return a model's part of the report: `metrics`, the same for `groups` of rows, and for boxes a `histogram`.
 
     Args:
         plan: the benchmark.
-        rows: of the answers' logs.
+        rows: of the answers' logs, with the judge's `verdict` where there is one.
         scorer: for descriptions.
-        judge: optional, for questions.
-        progress: called after each of the judge's replies.
     """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        for name in _group_names(plan.task, row["truth"]):
+            groups.setdefault(name, []).append(row)
+    record: Record = {
+        "metrics": _figures(plan.task, rows, scorer),
+        "groups": {
+            name: {"samples": len(part)} | _figures(plan.task, part, scorer) for name, part in sorted(groups.items())
+        },
+    }
     if plan.task == "rec":
-        return score_grounding(_grounding_answers(rows))
-    predicted = [row["answer"]["text"] for row in rows]
-    if plan.task == "video_qa":
-        figures = score_answers(
-            predicted, [row["truth"]["answer"] for row in rows], [row["truth"]["type"] for row in rows]
-        )
-        return figures if judge is None else _judged(figures, rows, judge, progress)
-    if scorer is None:
-        raise ValueError("descriptions must be scored with a CaptionScorer, got none; give scorer")
-    splits = [row["truth"]["split"] for row in rows]
-    return score_captions(scorer, predicted, [row["truth"]["sentences"] for row in rows], {"split": splits})
+        record["histogram"] = iou_histogram(paired_iou(*_boxes(rows)))
+    return record
+
+
+def _group_names(task: str, truth: Record) -> list[str]:
+    """Return the names of the groups that an item belongs to."""
+    if task == "video_qa":
+        return [f"type {truth['type']}"]
+    return [f"split {truth['split']}", *([f"size {box_size(truth['box_xyxy_px'])}"] if task == "rec" else [])]
+
+
+def _figures(task: str, rows: Sequence[Row], scorer: CaptionScorer | None) -> dict[str, float]:
+    """Return the figures of some rows."""
+    truths, answers = [row["truth"] for row in rows], [row["answer"] for row in rows]
+    if task == "rec":
+        return grounding_figures(*_boxes(rows), [answer["reason"] for answer in answers])
+    texts = [answer["text"] for answer in answers]
+    if scorer is not None:
+        return scorer.score(texts, [truth["sentences"] for truth in truths])
+    figures = qa_figures(texts, [truth["answer"] for truth in truths])
+    verdicts = [row["verdict"] for row in rows if "verdict" in row]
+    return figures | (verdict_figures(verdicts) if verdicts else {})
+
+
+def _boxes(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Return predicted boxes, NaN where there is none, and true boxes of rows, each of shape `(N, 4)`."""
+    predicted = [row["answer"]["box_xyxy_px"] or [np.nan] * 4 for row in rows]
+    return np.array(predicted, dtype=np.float64), np.array([row["truth"]["box_xyxy_px"] for row in rows])
 
 
 def _check_plan(benchmark: str, judge: Judge | None, limit: int | None) -> QuestionBenchmark:
@@ -170,39 +257,8 @@ def _settings(benchmark: str, data: str | Path, split: str, model: str) -> Recor
     return settings | {"weights": weights_fingerprint(str(model))}
 
 
-def _grounding_answers(rows: list[Row]) -> GroundingAnswers:
-    """Return the rows as arrays."""
-    predicted = [row["answer"]["box_xyxy_px"] or [np.nan] * 4 for row in rows]
-    return GroundingAnswers(
-        predicted_xyxy_px=np.array(predicted, dtype=np.float64),
-        true_xyxy_px=np.array([row["truth"]["box_xyxy_px"] for row in rows], dtype=np.float64),
-        reasons=[row["answer"]["reason"] for row in rows],
-        splits=[row["truth"]["split"] for row in rows],
-    )
-
-
-def _judged(figures: Record, rows: list[Row], judge: JudgeSession, progress: Progress | None) -> Record:
-    """Return the figures with those of the judge, also for each type of question."""
-    exchanges = [Exchange(row["truth"]["question"], row["truth"]["answer"], row["answer"]["text"]) for row in rows]
-    verdicts = judge.judge(exchanges, progress)
-    groups = {}
-    for name, part in figures["groups"].items():
-        own = [each for each, row in zip(verdicts, rows, strict=True) if f"type {row['truth']['type']}" == name]
-        groups[name] = part | verdict_figures(own)
-    return figures | {"metrics": figures["metrics"] | verdict_figures(verdicts), "groups": groups}
-
-
-def _report(
-    plan: QuestionBenchmark,
-    entry: Record,
-    *,
-    model: str,
-    split: str,
-    samples: int,
-    limit: int | None,
-    judge: Judge | None,
-) -> Record:
-    """Return the report around one model's figures."""
+def _report_head(plan: QuestionBenchmark, split: str, samples: int, limit: int | None, judge: Judge | None) -> Record:
+    """Return what a report says about the benchmark and the data."""
     rules = [*plan.protocol["rules"], plan.prompt]
     if judge is not None:
         rules.append(
@@ -213,12 +269,10 @@ def _report(
     if limit is not None:
         facts["limit"] = limit
         rules.append(f"only the first {samples} samples: no figure of the whole split")
-    name = Path(model).resolve().name if os.path.exists(Path(model)) else model
     return {
         "benchmark": plan.name,
         "title": plan.title,
         "task": plan.task,
         "protocol": {"name": plan.protocol["name"], "source": plan.protocol["source"], "rules": rules},
         "data": facts,
-        "models": {name: entry},
     }

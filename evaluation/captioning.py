@@ -11,14 +11,11 @@ Words are cut by [`caption_tokens`], which differs from the Java PTB tokenizer i
 of the COCO scripts by a little.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from .word_tokens import caption_tokens
-from .wordnet_folder import load_wordnet
 
 PROTOCOL: dict[str, Any] = {
     "name": "referring expression generation: METEOR, CIDEr, BLEU-4, ROUGE-L",
@@ -31,29 +28,53 @@ PROTOCOL: dict[str, Any] = {
         "an empty description scores 0 and stays in the mean",
     ],
 }
+_TOKEN = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+(?:[-'][^\W_]+)*")
+_CONTRACTION = re.compile(r"(?<=[^\W\d_])(n't|'(?:s|m|d|re|ve|ll))$")
+_APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "`": "'", "\u2010": "-", "\u2011": "-"})
+
+
+def caption_tokens(sentence: str) -> list[str]:
+    """Return the words of a sentence in lower case, without punctuation.
+
+    Runs of letters and digits are words, with the hyphens and apostrophes inside them; numbers keep their points and
+    commas; contractions are two words (`man's` is `man` and `'s`, `isn't` is `is` and `n't`). The PTB tokenizer of the
+    COCO caption scripts differs in rare cases: it keeps abbreviations with their points (`u.s.`), symbols such as `&`
+    and `%`, and words joined by a slash.
+
+    >>> caption_tokens("The man's T-shirt isn't red, it's 2.5 m (long).")
+    ['the', 'man', "'s", 't-shirt', 'is', "n't", 'red', 'it', "'s", '2.5', 'm', 'long']
+    """
+    tokens: list[str] = []
+    for word in _TOKEN.findall(sentence.lower().translate(_APOSTROPHES)):
+        split = _CONTRACTION.search(word)
+        tokens += [word] if split is None else [word[: split.start()], split.group()]
+    return tokens
 
 
 class CaptionScorer:
     """Scorers of descriptions, built before the model runs, so that a missing package or dictionary shows first.
 
-    Args:
-        wordnet_dir: folder of a WordNet dictionary; None takes what nltk's downloader has installed.
-
     Raises:
-        DictionaryError: no WordNet, with the ways to get it.
-        ValueError: a package is missing.
+        ValueError: a package or nltk's WordNet is missing; the message says how to get it.
     """
 
-    def __init__(self, wordnet_dir: str | Path | None = None) -> None:
+    def __init__(self) -> None:
         try:
+            from nltk.corpus import wordnet
             from pycocoevalcap.bleu.bleu import Bleu
             from pycocoevalcap.cider.cider import Cider
             from pycocoevalcap.rouge.rouge import Rouge
         except ImportError as error:
             raise ValueError(
-                f"scores of descriptions need pycocoevalcap, got {error}; pip install 'elysium-vlm[eval]'"
+                f"scores of descriptions need nltk and pycocoevalcap, got {error}; pip install 'elysium-vlm[eval]'"
             ) from error
-        self._wordnet = load_wordnet(wordnet_dir)
+        try:
+            wordnet.ensure_loaded()
+        except (LookupError, OSError) as error:
+            raise ValueError(
+                "METEOR needs WordNet for synonyms, got none that is whole in nltk's folders; "
+                "python -m nltk.downloader wordnet"
+            ) from error
         self._bleu, self._cider, self._rouge = Bleu(4), Cider(), Rouge()
 
     def score(self, predicted: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -64,23 +85,29 @@ class CaptionScorer:
             references: for each one or more sentences written by people.
 
         Returns:
-            `meteor`, `cider`, `bleu_4` and `rouge_l`, times 100; `cider`, which can exceed 100, only where N >= 2,
-            since with one object every word is equally common.
+            `meteor`, `cider`, `bleu_4` and `rouge_l`, times 100, and the share of empty descriptions, `empty`, in
+            percent; `cider`, which can exceed 100, only where N >= 2, since with one object every word is equally
+            common.
 
         Raises:
-            ValueError: no objects, other lengths, or an object whose references hold no word.
+            ValueError: an object whose references hold no word.
         """
-        _check(predicted, references)
         candidates = {number: [" ".join(caption_tokens(text))] for number, text in enumerate(predicted)}
         truth = {
             number: [" ".join(words) for sentence in sentences if (words := caption_tokens(sentence))]
             for number, sentences in enumerate(references)
         }
+        if without := [number for number, sentences in truth.items() if not sentences]:
+            raise ValueError(
+                f"an object must have a reference with words, got {list(references[without[0]])} for object "
+                f"{without[0]}; leave it out"
+            )
         figures = {"meteor": float(np.mean(self.meteor(predicted, references)))}
         if len(predicted) > 1:
             figures["cider"] = float(self._cider.compute_score(truth, candidates)[0])
         figures["bleu_4"] = float(self._bleu.compute_score(truth, candidates, verbose=0)[0][3])
         figures["rouge_l"] = float(self._rouge.compute_score(truth, candidates)[0])
+        figures["empty"] = sum(candidate == [""] for candidate in candidates.values()) / len(candidates)
         return {name: 100 * value for name, value in figures.items()}
 
     def meteor(self, predicted: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
@@ -88,50 +115,6 @@ class CaptionScorer:
         from nltk.translate.meteor_score import meteor_score
 
         return [
-            float(
-                meteor_score(
-                    [caption_tokens(sentence) for sentence in sentences], caption_tokens(text), wordnet=self._wordnet
-                )
-            )
+            float(meteor_score([caption_tokens(sentence) for sentence in sentences], caption_tokens(text)))
             for text, sentences in zip(predicted, references, strict=True)
         ]
-
-
-def score_captions(
-    scorer: CaptionScorer,
-    predicted: Sequence[str],
-    references: Sequence[Sequence[str]],
-    parts: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """Return a model's part of a report.
-
-    Args:
-        scorer: with its dictionary.
-        predicted: a description of each of N objects.
-        references: for each the sentences written by people.
-        parts: by kind, such as "split", the part that each object belongs to.
-
-    Returns:
-        `metrics` times 100, with the share of empty descriptions in percent; `groups`, the same for each part.
-    """
-    groups: dict[str, dict[str, float]] = {}
-    for kind, labels in parts.items():
-        for label in sorted(set(labels)):
-            rows = [row for row, other in enumerate(labels) if other == label]
-            figures = scorer.score([predicted[row] for row in rows], [references[row] for row in rows])
-            groups[f"{kind} {label}"] = {"samples": len(rows)} | figures
-    empty = 100 * sum(not caption_tokens(text) for text in predicted) / len(predicted)
-    return {"metrics": scorer.score(predicted, references) | {"empty": empty}, "groups": groups}
-
-
-def _check(predicted: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    if not predicted or len(predicted) != len(references):
-        raise ValueError(
-            "there must be a description and references for each of one or more objects, got "
-            f"{len(predicted)} and {len(references)}"
-        )
-    for number, sentences in enumerate(references):
-        if not any(map(caption_tokens, sentences)):
-            raise ValueError(
-                f"an object must have a reference with words, got {list(sentences)} for object {number}; leave it out"
-            )

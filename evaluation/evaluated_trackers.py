@@ -1,17 +1,29 @@
-"""Define the trackers under evaluation: an Elysium checkpoint, an OpenCV tracker, the first box, or given results."""
+"""Define the trackers under evaluation, and run them over the sequences of a benchmark.
+
+A tracker is an Elysium checkpoint, an OpenCV tracker, the first box, or a folder of results. Each sequence's boxes are
+a file, so that a run can be resumed.
+"""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.data_files import DatasetError
 from elysium.readers.records import TrackingSequence
 from elysium.tracking.options import TrackingOptions
+
+from .benchmark_list import Benchmark
+from .opencv_trackers import make_opencv_tracker, opencv_boxes
+from .result_files import ResultFiles
+from .resumable import ALONE, Processes, Progress, run_items
 
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker  # loads torch, which scoring results does without
@@ -23,121 +35,79 @@ _FPS = 10.0  # of frames without a rate; no figure depends on it
 
 @dataclass(frozen=True)
 class EvaluatedTracker:
-    """A tracker in a report. This class is one whose results are given; those of its subclasses can be run.
+    """A tracker in a report; without `track` its results are given.
 
     Args:
         name: in the report.
         folder: of its result files.
+        kind: "results", "first-box", "opencv" or "elysium".
+        origin: its source, for the report: folder, version or checkpoint.
+        settings: further settings that its results depend on; a run with others is not resumed.
+        tasks: the tasks that it can be prompted for.
+        prepare: loads what tracking needs, before the first sequence: an error here is no sequence's.
+        track: returns x1, y1, x2, y2 in pixels for every frame of a sequence `(T, 4)`, NaN where there is no box.
     """
 
     name: str
     folder: Path
-    kind = "results"
-
-    @property
-    def origin(self) -> str:
-        """Its source, for the report: folder, version or checkpoint."""
-        return str(self.folder)
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Settings that its results depend on; a run with others is not resumed."""
-        return {"kind": self.kind, "origin": self.origin}
-
-    def supports(self, task: str) -> bool:
-        """Return whether it can be prompted as a task does."""
-        return task == "sot"
-
-    def prepare(self) -> None:
-        """Load what tracking needs, before the first sequence: an error here is no sequence's."""
-
-    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Return x1, y1, x2, y2 in pixels for every frame `(T, 4)`, NaN where there is no box."""
-        raise NotImplementedError(f"{self.name} has given results and cannot be run")
+    kind: str = "results"
+    origin: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ("sot",)
+    prepare: Callable[[], object] = lambda: None
+    track: Callable[[TrackingSequence, str], NDArray[np.float64]] | None = None
 
 
-class FirstBox(EvaluatedTracker):
-    """Baseline that repeats the first box."""
+def first_box_tracker(folder: Path) -> EvaluatedTracker:
+    """Return the baseline that repeats the first box."""
 
-    kind = "first-box"
-
-    @property
-    def origin(self) -> str:
-        """The name."""
-        return self.name
-
-    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Return the first box for every frame."""
+    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1))
 
-
-class OpenCVTracker(EvaluatedTracker):
-    """An OpenCV tracker, by its name in `OPENCV_TRACKERS`."""
-
-    kind = "opencv"
-
-    @property
-    def origin(self) -> str:
-        """OpenCV with its version."""
-        import cv2
-
-        return f"OpenCV {cv2.__version__}, {self.name}"
-
-    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Return its boxes."""
-        from .opencv_trackers import opencv_boxes
-
-        return opencv_boxes(self.name, sequence.frames, sequence.first_box_xyxy_px())
+    return EvaluatedTracker(FIRST_BOX, folder, FIRST_BOX, FIRST_BOX, track=track)
 
 
-@dataclass(frozen=True)
-class ElysiumTracker(EvaluatedTracker):
-    """An Elysium checkpoint.
+def opencv_tracker(name: str, folder: Path) -> EvaluatedTracker:
+    """Return one of `OPENCV_TRACKERS`.
+
+    Raises:
+        RuntimeError: OpenCV lacks its contributed modules.
+    """
+    make_opencv_tracker(name)
+
+    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+        return opencv_boxes(name, sequence.frames, sequence.first_box_xyxy_px())
+
+    return EvaluatedTracker(name, folder, "opencv", f"OpenCV {cv2.__version__}, {name}", track=track)
+
+
+def elysium_tracker(
+    name: str, folder: Path, *, model: str, load: "Callable[[], Tracker]", options: TrackingOptions
+) -> EvaluatedTracker:
+    """Return an Elysium checkpoint.
 
     Args:
+        name: in the report.
+        folder: of its result files.
         model: folder, shipped name or Hub id.
         load: loads it, when there is a sequence to track.
         options: how to track; the checkpoint decides what they leave open.
     """
+    tracker = cache(load)
 
-    model: str
-    load: "Callable[[], Tracker]"
-    options: TrackingOptions = TrackingOptions()
-    kind = "elysium"
-
-    @property
-    def origin(self) -> str:
-        """The checkpoint."""
-        return self.model
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """The checkpoint, by name and content, and the options that are set."""
-        return super().settings | {"weights": weights_fingerprint(self.model)} | self.options.explicit()
-
-    def supports(self, task: str) -> bool:
-        """Return True: boxes and text prompts are both understood."""
-        return True
-
-    def prepare(self) -> None:
-        """Load the model."""
-        self._tracker  # noqa: B018
-
-    @cached_property
-    def _tracker(self) -> "Tracker":
-        return self.load()
-
-    def track(self, sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        """Return its boxes; sequences are not batched, so that no figure depends on the other sequences."""
+    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
         from_text = task == "rsot"
-        result = self._tracker.track(
+        result = tracker().track(
             iter(sequence.frames),
             sequence.text if from_text else None,
             box_xyxy_px=None if from_text else sequence.first_box_xyxy_px(),
             fps=_FPS,
-            options=self.options,
+            options=options,
         )
         return result.tracks[0].boxes_xyxy_px
+
+    settings = {"weights": weights_fingerprint(model)} | options.explicit()
+    return EvaluatedTracker(name, folder, "elysium", model, settings, ("sot", "rsot"), tracker, track)
 
 
 def weights_fingerprint(model: str) -> str | None:
@@ -160,3 +130,74 @@ def weights_fingerprint(model: str) -> str | None:
             file.seek(max(0, size - _MIB))
             digest.update(file.read(_MIB))
     return digest.hexdigest()[:16]
+
+
+def run_tracker(
+    tracker: EvaluatedTracker,
+    benchmark: Benchmark,
+    sequences: Iterable[TrackingSequence],
+    *,
+    processes: Processes = ALONE,
+    total: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Exception]:
+    """Track the sequences that have no result file yet; one that fails costs none of the others.
+
+    Args:
+        tracker: its result files go to its folder.
+        benchmark: how it prompts, and the layout of the result files.
+        sequences: all of the benchmark's, in the same order in every process; one is held at a time.
+        processes: the processes that share the sequences.
+        total: number of sequences, if known.
+        progress: called after each tracked sequence, as in `run_items`.
+
+    Returns:
+        The errors of the sequences that failed, by name.
+
+    Raises:
+        UnfinishedError: many sequences in a row failed.
+        DatasetError: the benchmark's files cannot be read further.
+        CheckpointError: the model cannot be loaded.
+    """
+    results = ResultFiles(tracker.folder, benchmark.layout)
+
+    def track(batch: list[TrackingSequence]) -> None:
+        for sequence in batch:
+            results.write(sequence.name, *_track(tracker, benchmark.task, sequence))
+
+    _, errors = run_items(
+        sequences,
+        track,
+        noun="sequence",
+        key=lambda sequence: sequence.name,
+        done=results,
+        processes=processes,
+        total=total,
+        prepare=tracker.prepare,
+        progress=progress,
+    )
+    return errors
+
+
+def _track(
+    tracker: EvaluatedTracker, task: str, sequence: TrackingSequence
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x,y,w,h of every frame, 0,0,0,0 without a box, and the mean time of a frame in seconds, repeated."""
+    sequence.check_length()
+    if task == "rsot" and not sequence.text:
+        raise DatasetError(
+            f"tracking from text must have a text prompt for every sequence, got none for {sequence.name}; add its "
+            "language file"
+        )
+    assert tracker.track is not None
+    start_s = time.perf_counter()
+    corners = tracker.track(sequence, task)
+    took_s = time.perf_counter() - start_s
+    length = len(sequence.frames)
+    if len(corners) != length:
+        raise DatasetError(
+            f"a frame that is listed must decode, got {len(corners)} of {length} frames of {sequence.name}; get its "
+            "images or video again"
+        )
+    boxes = np.nan_to_num(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
+    return boxes, np.full(length, took_s / length)

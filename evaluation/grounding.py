@@ -5,8 +5,7 @@ multimodal models count RefCOCO and its siblings, and TransVG's before them; one
 (>). Every expression counts: one without a box has IoU 0.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,83 +33,27 @@ PROTOCOL: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class GroundingAnswers:
-    """Answers to N expressions.
+def grounding_figures(
+    predicted_xyxy_px: NDArray[np.float64], true_xyxy_px: NDArray[np.float64], reasons: Sequence[str | None]
+) -> dict[str, float]:
+    """Return accuracy at IoU 0.5, mean IoU, and the shares of answers without a box by reason, all in percent.
 
     Args:
         predicted_xyxy_px (`np.ndarray` of shape `(N, 4)`): NaN where there is no box.
         true_xyxy_px (`np.ndarray` of shape `(N, 4)`): each with an area.
         reasons: for each None where there is a box, else one of `REASONS`.
-        splits: the split of each.
-
-    Raises:
-        ValueError: no answers, lengths that differ, or an answer with neither box nor reason.
     """
-
-    predicted_xyxy_px: NDArray[np.float64]
-    true_xyxy_px: NDArray[np.float64]
-    reasons: Sequence[str | None]
-    splits: Sequence[str]
-
-    def __post_init__(self) -> None:
-        count = len(self.splits)
-        if not count or {len(self.predicted_xyxy_px), len(self.true_xyxy_px), len(self.reasons)} != {count}:
-            raise ValueError(
-                "there must be one box, true box, reason and split for each of one or more expressions, got "
-                f"{len(self.predicted_xyxy_px)}, {len(self.true_xyxy_px)}, {len(self.reasons)} and {count}"
-            )
-        without = [bool(np.isnan(box).any()) for box in self.predicted_xyxy_px]
-        for number, (missing, reason) in enumerate(zip(without, self.reasons, strict=True)):
-            if missing != (reason in REASONS):
-                raise ValueError(
-                    f"an answer must have a box or one of the reasons {REASONS}, got "
-                    f"{self.predicted_xyxy_px[number].tolist()} and {reason!r} for answer {number}"
-                )
-
-    @property
-    def ious(self) -> NDArray[np.float64]:
-        """Return the IoU of each answer `(N,)`, 0 where there is no box."""
-        return paired_iou(self.predicted_xyxy_px, self.true_xyxy_px)
-
-    @property
-    def sizes(self) -> list[str]:
-        """Return the size of each ground-truth box, one of `SIZES`."""
-        corners = self.true_xyxy_px
-        areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-        return [SIZES[int(area >= SMALL_BELOW_PX2) + int(area >= LARGE_FROM_PX2)] for area in areas]
-
-    def part(self, chosen: NDArray[np.bool_]) -> "GroundingAnswers":
-        """Return some of the answers."""
-        rows: list[int] = np.flatnonzero(chosen).tolist()
-        return GroundingAnswers(
-            self.predicted_xyxy_px[rows],
-            self.true_xyxy_px[rows],
-            [self.reasons[row] for row in rows],
-            [self.splits[row] for row in rows],
-        )
-
-
-def grounding_figures(answers: GroundingAnswers) -> dict[str, float]:
-    """Return accuracy at IoU 0.5, mean IoU, and the shares without a box by reason, all in percent."""
-    ious = answers.ious
+    ious = paired_iou(predicted_xyxy_px, true_xyxy_px)
     figures = {"accuracy_at_0.5": float((ious >= ACCURACY_IOU).mean()), "mean_iou": float(ious.mean())}
-    figures |= {reason: sum(other == reason for other in answers.reasons) / len(ious) for reason in REASONS}
+    figures |= {reason: sum(other == reason for other in reasons) / len(ious) for reason in REASONS}
     return {name: 100 * value for name, value in figures.items()}
 
 
-def score_grounding(answers: GroundingAnswers) -> dict[str, Any]:
-    """Return a model's part of a report.
-
-    Returns:
-        `metrics` in percent; `groups`, the same figures with counts for each split and size that occurs; `histogram`
-        of IoUs in 20 bins, the last with its right edge.
-    """
-    return {
-        "metrics": grounding_figures(answers),
-        "groups": _grouped(answers, {"split": answers.splits, "size": answers.sizes}),
-        "histogram": iou_histogram(answers.ious),
-    }
+def box_size(box_xyxy_px: Sequence[float]) -> str:
+    """Return the size of a ground-truth box, one of `SIZES`."""
+    x1, y1, x2, y2 = box_xyxy_px
+    area = (x2 - x1) * (y2 - y1)
+    return SIZES[int(area >= SMALL_BELOW_PX2) + int(area >= LARGE_FROM_PX2)]
 
 
 def iou_histogram(ious: ArrayLike) -> dict[str, list]:
@@ -118,30 +61,8 @@ def iou_histogram(ious: ArrayLike) -> dict[str, list]:
 
     >>> iou_histogram([0.0, 0.02, 1.0])["counts"]
     [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-
-    Raises:
-        ValueError: an IoU is not a number of 0..1.
     """
-    values = np.asarray(ious, dtype=float).ravel()
-    wrong = ~((values >= 0) & (values <= 1 + 1e-9))
-    if wrong.any():
-        raise ValueError(
-            f"an IoU must be a number of 0..1, got {values[wrong][0]} at {int(wrong.argmax())}; "
-            "count a missing box as IoU 0"
-        )
     # Divided, not multiplied up in steps: the edges read 0.15 in a report, not 0.15000000000000002.
     edges = np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
-    counts, _ = np.histogram(np.minimum(values, 1), bins=edges)
+    counts, _ = np.histogram(np.minimum(ious, 1), bins=edges)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
-
-
-def _grouped(answers: GroundingAnswers, labels: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Return the figures of each part, such as `split testA`, with its numbers of samples and of missing boxes."""
-    groups: dict[str, dict[str, float]] = {}
-    for kind, values in labels.items():
-        present = sorted(set(values), key=SIZES.index if kind == "size" else str)
-        for value in present:
-            part = answers.part(np.array([label == value for label in values]))
-            counts = {f"{reason}_answers": sum(other == reason for other in part.reasons) for reason in REASONS}
-            groups[f"{kind} {value}"] = {"samples": len(part.splits)} | grounding_figures(part) | counts
-    return groups

@@ -67,7 +67,7 @@ def score_sequence(
         None where the protocol leaves no frame to count.
 
     Raises:
-        ProtocolError: NaN, or fewer boxes than frames where that is an error, or no size where one is needed.
+        ProtocolError: NaN, fewer boxes than frames, or no size where one is needed.
     """
     predicted = _prepare(predicted_xywh_px, true_xywh_px, protocol, name)
     truth = np.array(true_xywh_px, dtype=np.float64)
@@ -94,12 +94,12 @@ def _prepare(
     length = len(true_xywh_px)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ProtocolError(f"a result must be x,y,w,h for every frame, got shape {boxes.shape} for {name}")
-    if len(boxes) < length and protocol.short == "error":
+    if len(boxes) < length:
         raise ProtocolError(
             f"a result must have a box for each of {length} frames, got {len(boxes)} for {name}; finish the run, or "
             "write 0,0,0,0 where there is none"
         )
-    boxes = np.concatenate([boxes[:length], np.zeros((max(0, length - len(boxes)), 4))])
+    boxes = boxes[:length]
     if not np.isfinite(boxes).all():
         frame = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
         raise ProtocolError(
@@ -114,8 +114,10 @@ def _prepare(
 
 
 def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace boxes without area by the last box with one; as in the toolkit, not where the ground truth is NaN, and
-    before frame 1 is set to the ground truth."""
+    """Replace boxes without area by the last box with one.
+
+    As in the toolkit, not where the ground truth is NaN, and before frame 1 is set to the ground truth.
+    """
     without = np.asarray(~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1))
     replaced = without & (np.arange(len(boxes)) > 0)
     source = np.maximum.accumulate(np.where(replaced, 0, np.arange(len(boxes))))

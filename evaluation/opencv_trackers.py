@@ -1,4 +1,4 @@
-"""OpenCV's trackers, which need no weights, as peers."""
+"""Run OpenCV's trackers, which need no weights, as baselines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ OPENCV_TRACKERS = {
 
 
 def make_opencv_tracker(name: str) -> Any:
-    """A fresh tracker with OpenCV's default parameters.
+    """Return a fresh tracker with OpenCV's default parameters.
 
     Args:
         name: a key of `OPENCV_TRACKERS`.
@@ -54,7 +54,7 @@ def without_contrib(what: str) -> str:
 def opencv_boxes(
     name: str, frames: Iterable[NDArray[np.uint8]], first_box_xyxy_px: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Follows one object on one thread.
+    """Track one object on one thread.
 
     Args:
         name: a key of `OPENCV_TRACKERS`.
@@ -62,7 +62,7 @@ def opencv_boxes(
         first_box_xyxy_px: the object's box in frame 1; rounded to whole pixels, at least one wide and high.
 
     Returns:
-        `np.ndarray` of shape `(T, 4)`: x1, y1, x2, y2 cut to the picture, NaN where the tracker says that it lost the
+        `np.ndarray` of shape `(T, 4)`: x1, y1, x2, y2 cut to the image, NaN where the tracker says that it lost the
         object.
     """
     x1, y1, x2, y2 = (round(value) for value in first_box_xyxy_px)
@@ -72,12 +72,12 @@ def opencv_boxes(
     with _one_thread():
         for frame in frames:
             height, width = frame.shape[:2]
-            picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
             if not boxes:
-                tracker.init(picture, (x1, y1, x2 - x1, y2 - y1))
+                tracker.init(image, (x1, y1, x2 - x1, y2 - y1))
                 boxes.append(np.array([x1, y1, x2, y2], dtype=np.float64))
                 continue
-            found, (x, y, box_width, box_height) = tracker.update(picture)
+            found, (x, y, box_width, box_height) = tracker.update(image)
             box = np.clip([x, y, x + box_width, y + box_height], 0, [width, height, width, height])
             boxes.append(box if found else np.full(4, np.nan))
     return np.array(boxes)

@@ -1,6 +1,6 @@
 """Define the rules by which benchmarks score a track: which frames count, and what is averaged over what."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -20,7 +20,6 @@ class Protocol:
         absent: frames in which the object is not visible are a "miss" (never a hit, but counted), or "left_out".
         without_area: a predicted box without area is taken "from_before" (the box of the frame before), or counts
             "as_given", which has no overlap with anything.
-        short: a result with fewer boxes than frames is an "error", or the missing frames are a "miss".
         clip_to_picture: both boxes are clipped to the image first, as in GOT-10k's toolkit.
         norm_precision: the share of frames with a normalised error of at most 0.2 ("at_0.2"), or the mean over the
             thresholds 0, 0.01 … 0.5 ("area").
@@ -32,7 +31,6 @@ class Protocol:
     first_frame: Literal["truth", "left_out", "predicted"] = "truth"
     absent: Literal["miss", "left_out"] = "miss"
     without_area: Literal["from_before", "as_given"] = "as_given"
-    short: Literal["error", "miss"] = "error"
     clip_to_picture: bool = False
     norm_precision: Literal["at_0.2", "area"] = "at_0.2"
     average: Literal["sequences", "frames"] = "sequences"
@@ -56,9 +54,7 @@ class Protocol:
             + ("no hits and stay in the denominator." if self.absent == "miss" else "left out."),
             "A predicted box without area "
             + ("takes the box of the frame before." if self.without_area == "from_before" else "overlaps nothing."),
-            "A result with fewer boxes than frames is "
-            + ("an error" if self.short == "error" else "a miss in the missing ones")
-            + "; more boxes are cut; NaN is an error.",
+            "A result with fewer boxes than frames is an error; more boxes are cut; NaN is an error.",
             *(["Both boxes are clipped to the image."] if self.clip_to_picture else []),
             f"Averaged over {self.average}.",
         ]
@@ -69,11 +65,11 @@ LASOT = Protocol(
     source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), calc_seq_err_robust",
     without_area="from_before",
 )
-LASOT_WORDS = Protocol(
-    name="LaSOT one-pass evaluation, text prompt",
+LASOT_WORDS = replace(
+    LASOT,
+    name=f"{LASOT.name}, text prompt",
     source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is predicted",
     first_frame="predicted",
-    without_area="from_before",
 )
 OTB = Protocol(
     name="OTB one-pass evaluation",
@@ -96,4 +92,9 @@ TRACKINGNET = Protocol(
     name="TrackingNet one-pass evaluation",
     source="TrackingNet (Mueller et al., ECCV 2018)",
     norm_precision="area",
+)
+PUBLIC_SCRIPT = Protocol(
+    name="public script",
+    source="Hon-Wong/Elysium, eval/otb.py: boxes in whole percent, scaled to pixels and clamped to 1..100",
+    first_frame="predicted",
 )

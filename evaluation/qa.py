@@ -53,30 +53,12 @@ def qa_figures(predicted: Sequence[str], true: Sequence[str]) -> dict[str, float
     Args:
         predicted: the model's answers to N questions.
         true: the ground truth of each.
-
-    Raises:
-        ValueError: no questions, or other lengths.
     """
-    if not predicted or len(predicted) != len(true):
-        raise ValueError(
-            f"answers and ground truths must be equal in number, one or more, got {len(predicted)} and {len(true)}"
-        )
     pairs = list(zip(predicted, true, strict=True))
     return {
         "normalised_match": 100 * sum(_same_normalised(answer, truth) for answer, truth in pairs) / len(pairs),
         "exact_match": 100 * sum(answer.strip() == truth.strip() for answer, truth in pairs) / len(pairs),
     }
-
-
-def score_answers(predicted: Sequence[str], true: Sequence[str], types: Sequence[str]) -> dict[str, Any]:
-    """Return a model's part of a report: `metrics` in percent, and `groups`, the same for each type of question."""
-    groups: dict[str, dict[str, float]] = {}
-    for kind in sorted(set(types)):
-        rows = [row for row, other in enumerate(types) if other == kind]
-        groups[f"type {kind}"] = {"samples": len(rows)} | qa_figures(
-            [predicted[row] for row in rows], [true[row] for row in rows]
-        )
-    return {"metrics": qa_figures(predicted, true), "groups": groups}
 
 
 def _same_normalised(answer: str, truth: str) -> bool:

@@ -20,9 +20,24 @@ from elysium.readers.video_qa import read_video_questions
 from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
 
 from . import captioning, grounding, qa
-from .answers import Answer, Item
 
 Data = str | Path
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question to a model.
+
+    Args:
+        key: unique in the benchmark, and the same in every run.
+        question: the input, such as an object of a dataset; images are opened when it is answered.
+        truth: the ground truth, as JSON holds it.
+    """
+
+    key: str
+    question: Any
+    truth: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +77,8 @@ def description_items(dataset: str, data: Data, split: str, limit: int | None) -
     """Yield every object of RefCOCO or one of its siblings that has an expression."""
     for target in read_referred_objects(data, dataset, split, limit=limit):
         if target.sentences:
-            truth = {
-                "sentences": list(target.sentences),
-                "box_xyxy_px": list(target.box_xyxy_px),
-                "split": target.split,
-            }
-            yield Item(target.key, target, truth)
+            sentences, box = list(target.sentences), list(target.box_xyxy_px)
+            yield Item(target.key, target, {"sentences": sentences, "box_xyxy_px": box, "split": target.split})
 
 
 def video_description_items(data: Data, split: str, limit: int | None) -> Iterator[Item]:
@@ -112,12 +123,7 @@ def ground_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
 
 
 def describe_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
-    """Return descriptions of objects in images."""
-    return [{"text": text} for text in tracker.describe_many(map(_image_and_box, batch))]
-
-
-def describe_video_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
-    """Return descriptions of objects in videos."""
+    """Return descriptions of objects in images or videos."""
     return [{"text": text} for text in tracker.describe_many(map(_frames_and_box, batch))]
 
 
@@ -127,14 +133,12 @@ def ask_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
     return [{"text": text} for text in tracker.ask_many(pairs)]
 
 
-def _image_and_box(item: Item) -> tuple[NDArray[np.uint8], Box]:
-    image = item.question.load_picture()
-    return image, item.question.box_inside(image.shape[1], image.shape[0])
-
-
 def _frames_and_box(item: Item) -> tuple[NDArray[np.uint8], Box]:
-    """Return the frames of a video description, and the box in the first of them."""
-    sequence: TrackingSequence = item.question
+    """Return the image, or the frames of a video description, and the box in the first of them."""
+    if not isinstance(item.question, TrackingSequence):
+        image = item.question.load_picture()
+        return image, item.question.box_inside(image.shape[1], image.shape[0])
+    sequence = item.question
     first, box = first_box(sequence)
     later = uniform_indices(len(sequence.boxes_xywh_px) - first, DESCRIBE_FRAMES)
     frames = sequence.frames.read([first + index for index in later])
@@ -148,57 +152,45 @@ def _frames_and_box(item: Item) -> tuple[NDArray[np.uint8], Box]:
 
 _REFCOCO = ("RefCOCO", "RefCOCO+", "RefCOCOg")
 _VIDEO_QA = ("MSVD-QA", "MSRVTT-QA", "TGIF-QA", "ActivityNet-QA", "video-qa")
+_grounding = partial(
+    QuestionBenchmark,
+    task="rec",
+    answer=ground_batch,
+    protocol=grounding.PROTOCOL,
+    prompt="the model is given the expression and the whole image, and decodes greedily",
+    default_split="val",
+)
+_descriptions = partial(QuestionBenchmark, answer=describe_batch, protocol=captioning.PROTOCOL)
+_image_descriptions = partial(
+    _descriptions,
+    task="reg",
+    prompt="the model is given the ground-truth box, clipped to the image, and decodes greedily",
+    default_split="val",
+)
+_questions = partial(
+    QuestionBenchmark,
+    task="video_qa",
+    answer=ask_batch,
+    protocol=qa.PROTOCOL,
+    prompt=f"the model sees as many frames as it was trained on ({ASK_FRAMES} where its configuration does not say), "
+    "spread evenly, and decodes greedily",
+    default_split="test",
+)
 _ALL = (
+    *(_grounding(name=t.lower(), title=t, items=partial(grounding_items, t.lower())) for t in _REFCOCO),
     *(
-        QuestionBenchmark(
-            name=title.lower(),
-            title=title,
-            task="rec",
-            items=partial(grounding_items, title.lower()),
-            answer=ground_batch,
-            protocol=grounding.PROTOCOL,
-            prompt="the model is given the expression and the whole image, and decodes greedily",
-            default_split="val",
-        )
-        for title in _REFCOCO
+        _image_descriptions(name=f"{t.lower()}-reg", title=t, items=partial(description_items, t.lower()))
+        for t in _REFCOCO
     ),
-    *(
-        QuestionBenchmark(
-            name=f"{title.lower()}-reg",
-            title=title,
-            task="reg",
-            items=partial(description_items, title.lower()),
-            answer=describe_batch,
-            protocol=captioning.PROTOCOL,
-            prompt="the model is given the ground-truth box, clipped to the image, and decodes greedily",
-            default_split="val",
-        )
-        for title in _REFCOCO
-    ),
-    QuestionBenchmark(
+    _descriptions(
         name="video-reg",
         title="video-reg",
         task="video_reg",
         items=video_description_items,
-        answer=describe_video_batch,
-        protocol=captioning.PROTOCOL,
         prompt="the model is given the ground-truth box in the first frame that has one, sees "
         f"{DESCRIBE_FRAMES} frames spread evenly from there to the end, and decodes greedily",
         default_split="validation",
     ),
-    *(
-        QuestionBenchmark(
-            name=title.lower(),
-            title=title,
-            task="video_qa",
-            items=partial(question_items, title.lower()),
-            answer=ask_batch,
-            protocol=qa.PROTOCOL,
-            prompt=f"the model sees as many frames as it was trained on ({ASK_FRAMES} where its configuration does "
-            "not say), spread evenly, and decodes greedily",
-            default_split="test",
-        )
-        for title in _VIDEO_QA
-    ),
+    *(_questions(name=t.lower(), title=t, items=partial(question_items, t.lower())) for t in _VIDEO_QA),
 )
 QUESTION_BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}

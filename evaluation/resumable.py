@@ -1,22 +1,24 @@
 """Run a long loop so that it can be killed and resumed: shared by processes, settings checked, failures set aside.
 
-The results themselves are kept by the caller, as one file for each item or as lines of a log (`json_log`).
+The results themselves are kept by the caller, as one file for each item or as lines of a `JsonLog`.
 """
 
 import json
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from elysium.processing.atomic_files import OutputError, atomic_path
-from elysium.processing.data_files import parse_json_object, read_bytes
+from elysium.processing.atomic_files import OutputError, atomic_path, full_disk_is_an_output_error
+from elysium.processing.data_files import DatasetError, parse_json_object, read_bytes
+from elysium.processing.track_files import json_text
 
 MAX_CONSECUTIVE_FAILURES = 20  # more are no fault of the items
 _NAMED = 5
 Item = TypeVar("Item")
+Row = dict[str, Any]
 Progress = Callable[[int, int | None], None]
 
 
@@ -26,6 +28,10 @@ class SettingsError(ValueError):
 
 class RunError(ValueError):
     """Raised where items and results do not fit together; the message says what to do."""
+
+
+class LogError(ValueError):
+    """Raised for a log with a damaged line; the message says which."""
 
 
 class UnfinishedError(ValueError):
@@ -81,58 +87,24 @@ def check_settings(path: Path, settings: dict[str, object]) -> None:
         )
 
 
-class Failures:
-    """The items of one loop that failed.
-
-        failures = Failures("sequence")
-        for item in items:
-            with failures.of(item.name):
-                ...
-        failures.check()
+def check_failures(noun: str, errors: dict[str, Exception]) -> None:
+    """Raise if items failed.
 
     Args:
         noun: an item's name in the error.
+        errors: of the items that failed, by key.
+
+    Raises:
+        UnfinishedError: names them with their reasons.
     """
-
-    def __init__(self, noun: str) -> None:
-        self.noun = noun
-        self.errors: dict[str, Exception] = {}
-        self._consecutive = 0
-
-    @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Record the exception of an item, so that the loop goes on with the next one.
-
-        Raises:
-            UnfinishedError: `MAX_CONSECUTIVE_FAILURES` items in a row failed.
-            OutputError, RunError: no item's fault.
-        """
-        try:
-            yield
-        except (OutputError, RunError):
-            raise
-        except Exception as error:
-            self.errors[name] = error
-            self._consecutive += 1
-            if self._consecutive >= MAX_CONSECUTIVE_FAILURES:
-                self.check()
-        else:
-            self._consecutive = 0
-
-    def check(self) -> None:
-        """Raise if items failed.
-
-        Raises:
-            UnfinishedError: names them with their reasons.
-        """
-        if not self.errors:
-            return
-        named = [f"{name}: {error}" for name, error in list(self.errors.items())[:_NAMED]]
-        more = [] if len(self.errors) <= _NAMED else [f"and {len(self.errors) - _NAMED} more"]
-        raise UnfinishedError(
-            f"every {self.noun} must be finished to be scored, got {len(self.errors)} that failed "
-            f"({'; '.join(named + more)}); the others are kept: fix these, and the same command resumes the run"
-        ) from next(iter(self.errors.values()))
+    if not errors:
+        return
+    named = [f"{name}: {error}" for name, error in list(errors.items())[:_NAMED]]
+    more = [] if len(errors) <= _NAMED else [f"and {len(errors) - _NAMED} more"]
+    raise UnfinishedError(
+        f"every {noun} must be finished to be scored, got {len(errors)} that failed ({'; '.join(named + more)}); the "
+        "others are kept: fix these, and the same command resumes the run"
+    ) from next(iter(errors.values()))
 
 
 def run_items(
@@ -147,7 +119,7 @@ def run_items(
     total: int | None = None,
     prepare: Callable[[], object] = lambda: None,
     progress: Progress | None = None,
-) -> tuple[list[str], Failures]:
+) -> tuple[list[str], dict[str, Exception]]:
     """Process the items of this process that have no result yet; one that fails costs none of the others.
 
     Where a batch fails, its items are processed one by one. A run may be resumed by another number of processes.
@@ -165,51 +137,114 @@ def run_items(
         progress: called with the number of this process's items that are done, and the number due to it, or None.
 
     Returns:
-        The keys of all items, also of those due to other processes, and the items of this process that failed.
+        The keys of all items, also of those due to other processes, and the errors of this process's items by key.
 
     Raises:
-        UnfinishedError: many items in a row failed.
+        UnfinishedError: `MAX_CONSECUTIVE_FAILURES` items in a row failed.
         RunError: two items have one key.
+        OutputError: a result cannot be kept.
     """
     keys: dict[str, None] = {}
-    failures, finished, ready = Failures(noun), 0, False
+    errors: dict[str, Exception] = {}
+    finished = consecutive = 0
 
     def waiting() -> Iterator[Item]:
         nonlocal finished
         for number, item in enumerate(items):
-            name = key(item)
-            if name in keys:
-                raise RunError(f"items must have different keys, got {name} twice; check the dataset")
-            keys[name] = None
+            if key(item) in keys:
+                raise RunError(f"items must have different keys, got {key(item)} twice; check the dataset")
+            keys[key(item)] = None
             if number % processes.count == processes.index:
-                if name in done:
-                    finished += 1
-                else:
+                if key(item) not in done:
                     yield item
+                else:
+                    finished += 1
 
     queue = waiting()
-    while batch := list(islice(queue, batch_size)):
-        if not ready:
+    for number, batch in enumerate(iter(lambda: list(islice(queue, batch_size)), [])):
+        if number == 0:
             prepare()
-            ready = True
-        _attempt(batch, work, key, failures)
+        for item, error in _attempt(batch, work):
+            consecutive = 0 if error is None else consecutive + 1
+            if error is not None:
+                errors[key(item)] = error
+            if consecutive >= MAX_CONSECUTIVE_FAILURES:
+                check_failures(noun, errors)
         finished += len(batch)
         if progress is not None:
             progress(finished, processes.share(total))
-    return list(keys), failures
+    return list(keys), errors
 
 
-def _attempt(
-    batch: list[Item], work: Callable[[list[Item]], None], key: Callable[[Item], str], failures: Failures
-) -> None:
-    """Process a batch; where that fails, its items one by one."""
-    if len(batch) > 1:
-        try:
-            return work(batch)
-        except (OutputError, RunError):
-            raise
-        except Exception:
-            pass
-    for item in batch:
-        with failures.of(key(item)):
-            work([item])
+def _attempt(batch: list[Item], work: Callable[[list[Item]], None]) -> Iterator[tuple[Item, Exception | None]]:
+    """Process a batch, and where that fails its items one by one; yield each with its error.
+
+    Raises:
+        OutputError, RunError: no item's fault.
+    """
+    try:
+        work(batch)
+    except (OutputError, RunError):
+        raise
+    except Exception as error:
+        if len(batch) == 1:
+            yield batch[0], error
+        else:
+            for item in batch:
+                yield from _attempt([item], work)
+    else:
+        for item in batch:
+            yield item, None
+
+
+class JsonLog:
+    """Append-only file of JSON lines that survives being killed while it is written.
+
+    A killed process can leave a last line without an end: reading leaves it out, and the next row replaces it. Any
+    other line that cannot be read is an error.
+
+    Args:
+        path: of the file, made with its folder when the first rows are added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[Row]:
+        """Return all complete rows.
+
+        Raises:
+            LogError: a line that has an end is no JSON object.
+        """
+        rows: list[Row] = []
+        if not self.path.exists():
+            return rows
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    rows.append(parse_json_object(line, ""))
+                except DatasetError as error:
+                    raise LogError(
+                        f"a line must be a JSON object, got {line[:60]!r} in line {number} of {self.path}; remove "
+                        "that line, and its item is run again"
+                    ) from error
+        return rows
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append rows, and return when they are on disk.
+
+        Raises:
+            OutputError: the disk is full; a torn line is left out when the log is read.
+            ValueError: a row holds NaN, or what JSON cannot hold.
+        """
+        text = "".join(json_text(row) + "\n" for row in rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with full_disk_is_an_output_error(self.path), self.path.open("a+b") as file:
+            file.seek(max(0, file.tell() - 1))
+            if file.read() not in (b"", b"\n"):
+                file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,9 +1,11 @@
 """Score the results of trackers on a benchmark, one sequence at a time."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elysium.readers.records import TrackingSequence
 
@@ -19,56 +21,54 @@ from .ope import (
     overall,
     score_sequence,
 )
-from .protocols import Protocol
-from .public_script import score_public_script
+from .protocols import PUBLIC_SCRIPT, Protocol
 from .result_files import ResultFolder
 
 Record = dict[str, Any]
+CURVES = ("success", "precision", "norm_precision")
+PUBLIC_SCRIPT_FIGURES = ("success_auc", "precision", "norm_precision")
 
 
+@dataclass
 class _Tally:
     """Scores of one tracker, added sequence by sequence."""
 
-    def __init__(self, tracker: EvaluatedTracker, protocol: Protocol, *, public_script: bool) -> None:
-        self.tracker, self.protocol, self.public_script = tracker, protocol, public_script
-        self.results = ResultFolder(tracker.folder)
-        self.scores: dict[str, SequenceScore] = {}
-        self.public: list[dict[str, float]] = []
+    tracker: EvaluatedTracker
+    results: ResultFolder
+    scores: dict[str, SequenceScore] = field(default_factory=dict)
+    public: list[dict[str, float]] = field(default_factory=list)
 
-    def add(self, sequence: TrackingSequence) -> None:
+    def add(self, sequence: TrackingSequence, protocol: Protocol, *, public_script: bool) -> None:
         runs, truth = self.results.boxes(sequence.name), sequence.boxes_xywh_px
         name = f"{sequence.name} ({self.tracker.name})"
-        size = sequence.picture_size if self.protocol.clip_to_picture else None
+        size = sequence.picture_size if protocol.clip_to_picture else None
         scores = [
-            score_sequence(boxes, truth, self.protocol, visible=sequence.visible, size=size, name=name)
-            for boxes in runs
+            score_sequence(boxes, truth, protocol, visible=sequence.visible, size=size, name=name) for boxes in runs
         ]
         if counted := [score for score in scores if score is not None]:
-            self.scores[sequence.name] = overall(counted, self.protocol)
-        if self.public_script:
-            size = sequence.picture_size
-            self.public += [score_public_script(boxes, truth, size, sequence.name) for boxes in runs]
+            self.scores[sequence.name] = overall(counted, protocol)
+        if public_script:
+            self.public += [score_public_script(boxes, truth, sequence.picture_size, sequence.name) for boxes in runs]
 
-    def record(self, classes: dict[str, str | None]) -> Record:
+    def record(self, protocol: Protocol, classes: dict[str, str | None]) -> Record:
         """Return the tracker's part of the report."""
-        total = overall(list(self.scores.values()), self.protocol)
+        total = overall(list(self.scores.values()), protocol)
         found: Record = {
             "kind": self.tracker.kind,
-            "origin": self.tracker.origin,
-            **headline(total, self.protocol),
-            **(class_means(self.scores, classes) if self.protocol.average == "frames" else {}),
+            "origin": self.tracker.origin or str(self.tracker.folder),
+            **headline(total, protocol),
+            **(class_means(self.scores, classes) if protocol.average == "frames" else {}),
             # The speed of repeating a box means nothing.
             "frames_per_s": None if self.tracker.kind == FIRST_BOX else self.results.frames_per_s(),
-            "curves": {name: getattr(total, name).tolist() for name in ("success", "precision", "norm_precision")},
+            "curves": {name: getattr(total, name).tolist() for name in CURVES},
             "sequences": {
-                name: headline(score, self.protocol)
-                | {"frames": score.num_frames, "visible_frames": score.num_visible}
+                name: headline(score, protocol) | {"frames": score.num_frames, "visible_frames": score.num_visible}
                 for name, score in self.scores.items()
             },
         }
-        if self.public_script:
+        if self.public:
             found["public_script"] = {
-                figure: float(np.mean([one[figure] for one in self.public])) for figure in self.public[0]
+                figure: float(np.mean([one[figure] for one in self.public])) for figure in PUBLIC_SCRIPT_FIGURES
             }
         return found
 
@@ -100,17 +100,17 @@ def score_benchmark(
         ResultError: results are missing or cannot be read.
         ProtocolError: results break a rule of the protocol.
     """
-    tallies = [_Tally(tracker, benchmark.protocol, public_script=public_script) for tracker in trackers]
+    protocol = benchmark.protocol
+    tallies = [_Tally(tracker, ResultFolder(tracker.folder)) for tracker in trackers]
     classes: dict[str, str | None] = {}
     num_frames = 0
     for done, sequence in enumerate(sequences, start=1):
         for tally in tallies:
-            tally.add(sequence)
+            tally.add(sequence, protocol, public_script=public_script)
         classes[sequence.name] = sequence.object_class
         num_frames += len(sequence.boxes_xywh_px)
         if progress is not None:
             progress(done)
-    protocol = benchmark.protocol
     return {
         "benchmark": benchmark.name,
         "title": benchmark.title,
@@ -122,5 +122,38 @@ def score_benchmark(
             "centre_px": CENTRE_THRESHOLDS_PX.tolist(),
             "centre_norm": CENTRE_THRESHOLDS_NORM.tolist(),
         },
-        "trackers": {tally.tracker.name: tally.record(classes) for tally in tallies},
+        "trackers": {tally.tracker.name: tally.record(protocol, classes) for tally in tallies},
     }
+
+
+def as_public_script(boxes_xywh_px: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return boxes as the public code's script (Hon-Wong/Elysium, eval/otb.py) clamps them; for comparison only.
+
+    It reads boxes as whole percent, scales them to pixels and then clamps x, y, w and h to 1..100, so that most boxes
+    of most videos become the same box: unrelated random boxes score an AUC of over 50 with it.
+
+    Args:
+        boxes_xywh_px (`np.ndarray` of shape `(T, 4)`): pixels; boxes without area stand for none.
+        size: width and height of the image.
+
+    Returns:
+        `np.ndarray` of shape `(T, 4)`: left, top, width, height, each in 1..100.
+    """
+    corners = np.concatenate([boxes_xywh_px[:, :2], boxes_xywh_px[:, :2] + boxes_xywh_px[:, 2:]], axis=1)
+    corners[~(boxes_xywh_px[:, 2:] > 0).all(axis=1)] = 0
+    scale = np.array([*size, *size], dtype=np.float64) / 100
+    scaled = np.clip(np.round(corners / scale), 0, 100) * scale
+    return np.clip(np.concatenate([scaled[:, :2], scaled[:, 2:] - scaled[:, :2]], axis=1), 1, 100)
+
+
+def score_public_script(
+    predicted_xywh_px: NDArray[np.float64], true_xywh_px: NDArray[np.float64], size: tuple[int, int], name: str
+) -> dict[str, float]:
+    """Return a sequence's `PUBLIC_SCRIPT_FIGURES` in percent, by that script; a missing box is 0,0,0,0."""
+    length = len(true_xywh_px)
+    given = np.nan_to_num(predicted_xywh_px[:length])
+    predicted = as_public_script(np.concatenate([given, np.zeros((length - len(given), 4))]), size)
+    score = score_sequence(predicted, as_public_script(true_xywh_px, size), PUBLIC_SCRIPT, name=name)
+    assert score is not None  # every frame has a box after clamping
+    figures = headline(score, PUBLIC_SCRIPT)
+    return {figure: figures[figure] for figure in PUBLIC_SCRIPT_FIGURES}

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from elysium.evaluation.evaluated_trackers import EvaluatedTracker
     from elysium.evaluation.resumable import Processes
     from elysium.readers.records import TrackingSequence
-
-PROTOCOLS = ("standard", "public-script")
-RESULTS = "results"
 
 
 def evaluate(
@@ -51,7 +49,8 @@ def evaluate(
         typer.Option(metavar="NAME=DIR", help="Result files of another tracker; repeat it for several."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="Protocol: standard, or public-script to add that code's figures.")
+        Literal["standard", "public-script"],
+        typer.Option(metavar="NAME", help="Protocol: standard, or public-script to add that code's figures."),
     ] = "standard",
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of sequences to evaluate, the first ones.")
@@ -59,7 +58,6 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="B", help="Number of questions in a batch, for question benchmarks.")
     ] = 8,
-    wordnet: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of WordNet's files, for METEOR.")] = None,
     judge_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of an OpenAI-compatible judge of answers.")
     ] = None,
@@ -76,131 +74,120 @@ def evaluate(
     for module in ("matplotlib", "cv2"):
         require(module, extra="eval")
     quiet_transformers()
-    from elysium.evaluation.answer_benchmark import evaluate_questions
     from elysium.evaluation.benchmark_list import BENCHMARKS
     from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS
 
     if benchmark not in BENCHMARKS and benchmark not in QUESTION_BENCHMARKS:
         known = ", ".join([*BENCHMARKS, *QUESTION_BENCHMARKS])
         raise typer.BadParameter(f"the benchmark must be one of {known}, got {benchmark!r}", param_hint="BENCHMARK")
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(
-            f"the protocol must be {' or '.join(PROTOCOLS)}, got {protocol!r}", param_hint="--protocol"
-        )
     check_folder(output.absolute())
     if benchmark in QUESTION_BENCHMARKS and (tracker or results or len(model or []) > 1 or protocol != "standard"):
         raise typer.BadParameter(
             f"{benchmark} asks one --model by the standard protocol, got more models, trackers, results or protocols; "
             "leave them out"
         )
-    if benchmark in QUESTION_BENCHMARKS and bool(judge_url) != bool(judge_model):
-        raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
     processes = _processes()
+    shared: dict[str, Any] = {"data": data, "split": split, "limit": limit, "processes": processes}
     try:
         if benchmark in BENCHMARKS:
+            given = parse_pairs(results or [], "--results", form="NAME=DIR")
             models = model or ([] if tracker or results else [DEFAULT_MODEL])
-            report = _evaluate_tracking(
-                BENCHMARKS[benchmark],
-                _trackers(models, tracker or [], device, options, output / RESULTS),
-                parse_pairs(results or [], "--results", form="NAME=DIR"),
-                data=data,
-                split=split,
-                limit=limit,
-                output=output,
-                public_script=protocol == "public-script",
-                processes=processes,
+            trackers = _trackers(models, tracker or [], given, device, options, output / "results")
+            report = _evaluate_trackers(
+                BENCHMARKS[benchmark], trackers, output, public_script=protocol == "public-script", **shared
             )
         else:
-            from elysium.evaluation.judge import Judge
-
-            with _progress("Asking", None, processes) as progress:
-                report = evaluate_questions(
-                    benchmark,
-                    data=data,
-                    split=split,
-                    model=model[0] if model else DEFAULT_MODEL,
-                    folder=output,
-                    device=device,
-                    limit=limit,
-                    batch_size=batch_size,
-                    wordnet_dir=wordnet,
-                    judge=Judge(judge_url, judge_model) if judge_url and judge_model else None,
-                    processes=processes,
-                    progress=progress,
-                )
-        if report is not None:
-            _write(report, output, as_json=as_json)
+            judge = _judge(judge_url, judge_model)
+            (name,) = model or [DEFAULT_MODEL]
+            report = _evaluate_questions(
+                benchmark, model=name, folder=output, device=device, batch_size=batch_size, judge=judge, **shared
+            )
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"Interrupted: what is finished is kept in {output}; the same command resumes the run.")
         raise
+    if report is not None:
+        _write(report, output, as_json=as_json)
 
 
-def _evaluate_tracking(
+def _evaluate_questions(benchmark: str, *, processes: "Processes", **options: Any) -> dict[str, Any] | None:
+    """Call `evaluate_questions` with a progress bar."""
+    from elysium.evaluation.answer_benchmark import evaluate_questions
+
+    with _progress("Answering", None, processes) as progress:
+        return evaluate_questions(benchmark, processes=processes, progress=progress, **options)
+
+
+def _judge(url: str | None, model: str | None) -> Any:
+    """Return the judge of answers, None where none is named."""
+    from elysium.evaluation.judge import Judge
+
+    if bool(url) != bool(model):
+        raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
+    return Judge(url, model) if url and model else None
+
+
+def _evaluate_trackers(
     benchmark: "Benchmark",
     trackers: "list[EvaluatedTracker]",
-    given: dict[str, str],
+    output: Path,
     *,
     data: str,
     split: str | None,
     limit: int | None,
-    output: Path,
     public_script: bool,
     processes: "Processes",
 ) -> dict[str, Any] | None:
     """Track what is not tracked yet and score everything.
 
-    Args:
-        benchmark: entry in the list of benchmarks.
-        trackers: trackers to run.
-        given: folders of other trackers' result files, by name.
-        data: dataset in its official layout, or a Hub id.
-        split: split of the dataset, or None for the benchmark's own.
-        limit: number of sequences, or None for all.
-        output: folder of the report.
-        public_script: whether the public script's figures are added.
-        processes: the processes that share the sequences.
-
     Returns:
         The report; None in all processes but the first, and where the ground truth is withheld.
     """
-    from elysium.evaluation.evaluated_trackers import EvaluatedTracker
-    from elysium.evaluation.resumable import check_settings
     from elysium.evaluation.score_benchmark import score_benchmark
-    from elysium.evaluation.track_benchmark import run_tracker
 
     split = benchmark.split(split)
-    _check_names([tracker.name for tracker in trackers] + list(given))
-    for tracker in trackers:
-        if not tracker.supports(benchmark.task):
-            raise typer.BadParameter(
-                f"{benchmark.name} prompts by text, which {tracker.name} does not understand; leave it out",
-                param_hint="--tracker",
-            )
-    sequences = _Sequences(benchmark, data, split, limit)
-    failures = []
-    for tracker in trackers:
-        if processes.index == 0:
-            settings = {"benchmark": benchmark.name, "data": data, "split": split} | tracker.settings
-            check_settings(tracker.folder.with_name(f"{tracker.name}.settings.json"), settings)
-        processes.wait()
-        total = sequences.count
-        with _progress(f"Tracking with {tracker.name}", processes.share(total), processes) as progress:
-            found = run_tracker(tracker, benchmark, sequences, processes=processes, total=total, progress=progress)
-        failures.append(found)
-    processes.wait()
-    for found in failures:
-        found.check()
+    _check_trackers(trackers, benchmark)
+
+    def read() -> "Iterator[TrackingSequence]":
+        return islice(benchmark.read(data, split), limit)
+
+    total = sum(1 for _ in read()) if Path(data).exists() else limit  # counting streamed rows would fetch them all
+    settings = {"benchmark": benchmark.name, "data": data, "split": split}
+    _run_trackers([each for each in trackers if each.track is not None], benchmark, read, settings, total, processes)
     if processes.index:
         return None
-    trackers = trackers + [EvaluatedTracker(name, Path(folder)) for name, folder in given.items()]
-    if next(iter(sequences)).truth_is_withheld:
+    if next(read()).truth_is_withheld:
         _pack(trackers, output)
         return None
-    with _progress("Scoring", sequences.count, processes) as progress:
+    with _progress("Scoring", total, processes) as progress:
         return score_benchmark(
-            benchmark, sequences, trackers, split=split, public_script=public_script, progress=progress
+            benchmark, read(), trackers, split=split, public_script=public_script, progress=progress
         )
+
+
+def _run_trackers(
+    trackers: "list[EvaluatedTracker]",
+    benchmark: "Benchmark",
+    read: "Callable[[], Iterator[TrackingSequence]]",
+    settings: dict[str, Any],
+    total: int | None,
+    processes: "Processes",
+) -> None:
+    """Run every tracker over the sequences that it has no result for; failures are raised after the last tracker."""
+    from elysium.evaluation.evaluated_trackers import run_tracker
+    from elysium.evaluation.resumable import check_failures, check_settings
+
+    errors = []
+    for tracker in trackers:
+        if processes.index == 0:
+            own = {"kind": tracker.kind, "origin": tracker.origin} | tracker.settings
+            check_settings(tracker.folder.with_name(f"{tracker.name}.settings.json"), settings | own)
+        processes.wait()
+        with _progress(f"Tracking with {tracker.name}", processes.share(total), processes) as progress:
+            errors.append(run_tracker(tracker, benchmark, read(), processes=processes, total=total, progress=progress))
+    processes.wait()
+    for found in errors:
+        check_failures("sequence", found)
 
 
 def _processes() -> "Processes":
@@ -216,49 +203,47 @@ def _processes() -> "Processes":
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
-class _Sequences:
-    """Iterate over the sequences of a benchmark, read anew by every loop."""
-
-    def __init__(self, benchmark: "Benchmark", data: str, split: str, limit: int | None) -> None:
-        self._read = partial(benchmark.read, data, split)
-        self._limit = limit
-        # Counting streamed rows would fetch them all.
-        self.count = sum(1 for _ in self) if Path(data).exists() else limit
-
-    def __iter__(self) -> "Iterator[TrackingSequence]":
-        from itertools import islice
-
-        return islice(self._read(), self._limit)
-
-
 def _trackers(
-    models: Sequence[str], names: Sequence[str], device: str | None, options: TrackingOptions, results: Path
+    models: Sequence[str],
+    names: Sequence[str],
+    given: dict[str, str],
+    device: str | None,
+    options: TrackingOptions,
+    folder: Path,
 ) -> "list[EvaluatedTracker]":
-    """Return the trackers to run: checkpoints, OpenCV trackers, and the baseline."""
-    from elysium.evaluation.evaluated_trackers import FIRST_BOX, ElysiumTracker, FirstBox, OpenCVTracker
-    from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, make_opencv_tracker
+    """Return checkpoints, OpenCV trackers and the baseline, which are run, and trackers whose results are given."""
+    from elysium.evaluation import evaluated_trackers as kinds
+    from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 
-    trackers: list[EvaluatedTracker] = []
+    trackers = []
     for model in models:
         name, load = Path(model).name, partial(load_tracker, model, device)
-        trackers.append(ElysiumTracker(name, results / name, model=model, load=load, options=options))
+        trackers.append(kinds.elysium_tracker(name, folder / name, model=model, load=load, options=options))
     for name in names:
-        if name != FIRST_BOX and name not in OPENCV_TRACKERS:
-            known = ", ".join([FIRST_BOX, *OPENCV_TRACKERS])
+        if name == kinds.FIRST_BOX:
+            trackers.append(kinds.first_box_tracker(folder / name))
+        elif name in OPENCV_TRACKERS:
+            trackers.append(kinds.opencv_tracker(name, folder / name))
+        else:
+            known = ", ".join([kinds.FIRST_BOX, *OPENCV_TRACKERS])
             raise typer.BadParameter(f"a tracker must be one of {known}, got {name!r}", param_hint="--tracker")
-        if name in OPENCV_TRACKERS:
-            make_opencv_tracker(name)  # where OpenCV lacks it, before the work
-        trackers.append((FirstBox if name == FIRST_BOX else OpenCVTracker)(name, results / name))
-    return trackers
+    return trackers + [kinds.EvaluatedTracker(name, Path(place)) for name, place in given.items()]
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Refuse a name that is used twice or cannot be that of a folder."""
-    for name in names:
+def _check_trackers(trackers: "list[EvaluatedTracker]", benchmark: "Benchmark") -> None:
+    """Refuse a name that is used twice or cannot be that of a folder, and a tracker that does not know the prompt."""
+    names = [tracker.name for tracker in trackers]
+    for tracker in trackers:
+        name = tracker.name
         if names.count(name) > 1:
             raise typer.BadParameter(f"trackers must have different names, got {name} twice; rename one with NAME=DIR")
         if "/" in name or name in (".", ".."):
             raise typer.BadParameter(f"a tracker's name must not hold slashes, got {name!r}")
+        if tracker.track is not None and benchmark.task not in tracker.tasks:
+            raise typer.BadParameter(
+                f"{benchmark.name} prompts by text, which {name} does not understand; leave it out",
+                param_hint="--tracker",
+            )
 
 
 def _pack(trackers: "list[EvaluatedTracker]", output: Path) -> None:

@@ -1,6 +1,6 @@
 """Cuts the tests' small WordNet out of a whole one, in the same file format (wndb(5WN)).
 
-    python tests/make_wordnet_mini.py /usr/share/wordnet tests/fixtures/wordnet_mini
+    python tests/make_wordnet_mini.py /usr/share/wordnet tests/fixtures/nltk_data/corpora/wordnet
 
 Every synset of every word in `WORDS` is kept with its words and gloss, so that these words have the same synonyms as
 in the whole dictionary. Pointers are dropped but for the one from an adjective satellite to its head, which nltk
@@ -86,6 +86,9 @@ def write_part(source: Path, out: Path, part: str) -> None:
 def main(source: Path, out: Path) -> None:
     """Writes everything; `LICENSE` is the licence that stands at the top of WordNet's files."""
     out.mkdir(parents=True, exist_ok=True)
+    # METEOR uses nothing of these two, but nltk opens them.
+    (out / "lexnames").write_text("".join(f"{number:02d}\t-\t0\n" for number in range(45)), "utf-8")
+    (out / "index.sense").write_text("", "utf-8")
     for part in PARTS:
         write_part(source, out, part)
     header, _ = lines_by_offset(source / "data.noun")

@@ -19,7 +19,7 @@ from code_blocks import CodeBlock, code_blocks
 from markdown_it import MarkdownIt
 
 from elysium import cli
-from elysium.evaluation.report import TASKS
+from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.elysium_track import sequence_of_row
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from elysium.cards.folder_checks import dataset_problems
 from elysium.curation.curation_settings import load_settings
 from elysium.curation.read_step import open_videos
-from elysium.evaluation.json_log import JsonLog, LogError
 from elysium.evaluation.result_files import ResultError, ResultFiles, ResultFolder
+from elysium.evaluation.resumable import JsonLog, LogError
 from elysium.processing.data_files import DatasetError
 from elysium.processing.structures import load_tracking_result
 from elysium.readers.elysium_track import read_elysium_track

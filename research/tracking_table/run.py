@@ -30,7 +30,6 @@ import numpy as np
 
 from benchmarks.bench import markdown_table
 from elysium.evaluation.captioning import CaptionScorer
-from elysium.evaluation.wordnet_folder import DictionaryError
 from elysium.processing.atomic_files import atomic_path
 from elysium.tracking.options import DEFAULTS, TrackingOptions
 from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
@@ -269,11 +268,11 @@ def selection_line(record: Figures) -> Figures:
     }
 
 
-def caption_scorer(folder: Path | None) -> CaptionScorer | None:
+def caption_scorer() -> CaptionScorer | None:
     """What scores METEOR; None, and a line that says so, where there is no dictionary."""
     try:
-        return CaptionScorer(folder)
-    except (DictionaryError, ValueError) as error:
+        return CaptionScorer()
+    except ValueError as error:
         tell(f"METEOR is left out: {error}")
         return None
 
@@ -295,7 +294,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the worlds that scenes are drawn from")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="of OpenCV's trackers")
     parser.add_argument("--peers-cache", type=Path, help="JSON that keeps their tracks from one model to the next")
-    parser.add_argument("--wordnet", type=Path, help="folder of a WordNet 3 dictionary, for METEOR")
     parser.add_argument("--selection", action="store_true", help="only what chooses checkpoints, in one line")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="contact sheets of the real clips")
     parser.add_argument("--output", type=Path, help="JSON to write, and beside it the tables as .md")
@@ -327,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
     splits = ("selection",) if arguments.selection else ("headline", "selection")
     real = {part: measure_real(measurement, real_clips(part), arguments.pictures) for part in splits}
-    scorer = None if arguments.selection else caption_scorer(arguments.wordnet)
+    scorer = None if arguments.selection else caption_scorer()
     groups, words = measure_groups(measurement, maker, number, scorer)
     record: Figures = {
         "benchmark": "tracking_table",

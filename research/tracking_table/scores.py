@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.evaluation.grounding import GroundingAnswers, grounding_figures
+from elysium.evaluation.grounding import grounding_figures
 from elysium.evaluation.ope import OVERLAP_THRESHOLDS
 from elysium.evaluation.opencv_trackers import opencv_boxes
 from elysium.evaluation.qa import normalised_answer, qa_figures
@@ -181,8 +181,7 @@ def word_figures(tracker: "Tracker", clips: Sequence[Clip], scorer: "CaptionScor
     groundings = tracker.ground_many((clip.video.frames[0], str(clip.words)) for clip in clips)
     boxes = np.array([found.box_xyxy_px or [np.nan] * 4 for found in groundings], dtype=np.float64)
     true = np.array([clip.boxes_xyxy_px[0] for clip in clips])
-    answers = GroundingAnswers(boxes, true, [found.reason for found in groundings], [""] * len(clips))
-    rec = grounding_figures(answers)
+    rec = grounding_figures(boxes, true, [found.reason for found in groundings])
     pictures = tracker.describe_many((clip.video.frames[0], clip.first_box_xyxy_px) for clip in clips)
     videos = tracker.describe_many((clip.video, clip.first_box_xyxy_px) for clip in clips)
     figures: Figures = {

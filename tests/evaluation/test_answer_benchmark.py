@@ -2,7 +2,6 @@
 
 import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 
 from elysium.evaluation import answer_benchmark
+from elysium.evaluation import judge as judging
 from elysium.evaluation.answer_benchmark import evaluate_questions
 from elysium.evaluation.judge import Judge
 from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS, first_box
@@ -32,7 +32,6 @@ from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.tracker import Tracker
 
-WORDNET = Path(__file__).parent.parent / "fixtures" / "wordnet_mini"
 BUILDERS = {
     "msvd-qa": build_msvd_qa,
     "msrvtt-qa": build_msrvtt_qa,
@@ -44,7 +43,7 @@ tiny_model, tiny_processor = cache(build_model), cache(build_processor)
 
 
 @pytest.fixture
-def seeing(monkeypatch):
+def seeing(monkeypatch, small_wordnet):
     """Stands in for any checkpoint; the trackers that were loaded."""
     loaded = []
 
@@ -57,9 +56,7 @@ def seeing(monkeypatch):
 
 
 def evaluate(benchmark, data, folder, **options):
-    return evaluate_questions(
-        benchmark, data=data, folder=folder, **{"model": "seeing", "wordnet_dir": WORDNET, **options}
-    )
+    return evaluate_questions(benchmark, data=data, folder=folder, **{"model": "seeing", **options})
 
 
 def count_or_red(self, question, seen, *, is_image):
@@ -166,7 +163,8 @@ def test_a_judge_adds_its_figures_and_its_name(seeing, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(SeeingModel, "_say", count_or_red)
     stand_in = StandIn([GOOD, "hm", '{"correct": "no", "score": 0}'])
-    judge = Judge(stand_in.url, "judge-1", at_once=1)
+    monkeypatch.setattr(judging, "CONCURRENT_REQUESTS", 1)
+    judge = Judge(stand_in.url, "judge-1")
     data = build_msvd_qa(tmp_path / "data")
     report = evaluate("msvd-qa", data, tmp_path / "out", judge=judge)
     metrics = figures_of(report)["metrics"]
@@ -227,13 +225,17 @@ def test_a_folder_is_of_one_benchmark_split_and_model(change, seeing, tmp_path):
         evaluate(data=data, folder=tmp_path / "out", **(asked | change))
 
 
-def test_what_cannot_be_done_is_said_before_the_model_is_loaded(seeing, tmp_path):
+def test_what_cannot_be_done_is_said_before_the_model_is_loaded(seeing, tmp_path, monkeypatch):
+    def no_wordnet():
+        raise ValueError("METEOR needs WordNet")
+
+    monkeypatch.setattr(answer_benchmark, "CaptionScorer", no_wordnet)
     data = build_refer(tmp_path / "data")
     for benchmark, options, message in (
         ("refcoco", {"judge": Judge("http://x", "m")}, "leave the judge out"),
         ("refcoco", {"limit": 0}, "limit must be 1 or more"),
         ("coco", {}, "must be one of refcoco, "),
-        ("refcoco-reg", {"wordnet_dir": tmp_path}, "wordnet-base"),
+        ("refcoco-reg", {}, "METEOR needs WordNet"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(benchmark, data, tmp_path / "out", **options)

@@ -7,12 +7,19 @@ import time
 import pytest
 from forked import Child
 
-from elysium.evaluation.answers import AnswerFolder, Item, answer_items
-from elysium.evaluation.json_log import JsonLog, LogError
+from elysium.evaluation.answer_benchmark import answer_items, collect_answers, read_answers
+from elysium.evaluation.question_benchmarks import Item
 from elysium.evaluation.resumable import MAX_CONSECUTIVE_FAILURES as MAX
-from elysium.evaluation.resumable import Processes, RunError, SettingsError, UnfinishedError
+from elysium.evaluation.resumable import (
+    JsonLog,
+    LogError,
+    Processes,
+    RunError,
+    SettingsError,
+    UnfinishedError,
+    check_settings,
+)
 
-SETTINGS = {"benchmark": "b", "model": "m", "data": "d", "split": "s"}
 ITEMS = [Item(f"k{number}", number, {"true": number}) for number in range(11)]
 
 
@@ -30,19 +37,18 @@ class Model:
 
 
 def run(folder, model, items=ITEMS, **options):
-    answers = AnswerFolder(folder, SETTINGS)
-    return answers, answer_items(iter(items), model, answers, **{"batch_size": 2, **options})
+    return answer_items(iter(items), model, folder, **{"batch_size": 2, **options})
 
 
-def squares(answers, keys):
-    return [row["answer"]["square"] for row in answers.collect(keys)]
+def squares(folder, keys):
+    return [row["answer"]["square"] for row in collect_answers(folder, keys)]
 
 
 def test_every_item_is_answered_once_and_kept_with_its_truth(tmp_path):
     model = Model()
-    answers, keys = run(tmp_path, model)
+    keys = run(tmp_path, model)
     assert model.asked == keys == [item.key for item in ITEMS]
-    assert squares(answers, keys) == [number**2 for number in range(11)]
+    assert squares(tmp_path, keys) == [number**2 for number in range(11)]
     first = json.loads((tmp_path / "predictions" / "part-0.jsonl").read_text().splitlines()[0])
     assert first == {"key": "k0", "truth": {"true": 0}, "answer": {"square": 0}}
 
@@ -51,9 +57,9 @@ def test_a_run_that_was_interrupted_goes_on_and_asks_nothing_twice(tmp_path):
     first, second = Model(stop_after=4), Model()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, first)
-    answers, keys = run(tmp_path, second)
+    keys = run(tmp_path, second)
     assert first.asked + second.asked == keys
-    assert squares(answers, keys) == [number**2 for number in range(11)]
+    assert squares(tmp_path, keys) == [number**2 for number in range(11)]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 25])
@@ -62,9 +68,9 @@ def test_a_last_line_that_is_torn_is_cut_and_its_item_asked_again(cut, tmp_path)
     part = tmp_path / "predictions" / "part-0.jsonl"
     part.write_bytes(part.read_bytes()[:-cut])
     model = Model()
-    answers, keys = run(tmp_path, model)
+    keys = run(tmp_path, model)
     assert model.asked == ["k10"]
-    assert squares(answers, keys) == [number**2 for number in range(11)]
+    assert squares(tmp_path, keys) == [number**2 for number in range(11)]
     assert len(part.read_text().splitlines()) == 11
 
 
@@ -76,7 +82,7 @@ def slow_run(folder) -> None:
         return [{"square": item.question**2} for item in batch]
 
     items = (Item(f"k{number}", number, {"true": number}) for number in range(200))
-    answer_items(items, slow, AnswerFolder(folder, SETTINGS), batch_size=2)
+    answer_items(items, slow, folder, batch_size=2)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
@@ -88,9 +94,9 @@ def test_a_process_that_is_killed_loses_no_batch_that_was_finished(tmp_path):
     items = [Item(f"k{number}", number, {"true": number}) for number in range(200)]
     assert 6 <= len(before) < len(items)
     model = Model()
-    answers, keys = run(tmp_path, model, items)
+    keys = run(tmp_path, model, items)
     assert before + model.asked == keys
-    assert squares(answers, keys) == [number**2 for number in range(200)]
+    assert squares(tmp_path, keys) == [number**2 for number in range(200)]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
@@ -98,31 +104,30 @@ def test_several_processes_share_the_items_and_give_what_one_gives(order, tmp_pa
     asked = {}
     for rank in order:
         model = asked[rank] = Model()
-        answers, keys = run(tmp_path / "three", model, processes=Processes(rank, 3))
+        keys = run(tmp_path / "three", model, processes=Processes(rank, 3))
     assert asked[1].asked == ["k1", "k4", "k7", "k10"]
     assert sorted(key for model in asked.values() for key in model.asked) == sorted(keys)
-    alone, same_keys = run(tmp_path / "one", Model())
-    assert keys == same_keys
-    assert answers.collect(keys) == alone.collect(keys)
+    assert keys == run(tmp_path / "one", Model())
+    assert collect_answers(tmp_path / "three", keys) == collect_answers(tmp_path / "one", keys)
 
 
 def test_a_run_of_three_processes_is_finished_by_one(tmp_path):
     for rank in (0, 2):
         run(tmp_path, Model(), processes=Processes(rank, 3))
-    answers, model = AnswerFolder(tmp_path, SETTINGS), Model()
+    model = Model()
     with pytest.raises(
         RunError, match="all 11 items must be answered to be scored, got 4 without an answer, first k1"
     ):
-        answers.collect([item.key for item in ITEMS])
-    answers, keys = run(tmp_path, model)
+        collect_answers(tmp_path, [item.key for item in ITEMS])
+    keys = run(tmp_path, model)
     assert model.asked == ["k1", "k4", "k7", "k10"]
-    assert squares(answers, keys) == [number**2 for number in range(11)]
+    assert squares(tmp_path, keys) == [number**2 for number in range(11)]
 
 
 def test_a_folder_of_other_settings_is_refused_and_both_are_named(tmp_path):
-    run(tmp_path, Model())
+    check_settings(tmp_path / "settings.json", {"model": "m", "split": "s"})
     with pytest.raises(SettingsError, match="model: 'm' before, 'other' now"):
-        AnswerFolder(tmp_path, SETTINGS | {"model": "other"})
+        check_settings(tmp_path / "settings.json", {"model": "other", "split": "s"})
 
 
 def test_items_with_one_key_are_refused(tmp_path):
@@ -156,7 +161,7 @@ def test_a_line_that_is_damaged_in_the_middle_is_an_error_that_names_it(tmp_path
         JsonLog(tmp_path / "a.jsonl").read()
 
 
-@pytest.mark.parametrize("tail", [b"\x00\x00\x00", b'{"a": {"b": 2}', b'{"a": "\xc3', b"[1]\n"])
+@pytest.mark.parametrize("tail", [b"\x00\x00\x00", b'{"a": {"b": 2}', b'{"a": "\xc3', b"{}"])
 def test_whatever_is_torn_at_the_end_is_left_out_and_replaced(tail, tmp_path):
     log = JsonLog(tmp_path / "a.jsonl")
     log.append([{"a": 1}])
@@ -176,8 +181,8 @@ def test_an_item_that_fails_costs_none_of_the_others_and_is_asked_again_by_the_n
 
     with pytest.raises(UnfinishedError, match=r"got 1 that failed \(k3: image file is truncated\).*resumes the run"):
         run(tmp_path, model)
-    answers, keys = run(tmp_path, Model())
-    assert set(answers.answered()) == set(keys)
+    keys = run(tmp_path, Model())
+    assert set(read_answers(tmp_path)) == set(keys)
 
 
 def test_many_failures_one_behind_the_other_end_the_run(tmp_path):

@@ -1,35 +1,35 @@
 """Accuracy at IoU 0.5 and its neighbours, with figures worked by hand."""
 
-import numpy as np
 import pytest
 
-from elysium.evaluation.grounding import GroundingAnswers, score_grounding
+from elysium.evaluation.answer_benchmark import score_rows
+from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS
 
-NAN = [float("nan")] * 4
 
-
-def answers(predicted, true, reasons=None, splits=None):
+def score(predicted, true, reasons=None, splits=None):
+    """The score of predicted boxes, None for no box."""
     count = len(true)
-    return GroundingAnswers(
-        np.array(predicted, dtype=float),
-        np.array(true, dtype=float),
-        reasons or [None] * count,
-        splits or ["val"] * count,
-    )
+    rows = [
+        {"truth": {"box_xyxy_px": box, "split": split}, "answer": {"box_xyxy_px": given, "reason": reason}}
+        for given, box, reason, split in zip(
+            predicted, true, reasons or [None] * count, splits or ["val"] * count, strict=True
+        )
+    ]
+    return score_rows(QUESTION_BENCHMARKS["refcoco"], rows)
 
 
 def test_an_iou_of_exactly_a_half_is_right_and_a_hair_less_is_not():
     # 10x10 inside 10x20: 100 / 200 = 0.5. Inside 10x20.001: 100 / 200.01 < 0.5.
     true = [[0, 0, 10, 20], [0, 0, 10, 20.001]]
-    figures = score_grounding(answers([[0, 0, 10, 10]] * 2, true))["metrics"]
+    figures = score([[0, 0, 10, 10]] * 2, true)["metrics"]
     assert figures["accuracy_at_0.5"] == 50
 
 
 def test_figures_are_those_worked_by_hand():
     # IoU 1; 50 / 150 = 1/3; disjoint: 0; none said: 0; unreadable: 0.
-    predicted = [[0, 0, 10, 10], [5, 0, 15, 10], [50, 50, 60, 60], NAN, NAN]
+    predicted = [[0, 0, 10, 10], [5, 0, 15, 10], [50, 50, 60, 60], None, None]
     true = [[0, 0, 10, 10]] * 5
-    figures = score_grounding(answers(predicted, true, [None, None, None, "absent", "unreadable"]))
+    figures = score(predicted, true, [None, None, None, "absent", "unreadable"])
     assert figures["metrics"] == pytest.approx(
         {"accuracy_at_0.5": 20, "mean_iou": 100 * (4 / 3) / 5, "absent": 20, "unreadable": 20}
     )
@@ -42,29 +42,20 @@ def test_figures_are_those_worked_by_hand():
 
 def test_a_perfect_model_has_100_and_one_that_says_nothing_0():
     true = [[3, 4, 50, 60], [0, 0, 1, 1]]
-    assert score_grounding(answers(true, true))["metrics"]["accuracy_at_0.5"] == 100
-    nothing = score_grounding(answers([NAN, NAN], true, ["unreadable"] * 2))["metrics"]
+    assert score(true, true)["metrics"]["accuracy_at_0.5"] == 100
+    nothing = score([None, None], true, ["unreadable"] * 2)["metrics"]
     assert (nothing["accuracy_at_0.5"], nothing["mean_iou"], nothing["unreadable"]) == (0, 0, 100)
 
 
 def test_parts_by_split_and_size_have_their_own_figures_and_counts():
     # Areas 31.9 * 32 < 32^2 = 32 * 32 <= .. < 96^2 = 96 * 96 <=
     true = [[0, 0, 31.9, 32], [0, 0, 32, 32], [0, 0, 95.9, 96], [0, 0, 96, 96]]
-    predicted = [true[0], NAN, true[2], [0, 0, 96, 24]]  # the last: a quarter
+    predicted = [true[0], None, true[2], [0, 0, 96, 24]]  # the last: a quarter
     reasons = [None, "absent", None, None]
-    groups = score_grounding(answers(predicted, true, reasons, ["val", "testA", "testA", "testB"]))["groups"]
-    assert list(groups) == ["split testA", "split testB", "split val", "size small", "size medium", "size large"]
+    groups = score(predicted, true, reasons, ["val", "testA", "testA", "testB"])["groups"]
+    assert list(groups) == ["size large", "size medium", "size small", "split testA", "split testB", "split val"]
     assert groups["size medium"]["samples"] == 2
     assert groups["size medium"]["accuracy_at_0.5"] == 50
-    assert groups["size medium"]["absent_answers"] == 1
+    assert groups["size medium"]["absent"] == 50
     assert groups["size large"]["mean_iou"] == 25
     assert groups["split testA"] == groups["size medium"]
-
-
-def test_an_answer_needs_a_box_or_a_reason():
-    with pytest.raises(ValueError, match="must have a box or one of the reasons"):
-        answers([NAN], [[0, 0, 1, 1]])
-    with pytest.raises(ValueError, match="must have a box or one of the reasons"):
-        answers([[0, 0, 1, 1]], [[0, 0, 1, 1]], ["absent"])
-    with pytest.raises(ValueError, match="one or more expressions"):
-        answers(np.zeros((0, 4)), np.zeros((0, 4)))

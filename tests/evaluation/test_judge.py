@@ -5,7 +5,8 @@ import json
 import pytest
 from judge_stand_in import GOOD, StandIn
 
-from elysium.evaluation.judge import Exchange, Judge, JudgeError, JudgeSession, parse_verdict, verdict_figures
+from elysium.evaluation import judge as judging
+from elysium.evaluation.judge import Exchange, Judge, JudgeError, Verdict, parse_verdict, verdict_figures
 
 EXCHANGES = [Exchange("what moves?", f"thing {number}", f"a thing {number}") for number in range(6)]
 
@@ -24,16 +25,16 @@ def serve(monkeypatch):
         stand_in.stop()
 
 
-def session(stand_in, tmp_path, **options):
-    return JudgeSession(Judge(stand_in.url, "judge-1", **options), tmp_path / "judge.jsonl")
+def ask(stand_in, tmp_path, exchanges=EXCHANGES, model="judge-1"):
+    return Judge(stand_in.url, model).judge(exchanges, tmp_path / "judge.jsonl")
 
 
 def test_the_request_is_a_chat_completion_at_temperature_0_with_the_key_of_the_environment(
     serve, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
     stand_in = serve(GOOD)
-    (verdict,) = session(stand_in, tmp_path, api_key_env="MY_KEY").judge(EXCHANGES[:1])
+    (verdict,) = ask(stand_in, tmp_path, EXCHANGES[:1])
     assert (verdict.correct, verdict.score) == (True, 4)
     ((path, headers, body),) = stand_in.requests
     assert (path, body["model"], body["temperature"]) == ("/v1/chat/completions", "judge-1", 0)
@@ -43,16 +44,16 @@ def test_the_request_is_a_chat_completion_at_temperature_0_with_the_key_of_the_e
     assert "secret" not in (tmp_path / "judge.jsonl").read_text()
 
 
-def test_without_a_key_in_the_environment_none_is_sent(serve, tmp_path, monkeypatch):
+def test_without_a_key_in_the_environment_a_server_that_needs_none_is_asked_all_the_same(serve, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     stand_in = serve(GOOD)
-    session(stand_in, tmp_path).judge(EXCHANGES[:1])
-    assert "Authorization" not in stand_in.requests[0][1]
+    ask(stand_in, tmp_path, EXCHANGES[:1])
+    assert stand_in.requests[0][1]["Authorization"] == "Bearer none"
 
 
 def test_a_busy_server_is_asked_again(serve, tmp_path):
     stand_in = serve(500, 503, 429, 500, GOOD)
-    (verdict,) = session(stand_in, tmp_path).judge(EXCHANGES[:1])
+    (verdict,) = ask(stand_in, tmp_path, EXCHANGES[:1])
     assert verdict.correct
     assert len(stand_in.requests) == 5
 
@@ -60,63 +61,67 @@ def test_a_busy_server_is_asked_again(serve, tmp_path):
 def test_a_reply_that_is_no_chat_completion_is_an_error_that_names_the_server(serve, tmp_path):
     stand_in = serve(204)
     with pytest.raises(JudgeError, match=r"must reply with a chat completion, got .*; check base_url"):
-        session(stand_in, tmp_path).judge(EXCHANGES[:1])
+        ask(stand_in, tmp_path, EXCHANGES[:1])
 
 
-def test_after_all_attempts_what_was_said_so_far_is_kept_and_a_later_run_asks_only_for_the_rest(serve, tmp_path):
+def test_after_all_attempts_what_was_said_so_far_is_kept_and_a_later_run_asks_only_for_the_rest(
+    serve, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(judging, "MAX_RETRIES", 2)
+    monkeypatch.setattr(judging, "CONCURRENT_REQUESTS", 1)
     stand_in = serve(GOOD, GOOD, GOOD, 500)
     with pytest.raises(JudgeError, match="500 .*2 retries failed"):
-        session(stand_in, tmp_path, max_retries=2, at_once=1).judge(EXCHANGES)
+        ask(stand_in, tmp_path)
     assert len((tmp_path / "judge.jsonl").read_text().splitlines()) == 3
     stand_in.replies = [GOOD]
     before = len(stand_in.requests)
-    verdicts = session(stand_in, tmp_path).judge(EXCHANGES)
+    verdicts = ask(stand_in, tmp_path)
     assert len(stand_in.requests) - before == 3
     assert [verdict.score for verdict in verdicts] == [4] * 6
 
 
 def test_a_torn_reply_at_the_end_of_the_kept_ones_is_asked_for_again(serve, tmp_path):
     stand_in = serve(GOOD)
-    session(stand_in, tmp_path, at_once=1).judge(EXCHANGES[:2])
+    ask(stand_in, tmp_path, EXCHANGES[:2])
     path = tmp_path / "judge.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
-    assert len(session(stand_in, tmp_path).judge(EXCHANGES[:2])) == 2
+    assert len(ask(stand_in, tmp_path, EXCHANGES[:2])) == 2
     assert len(stand_in.requests) == 3
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 2
 
 
 def test_another_judge_or_another_answer_is_not_taken_from_the_kept_replies(serve, tmp_path):
     stand_in = serve(GOOD)
-    session(stand_in, tmp_path).judge(EXCHANGES[:1])
-    JudgeSession(Judge(stand_in.url, "judge-2"), tmp_path / "judge.jsonl").judge(EXCHANGES[:1])
-    session(stand_in, tmp_path).judge([Exchange("what moves?", "thing 0", "another")])
+    ask(stand_in, tmp_path, EXCHANGES[:1])
+    ask(stand_in, tmp_path, EXCHANGES[:1], model="judge-2")
+    ask(stand_in, tmp_path, [Exchange("what moves?", "thing 0", "another")])
     assert len(stand_in.requests) == 3
 
 
 def test_a_refusal_is_not_repeated_and_says_what_to_do(serve, tmp_path):
     stand_in = serve(401)
     with pytest.raises(JudgeError, match=r"401 .* environment variable OPENAI_API_KEY"):
-        session(stand_in, tmp_path).judge(EXCHANGES[:1])
+        ask(stand_in, tmp_path, EXCHANGES[:1])
     assert len(stand_in.requests) == 1
 
 
 def test_a_server_that_is_not_there_is_an_error_that_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    gone = JudgeSession(Judge("http://127.0.0.1:9/v1", "m", max_retries=1), tmp_path / "j.jsonl")
+    monkeypatch.setattr(judging, "MAX_RETRIES", 1)
     with pytest.raises(JudgeError, match=r"got .* from http://127.0.0.1:9/v1; 1 retries failed"):
-        gone.judge(EXCHANGES[:1])
+        Judge("http://127.0.0.1:9/v1", "m").judge(EXCHANGES[:1], tmp_path / "j.jsonl")
 
 
 def test_a_reply_with_half_a_character_is_kept_and_read(serve, tmp_path):
     stand_in = serve(GOOD + " \ud800")
     for _ in range(2):
-        assert session(stand_in, tmp_path).judge(EXCHANGES[:1])[0].score == 4
+        assert ask(stand_in, tmp_path, EXCHANGES[:1])[0].score == 4
     assert len(stand_in.requests) == 1
 
 
 def test_equal_exchanges_are_asked_once(serve, tmp_path):
     stand_in = serve(GOOD)
-    assert len(session(stand_in, tmp_path).judge([EXCHANGES[0]] * 3)) == 3
+    assert len(ask(stand_in, tmp_path, [EXCHANGES[0]] * 3)) == 3
     assert len(stand_in.requests) == 1
 
 
@@ -132,6 +137,7 @@ def test_equal_exchanges_are_asked_once(serve, tmp_path):
         ('{"correct": true, "score": 4}', True, 4),
         ('{"a": 1} {"CORRECT": "no", "Score": 2}', False, 2),
         ("The answer is wrong, so no, with a score of 1.", False, 1),
+        ('{"correct": "yes", "score": 5, "reason": "no contradiction"}', True, 5),
     ],
 )
 def test_replies_are_read_in_many_forms(reply, correct, score):
@@ -154,7 +160,7 @@ def test_replies_are_read_in_many_forms(reply, correct, score):
     ],
 )
 def test_a_reply_without_a_clear_verdict_cannot_be_read(reply):
-    assert not parse_verdict(reply).readable
+    assert parse_verdict(reply) == Verdict(None, None)
 
 
 def test_a_reply_that_cannot_be_read_counts_as_no_and_0_and_is_counted():
@@ -170,7 +176,6 @@ def test_a_reply_that_cannot_be_read_counts_as_no_and_0_and_is_counted():
     [
         ({"base_url": "localhost", "model": "m"}, "http://"),
         ({"base_url": "http://x", "model": " "}, "name it"),
-        ({"base_url": "http://x", "model": "m", "at_once": 0}, "at_once must be 1 or more, got 0"),
     ],
 )
 def test_settings_are_checked_before_anything_is_asked(options, message):

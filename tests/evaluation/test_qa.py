@@ -2,7 +2,9 @@
 
 import pytest
 
-from elysium.evaluation.qa import normalised_answer, score_answers
+from elysium.evaluation.answer_benchmark import score_rows
+from elysium.evaluation.qa import normalised_answer, qa_figures
+from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,7 @@ from elysium.evaluation.qa import normalised_answer, score_answers
     ],
 )
 def test_answers_are_the_same_where_the_rules_say_so(said, meant, same):
-    assert score_answers([said], [meant], ["what"])["metrics"]["normalised_match"] == 100 * same
+    assert qa_figures([said], [meant])["normalised_match"] == 100 * same
 
 
 @pytest.mark.parametrize(
@@ -44,18 +46,15 @@ def test_normalised_answers_are_as_documented(text, expected):
 
 
 def test_exact_match_forgives_nothing_but_blanks_at_the_ends():
-    figures = score_answers([" dog ", "Dog", "dog."], ["dog"] * 3, ["what"] * 3)["metrics"]
+    figures = qa_figures([" dog ", "Dog", "dog."], ["dog"] * 3)
     assert figures == pytest.approx({"normalised_match": 100, "exact_match": 100 / 3})
 
 
 def test_each_type_has_its_own_figures():
-    groups = score_answers(["dog", "x", "2"], ["dog", "cat", "two"], ["what", "what", "how"])["groups"]
+    answered = [("dog", "dog", "what"), ("x", "cat", "what"), ("2", "two", "how")]
+    rows = [{"truth": {"answer": true, "type": kind}, "answer": {"text": text}} for text, true, kind in answered]
+    groups = score_rows(QUESTION_BENCHMARKS["msvd-qa"], rows)["groups"]
     assert groups == {
         "type how": {"samples": 1, "normalised_match": 100, "exact_match": 0},
         "type what": {"samples": 2, "normalised_match": 50, "exact_match": 50},
     }
-
-
-def test_nothing_asked_is_an_error():
-    with pytest.raises(ValueError, match="one or more, got 0 and 0"):
-        score_answers([], [], [])

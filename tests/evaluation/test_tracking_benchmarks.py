@@ -310,7 +310,7 @@ def test_a_sequence_that_fails_is_named_costs_none_of_the_others_and_the_same_co
     ("arguments", "code", "message"),
     [
         (["losat"], 2, "must be one of lasot, .*got 'losat'"),
-        (["lasot", "--protocol", "old"], 2, "standard or public-script, got 'old'"),
+        (["lasot", "--protocol", "old"], 2, "'old' is not one of 'standard', 'public-script'"),
         (["lasot", "--results", "DIR"], 2, "must be NAME=DIR, got 'DIR'"),
         (["lasot", "--results", "a=DIR", "--results", "a=DIR"], 2, "different names, got a twice"),
         (["lasot", "--results", "../a=DIR"], 2, "must not hold slashes"),
