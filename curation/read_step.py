@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from datatrove.pipeline.base import PipelineStep
 
 from elysium.processing.data_files import DatasetError, parquet_batches, parse_json_object, read_csv, read_json_lines
+from elysium.readers.annotation_files import VIDEO_SUFFIXES
 from elysium.readers.elysium_track import streamed_rows
-from elysium.readers.media_files import VIDEO_SUFFIXES
 
 from .chunk_store import ChunkStore
 from .curation_step import CurationError, StepSettings, number

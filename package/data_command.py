@@ -66,7 +66,7 @@ def check(
 
 def _lines(summary: dict[str, Any]) -> list[str]:
     """Return the summary as lines of text."""
-    frames, words = summary["frames"], summary["words"]
+    frames = summary["frames"]
     lines = [f"{summary['source']}: {summary['good']} of {summary['checked']} rows can be read"]
     if summary["checked"] < summary["rows"]:
         lines[0] += f" (there are {summary['rows']})"
@@ -78,13 +78,10 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     )
     if frames["boxed"]:
         sides = {name: count for name, count in summary["box_sides"].items() if count}
-        lines.append(f"box sides, of the picture's: {_counts(sides)}")
-    if summary["picture_sizes"]:
-        lines.append(f"commonest picture sizes: {_counts(summary['picture_sizes'])}")
-    lines.append(
-        f"words: {words['all']} ({words['different']} different), {summary['rows_with_text']} rows with text, "
-        f"{summary['turns']} turns"
-    )
+        lines.append(f"box sides, of the image's: {_counts(sides)}")
+    if summary["image_sizes"]:
+        lines.append(f"most common image sizes: {_counts(summary['image_sizes'])}")
+    lines.append(f"texts: {summary['rows_with_text']} rows with text, {summary['turns']} turns")
     for found in summary["errors"]:
         lines.append(f"broken: {found['count']} ({found['reason']})")
         lines.append(f"  first in row {found['first_row']}: {' '.join(found['first'].split())}")

@@ -1,16 +1,17 @@
-"""Read text files of boxes and flags, with any separator between the numbers."""
+"""Read text files of boxes and flags, check the fields of annotations, and find files; shared by the readers."""
 
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow
 from numpy.typing import NDArray
-from pyarrow import csv
 
-from elysium.processing.data_files import DatasetError, read_bytes, read_text
+from elysium.processing.data_files import DatasetError, read_text
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 _SEPARATORS = str.maketrans(",;\t\r", "    ")
 
 
@@ -23,35 +24,8 @@ def read_boxes(path: Path, *, columns: int = 4) -> NDArray[np.float64]:
     Raises:
         DatasetError: no such file, an empty one, or a line with another number of numbers.
     """
-    values = _read_csv(path, columns)
-    return _read_line_by_line(path, read_text(path), columns) if values is None else values
-
-
-def _read_csv(path: Path, columns: int) -> NDArray[np.float64] | None:
-    """Read with Arrow, three times as fast as NumPy; return None where the file is not plain CSV."""
-    data = read_bytes(path)
-    first = data[:200].split(b"\n", 1)[0]
-    delimiter = next((mark for mark in (",", "\t", ";") if mark.encode() in first), " ")
-    try:
-        table = csv.read_csv(
-            pyarrow.BufferReader(data),
-            read_options=csv.ReadOptions(column_names=[str(n) for n in range(columns)], use_threads=False),
-            parse_options=csv.ParseOptions(delimiter=delimiter),
-            convert_options=csv.ConvertOptions(
-                column_types={str(n): pyarrow.float64() for n in range(columns)}, null_values=[]
-            ),
-        )
-    except pyarrow.ArrowInvalid:
-        return None
-    if not table.num_rows:
-        return None
-    return np.stack([column.to_numpy() for column in table.columns], axis=1)
-
-
-def _read_line_by_line(path: Path, text: str, columns: int) -> NDArray[np.float64]:
-    """Read files with other separators, and name the line that is wrong."""
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.translate(_SEPARATORS).split()
         if not fields:
             continue
@@ -83,16 +57,31 @@ def read_flags(path: Path) -> NDArray[np.float64]:
         raise DatasetError(f"a file of labels must hold numbers, got {error} in {path}; get it again") from error
 
 
-def check_root(root: str | Path, layout: str) -> Path:
-    """Return the folder of a dataset.
+def fields_of(row: Any, names: Sequence[str], where: str) -> list[Any]:
+    """Return the values of fields that an annotation must have.
 
     Raises:
-        DatasetError: it does not exist; ``layout`` says what is expected.
+        DatasetError: one is missing or null.
     """
-    folder = Path(root)
-    if not os.path.isdir(folder):
-        raise DatasetError(f"a dataset must be an existing folder ({layout}), got {folder}; check the path")
-    return folder
+    missing = [name for name in names if not isinstance(row, dict) or row.get(name) is None]
+    if missing:
+        got = ", ".join(sorted(map(str, row))) if isinstance(row, dict) else type(row).__name__
+        raise DatasetError(f"an annotation must have {', '.join(names)}, got {got or 'nothing'} in {where}")
+    return [row[name] for name in names]
+
+
+def first_file(root: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
+    """Return the first of these files that exists in ``root/folder``, for each folder in order.
+
+    Raises:
+        DatasetError: none exists.
+    """
+    for folder in folders:
+        for name in names:
+            if os.path.isfile(root / folder / name):
+                return root / folder / name
+    places = " or ".join(str(root / folder) for folder in folders)
+    raise DatasetError(f"a dataset must hold {' or '.join(names)} in {places}, got no such file; check path and split")
 
 
 def check_some(found: list[Path], root: Path, layout: str) -> list[Path]:
@@ -107,3 +96,20 @@ def check_some(found: list[Path], root: Path, layout: str) -> list[Path]:
             "give the folder that holds them"
         )
     return found
+
+
+def check_present(missing: Iterable[str], total: int, what: str, remedy: str) -> None:
+    """Check that no file of a split is missing.
+
+    Args:
+        missing: names of files that were not found.
+        total: number of files of the split.
+        what: kind of the files, in the plural.
+        remedy: advice for the message.
+
+    Raises:
+        DatasetError: a file is missing; the message has their number and the first name.
+    """
+    names = list(dict.fromkeys(missing))
+    if names:
+        raise DatasetError(f"all {total} {what} must be there, got {len(names)} missing, first {names[0]}; {remedy}")

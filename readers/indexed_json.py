@@ -1,11 +1,11 @@
 """Read entries of large JSON lists and JSONL files by index; only their places in the file are held in memory."""
 
-import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from elysium.processing.data_files import (
     is_plain_json,
     parse_json,
     parse_json_object,
+    read_bytes,
     unreadable,
 )
 
-_CHUNK_BYTES = 1 << 22
-_LONGEST_BYTES = 1 << 26  # of one element; a longer one is a file that was cut inside a string
-_BLANKS = " \t\r\n"
-_FOLLOWING = tuple(_BLANKS + ",]")
+_BLANKS = re.compile(r"[ \t\r\n]*")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -102,89 +100,47 @@ def index_json_array(
 def scan_json_array(path: Path) -> Iterator[tuple[int, int, Any]]:
     """Yield the first byte, the byte after the last, and the value of every element of a JSON list.
 
+    The text of the file is in memory while it is scanned, decoded as Latin-1: a character is a byte of the file, so
+    that places in it are bytes. The values are not kept.
+
     Raises:
         DatasetError: the file cannot be read, or is not a JSON list.
     """
-    try:
-        with path.open("rb") as file:
-            yield from _ArrayScanner(file, path).elements()
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-class _ArrayScanner:
-    """Read a file in pieces, decoded as Latin-1: a character of `text` is a byte of the file, so places are bytes."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path = file, path
-        self._text, self._begin = "", 0  # what is in memory, and the byte at which it begins
-        self._at = 0  # in `text`
-        self._ended = False
-
-    def elements(self) -> Iterator[tuple[int, int, Any]]:
-        """Yield as `scan_json_array` does."""
-        if self._file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK:
-            self._begin = len(_BYTE_ORDER_MARK)
-        self._file.seek(self._begin)
-        self._expect("[")
-        if self._mark() == "]":
+    data = read_bytes(path)
+    at = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
+    text = data.decode("latin-1")
+    del data
+    at = _after(text, at, "[", path)
+    if text[at : at + 1] == "]":
+        return
+    while True:
+        try:
+            value, stop = CAREFUL_DECODER.raw_decode(text, at)
+        except RecursionError:
+            raise _no_list("too many levels of nesting", at, path) from None
+        except ValueError as error:
+            raise _no_list(str(error), at, path) from None
+        element = text[at:stop].encode("latin-1")
+        yield at, stop, value if is_plain_json(element) else parse_json(element, f"byte {at} of {path}")
+        at = _blanks_end(text, stop)
+        if text[at : at + 1] == "]":
             return
-        while True:
-            yield self._element()
-            if self._mark() == "]":
-                return
-            self._expect(",")
+        at = _after(text, at, ",", path)
 
-    def _mark(self) -> str:
-        """Return the next character that is not blank; empty at the end of the file."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _BLANKS:
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
-                return ""
 
-    def _expect(self, mark: str) -> None:
-        """Pass over the next character, which must be ``mark``."""
-        if self._mark() != mark:
-            self._fail(f"no {mark!r}")
-        self._at += 1
+def _blanks_end(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    assert blanks is not None
+    return blanks.end()
 
-    def _element(self) -> tuple[int, int, Any]:
-        """Return the next value. A number at the end of a piece may go on in the next one: a mark must follow it."""
-        self._mark()
-        while True:
-            last_try = self._ended or len(self._text) - self._at > _LONGEST_BYTES
-            try:
-                value, stop = CAREFUL_DECODER.raw_decode(self._text, self._at)
-                if last_try or self._text[stop : stop + 1] in _FOLLOWING:
-                    break
-            except RecursionError:
-                self._fail("too many levels of nesting")
-            except ValueError as error:
-                # A number that is too large may be one that was cut; with a whole piece in memory it is not.
-                unfinished = isinstance(error, json.JSONDecodeError) or len(self._text) - self._at < _CHUNK_BYTES
-                if last_try or not unfinished:
-                    self._fail(str(error))
-            self._more()
-        start, self._at = self._at, stop
-        first = self._begin + start
-        data = self._text[start:stop].encode("latin-1")
-        if not is_plain_json(data):
-            value = parse_json(data, f"byte {first} of {self._path}")
-        return first, self._begin + stop, value
 
-    def _more(self) -> bool:
-        """Append a piece of the file, at least as long as the rest, and drop what was read; False at the end."""
-        kept = self._text[self._at :]
-        data = self._file.read(max(_CHUNK_BYTES, len(kept)))
-        self._begin, self._at = self._begin + self._at, 0
-        self._text, self._ended = kept + data.decode("latin-1"), not data
-        return bool(data)
+def _after(text: str, at: int, mark: str, path: Path) -> int:
+    """Return the place of the next character that is not blank after ``mark``, which must be the next one."""
+    at = _blanks_end(text, at)
+    if text[at : at + 1] != mark:
+        raise _no_list(f"no {mark!r}", at, path)
+    return _blanks_end(text, at + 1)
 
-    def _fail(self, reason: str) -> NoReturn:
-        raise DatasetError(
-            f"an annotation must be a JSON list, got {reason} near byte {self._begin + self._at} of {self._path}; "
-            "get it again"
-        ) from None
+
+def _no_list(reason: str, at: int, path: Path) -> DatasetError:
+    return DatasetError(f"an annotation must be a JSON list, got {reason} near byte {at} of {path}; get it again")

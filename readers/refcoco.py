@@ -19,8 +19,8 @@ import numpy as np
 
 from elysium.processing.data_files import DatasetError, is_number, read_json
 
+from .annotation_files import check_present, fields_of
 from .frame_sources import PictureFrames
-from .media_files import check_present, fields_of
 from .plain_pickle import load_plain_pickle
 from .refcoco_parquet import is_parquet_source, read_parquet_objects
 from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from elysium.processing.data_files import DatasetError, read_text
 
-from .annotation_files import check_root, check_some, read_boxes, read_flags
+from .annotation_files import check_some, read_boxes, read_flags
 from .frame_sources import PictureFrames, picture_folder
 from .records import ReadSequence, TrackingSequence
 
@@ -109,7 +109,9 @@ def find_tracking(name: str, root: str | Path, split: str | None = None) -> list
     split = split or next(iter(layout.files))
     if split not in layout.files:
         raise DatasetError(f"the split of {layout.title} must be one of {', '.join(layout.files)}, got {split!r}")
-    folder = check_root(root, layout.shown)
+    folder = Path(root)
+    if not os.path.isdir(folder):
+        raise DatasetError(f"a dataset must be an existing folder ({layout.shown}), got {folder}; check the path")
     if layout.split_folders and os.path.isdir(folder / split):
         folder = folder / split
     found = layout.select([file for glob in layout.files[split] for file in sorted(folder.glob(glob))], folder, split)

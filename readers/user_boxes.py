@@ -18,7 +18,7 @@ from typing import Any
 from elysium.processing.data_files import DatasetError, is_number, json_lines, parse_json_object, read_csv, read_json
 from elysium.processing.structures import Track
 
-from .media_files import fields_of
+from .annotation_files import fields_of
 
 COLUMNS = ("video", "frame_idx", "x1", "y1", "x2", "y2")
 _CORNERS = COLUMNS[2:]

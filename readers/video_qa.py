@@ -15,13 +15,14 @@ its own folder.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from elysium.processing.data_files import DatasetError, read_csv, read_json, read_json_lines, read_text
 
-from .media_files import check_present, fields_of, first_file, index_videos
+from .annotation_files import VIDEO_SUFFIXES, check_present, fields_of, first_file
 
 _FOLDERS = ("", "annotations", "dataset")
 _REMEDY = "put the videos into a folder beside the annotations, or ask for fewer questions"
@@ -119,38 +120,42 @@ def first_word_type(question: str) -> str:
 
 
 def _found_videos(root: Path, entries: list[_Entry]) -> list[Path]:
-    """Return the video of each entry, found by its name."""
-    index = index_videos(root)
+    """Return the video of each entry, found by its name in the folder or in one of its folders.
+
+    Where a name occurs more than once, the order of `VIDEO_SUFFIXES` decides, then that of the paths.
+    """
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")]
+    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.name[0] != "."]
+    index: dict[str, Path] = {}
+    for suffix in VIDEO_SUFFIXES:
+        for file in files:
+            if file.suffix.lower() == suffix:
+                index.setdefault(file.stem, file)
     found = [next((index[name] for name in entry.names if name in index), None) for entry in entries]
     missing = [entry.names[0] for entry, video in zip(entries, found, strict=True) if video is None]
     check_present(missing, len({entry.names for entry in entries}), f"videos below {root}", _REMEDY)
     return [video for video in found if video is not None]
 
 
-def _msvd(root: Path, split: str) -> Iterator[_Entry]:
-    """Yield entries of MSVD-QA; `youtube_mapping.txt` has the file's name and `vidNUMBER` on each line."""
+def _msvd_or_msrvtt(root: Path, split: str, *, prefix: str) -> Iterator[_Entry]:
+    """Yield entries of `SPLIT_qa.json`: a video is named by `video` or by ``prefix`` and the number in `video_id`.
+
+    MSVD-QA's `youtube_mapping.txt` has the file's name and `vidNUMBER` on each line.
+    """
     mapping = root / "youtube_mapping.txt"
     text = read_text(mapping) if os.path.exists(mapping) else ""
     pairs = [line.split() for line in text.splitlines() if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
         raise DatasetError(f"a line of youtube_mapping.txt must be NAME vidNUMBER, got another one in {mapping}")
     names = {number: name for name, number in pairs}
-    for row, where in _question_list(root, split):
-        number = _video_name(row, "vid", where)
-        yield _entry(row, where, (names.get(number, number), number))
-
-
-def _msrvtt(root: Path, split: str) -> Iterator[_Entry]:
-    for row, where in _question_list(root, split):
-        yield _entry(row, where, (_video_name(row, "video", where),))
-
-
-def _question_list(root: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the rows of `SPLIT_qa.json`, each with its place."""
-    path = first_file(root, (f"{split}_qa.json",), _FOLDERS)
-    for row, where in _listed(path):
+    for row, where in _listed(first_file(root, (f"{split}_qa.json",), _FOLDERS)):
         fields_of(row, ("question", "answer"), where)
-        yield row, where
+        if row.get("video") is not None:
+            video = Path(str(row["video"])).stem
+        else:
+            (number,) = fields_of(row, ("video_id",), where)
+            video = f"{prefix}{number}" if str(number).isdigit() else str(number)
+        yield _entry(row, where, (names[video], video) if video in names else (video,))
 
 
 def _listed(path: Path) -> Iterator[tuple[Any, str]]:
@@ -159,14 +164,6 @@ def _listed(path: Path) -> Iterator[tuple[Any, str]]:
     if not isinstance(rows, list):
         raise DatasetError(f"{path} must hold a list of questions, got {type(rows).__name__}; get it again")
     yield from ((row, f"row {number} of {path}") for number, row in enumerate(rows))
-
-
-def _video_name(row: dict[str, Any], prefix: str, where: str) -> str:
-    """Return the name of a row's video without suffix: of the file in `video`, else PREFIX and `video_id`."""
-    if row.get("video") is not None:
-        return Path(str(row["video"])).stem
-    (number,) = fields_of(row, ("video_id",), where)
-    return f"{prefix}{number}" if str(number).isdigit() else str(number)
 
 
 def _tgif(root: Path, split: str) -> Iterator[_Entry]:
@@ -189,15 +186,11 @@ def _activitynet(root: Path, split: str) -> Iterator[_Entry]:
         if question_id not in told:
             raise DatasetError(f"{answers} must answer every question, got none for {question_id}; get both again")
         joined = told[question_id] | row
-        yield _entry(joined, where, (f"v_{name}", name), _activitynet_type(joined, where))
-
-
-def _activitynet_type(row: dict[str, Any], where: str) -> str:
-    """Return the name of the number in `type`."""
-    number = "" if isinstance(row.get("type"), bool) else str(row.get("type"))
-    if number not in ACTIVITYNET_TYPES:
-        raise DatasetError(f"a type must be a number from 0 to 8, got {row.get('type')!r} in {where}; get it again")
-    return ACTIVITYNET_TYPES[number]
+        number = "" if isinstance(joined.get("type"), bool) else str(joined.get("type"))
+        if number not in ACTIVITYNET_TYPES:
+            got = repr(joined.get("type"))
+            raise DatasetError(f"a type must be a number from 0 to 8, got {got} in {where}; get it again")
+        yield _entry(joined, where, (f"v_{name}", name), ACTIVITYNET_TYPES[number])
 
 
 def _json_lines(place: Path, split: str) -> Iterator[_Entry]:
@@ -220,8 +213,8 @@ def _entry(row: dict[str, Any], where: str, names: tuple[str, ...], question_typ
 
 
 DATASETS: dict[str, Callable[[Path, str], Iterator[_Entry]]] = {
-    "msvd-qa": _msvd,
-    "msrvtt-qa": _msrvtt,
+    "msvd-qa": partial(_msvd_or_msrvtt, prefix="vid"),
+    "msrvtt-qa": partial(_msvd_or_msrvtt, prefix="video"),
     "tgif-qa": _tgif,
     "activitynet-qa": _activitynet,
     "video-qa": _json_lines,

@@ -10,7 +10,6 @@ nothing is left, or that has no text, is skipped.
 import os
 from array import array
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 
 from elysium.processing.data_files import DatasetError, is_number
 
+from .annotation_files import fields_of, first_file
 from .frame_sources import PictureFrames
 from .indexed_json import JsonEntries, scan_json_array
-from .media_files import fields_of, first_file
 from .samples import Sample, SampleList
 
 NAME = "visual-genome"
-PICTURE_FOLDERS = ("VG_100K", "VG_100K_2")
+IMAGE_FOLDERS = ("VG_100K", "VG_100K_2")
 NO_AREA, NO_TEXT = "a region has no area in the image", "a region has no text"
 Size = tuple[int, int]
 
@@ -44,9 +43,21 @@ def visual_genome_samples(path: str, *, images: str | None = None) -> SampleList
     """
     root = Path(path)
     sizes = _read_sizes(first_file(root, ("image_data.json",), ("",)))
-    regions = _Regions(first_file(root, ("region_descriptions.json",), ("",)), sizes)
-    folder = Path(images) if images else root
-    return SampleList(NAME, regions, partial(_row, folder=folder, sizes=sizes), regions.skipped)
+    file = first_file(root, ("region_descriptions.json",), ("",))
+    places, regions, skipped = array("q"), array("i"), Counter[str]()
+    for number, (start, stop, entry) in enumerate(scan_json_array(file)):
+        for position, region in enumerate(_regions_of(entry)):
+            reason = _skip_reason(region, sizes)
+            if reason is None:
+                regions.extend((number, position))
+            else:
+                skipped[reason] += 1
+        places.extend((start, stop, number))
+    if not regions:
+        raise DatasetError(f"an annotation must hold regions to learn from, got none in {file}; get it again")
+    folder, entries = Path(images) if images else root, JsonEntries(file, places)
+    indices = np.array(regions, dtype=np.int32).reshape(-1, 2)
+    return SampleList(NAME, indices, partial(_sample, entries=entries, folder=folder, sizes=sizes), skipped)
 
 
 def _read_sizes(path: Path) -> dict[int, Size]:
@@ -62,56 +73,20 @@ def _read_sizes(path: Path) -> dict[int, Size]:
     return sizes
 
 
-class _Regions(Sequence[tuple[dict[str, Any], str]]):
-    """Regions by index, each with its place in the file, for messages."""
+def _regions_of(entry: Any) -> list[Any]:
+    """Return the regions of an entry; a malformed one is its own region: its sample names the error."""
+    well_formed = isinstance(entry, dict) and isinstance(entry.get("regions"), list)
+    return entry["regions"] if well_formed else [entry]
 
-    def __init__(self, path: Path, sizes: dict[int, Size]) -> None:
-        self._path, self._sizes = path, sizes
-        self.skipped: Counter[str] = Counter()
-        places, counts = array("q"), array("q", [0])
-        for number, (start, stop, entry) in enumerate(scan_json_array(path)):
-            kept = self._kept(entry, self.skipped)
-            if kept:
-                places.extend((start, stop, number))
-                counts.append(counts[-1] + len(kept))
-        if not places:
-            raise DatasetError(f"an annotation must hold regions to learn from, got none in {path}; get it again")
-        self._entries = JsonEntries(path, places)
-        self._ends: NDArray[np.int64] = np.array(counts, dtype=np.int64)
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: Any) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"an index must be below {len(self)}, got {index}")
-        index %= len(self)
-        place = int(np.searchsorted(self._ends, index, side="right")) - 1
-        number, entry = self._entries[place]
-        regions = self._kept(entry, Counter())
-        return regions[index - int(self._ends[place])], f"entry {number} of {self._path}"
-
-    def _kept(self, entry: Any, skipped: Counter[str]) -> list[Any]:
-        """Return the regions of an entry that are not skipped; a malformed one stays: its sample names the error."""
-        if not isinstance(entry, dict) or not isinstance(entry.get("regions"), list):
-            return [entry]
-        kept = []
-        for region in entry["regions"]:
-            reason = self._skip_reason(region)
-            if reason is None:
-                kept.append(region)
-            else:
-                skipped[reason] += 1
-        return kept
-
-    def _skip_reason(self, region: Any) -> str | None:
-        try:
-            size = self._sizes.get(region["image_id"])
-            if size is not None and _cut_box(region, size) is None:
-                return NO_AREA
-            return None if region["phrase"].strip() else NO_TEXT
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
+def _skip_reason(region: Any, sizes: dict[int, Size]) -> str | None:
+    try:
+        size = sizes.get(region["image_id"])
+        if size is not None and _cut_box(region, size) is None:
+            return NO_AREA
+        return None if region["phrase"].strip() else NO_TEXT
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _cut_box(region: dict[str, Any], size: Size) -> list[float] | None:
@@ -124,13 +99,14 @@ def _cut_box(region: dict[str, Any], size: Size) -> list[float] | None:
     return [x1, y1, x2, y2] if x1 < x2 and y1 < y2 else None
 
 
-def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Size]) -> Sample:
-    """Return a region as a sample.
+def _sample(place: NDArray[np.int32], *, entries: JsonEntries, folder: Path, sizes: dict[int, Size]) -> Sample:
+    """Return the region at a position of an entry as a sample.
 
     Raises:
         DatasetError: it has another form, or its image is missing.
     """
-    region, where = region_and_place
+    number, entry = entries[int(place[0])]
+    region, where = _regions_of(entry)[int(place[1])], f"entry {number} of {entries.path}"
     wanted = ("region_id", "image_id", "x", "y", "width", "height", "phrase")
     region_id, image_id, *numbers, phrase = fields_of(region, wanted, where)
     if not isinstance(phrase, str) or not all(map(is_number, numbers)):
@@ -145,19 +121,19 @@ def _row(region_and_place: tuple[Any, str], *, folder: Path, sizes: dict[int, Si
     return Sample(
         source=NAME,
         key=f"{image_id}/{region_id}",
-        frames=PictureFrames([_picture(folder, image_id)]),
+        frames=PictureFrames([_image(folder, image_id)]),
         boxes_xyxy_norm=np.array([box]),
         text=phrase.strip(),
         description=phrase.strip(),
     )
 
 
-def _picture(folder: Path, image_id: int) -> Path:
-    places = [folder / part / f"{image_id}.jpg" for part in PICTURE_FOLDERS]
+def _image(folder: Path, image_id: int) -> Path:
+    places = [folder / part / f"{image_id}.jpg" for part in IMAGE_FOLDERS]
     for place in places:
         if os.path.isfile(place):
             return place
     raise DatasetError(
-        f"an image must be in {' or '.join(PICTURE_FOLDERS)}, got no {image_id}.jpg in {folder}; extract images.zip "
+        f"an image must be in {' or '.join(IMAGE_FOLDERS)}, got no {image_id}.jpg in {folder}; extract images.zip "
         "and images2.zip there"
     )

@@ -24,15 +24,14 @@ from row_miniatures import (
 )
 
 import elysium.cli as cli
-from elysium.readers.check import check_samples, look_at, reason_of
-from elysium.readers.check_sheet import STRIP_WIDTH_PX, draw_strips, make_strip
+from elysium.readers.check import TILE_PX, check_samples, draw_sample, draw_sheet, look_at, reason_of
+from elysium.readers.conversations import llava_instruct_samples, videochat_samples
 from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
-from elysium.readers.llava import llava_instruct_samples
 from elysium.readers.samples import Sample, SampleList
 from elysium.readers.user_folder import folder_rows
-from elysium.readers.videochat import videochat_samples
 from elysium.readers.visual_genome import NO_AREA, NO_TEXT, visual_genome_samples
 from elysium.training.synthetic.synthetic_samples import ArrayFrames
+from elysium.visualization.contact_sheet import CAPTION_PX, GAP_PX
 
 
 def pictures_row(files, *, visible=True, **fields):
@@ -50,7 +49,7 @@ def files(tmp_path):
 
 
 # --- what is counted ---
-def test_rows_frames_boxes_and_words_are_counted(tmp_path):
+def test_rows_frames_and_boxes_are_counted(tmp_path):
     lines = user_lines() + user_lines((0, 3), "blue", absent=(3,))
     summary = check_samples(folder_rows(str(build_user_folder(tmp_path, lines))))
     assert (summary["source"], summary["rows"], summary["checked"], summary["good"], summary["broken"]) == (
@@ -64,10 +63,7 @@ def test_rows_frames_boxes_and_words_are_counted(tmp_path):
     assert summary["frames"] == {"boxed": 4, "absent": 1, "without_boxes": 0}
     # every square is 24 pixels of 96x72: the square root of 576 / 6912 is 0.2887
     assert summary["box_sides"]["20%-40%"] == sum(summary["box_sides"].values()) == 4
-    assert summary["smallest_box_side"] == summary["largest_box_side"] == 0.2887
-    assert summary["picture_sizes"] == {"96x72": 2}
-    assert (summary["rows_with_text"], summary["words"]) == (2, {"all": 6, "different": 4})
-    assert summary["commonest_words"] == {"the": 2, "square": 2, "red": 1, "blue": 1}
+    assert summary["image_sizes"] == {"96x72": 2} and summary["rows_with_text"] == 2
     assert summary["errors"] == []
 
 
@@ -76,7 +72,6 @@ def test_box_sides_fall_into_the_class_that_they_end():
     boxes = np.stack([np.zeros(4), np.zeros(4), sides, sides], axis=1)
     summary = check_samples(SampleList("made", [None], lambda entry: _black_row(boxes)))
     assert summary["box_sides"] == {"0%-5%": 1, "5%-10%": 1, "10%-20%": 0, "20%-40%": 1, "40%-70%": 0, "70%-100%": 1}
-    assert (summary["smallest_box_side"], summary["largest_box_side"]) == (0.05, 1.0)
 
 
 def _black_row(boxes):
@@ -84,12 +79,11 @@ def _black_row(boxes):
     return Sample(source="made", key="black", frames=frames, boxes_xyxy_norm=boxes)
 
 
-def test_conversations_are_counted_by_turns_and_words(tmp_path):
+def test_conversations_are_counted_by_turns(tmp_path):
     summary = check_samples(videochat_samples(str(build_videochat(tmp_path))))
     assert summary["kinds"] == {"a video with turns": 3}
     assert summary["frames"] == {"boxed": 0, "absent": 0, "without_boxes": 60}
     assert summary["turns"] == 4
-    assert (summary["smallest_box_side"], summary["largest_box_side"]) == (None, None)
     assert summary["skipped"] == {"an entry has no video": 1}
 
 
@@ -99,8 +93,6 @@ def test_what_was_left_out_at_opening_is_told_apart_from_what_is_broken(tmp_path
     assert summary["skipped"] == {NO_AREA: 2, NO_TEXT: 1}
     assert (summary["rows"], summary["broken"]) == (4, 0)
     assert summary["kinds"] == {"an image with boxes": 4}
-    # a phrase is both text and description, and counts once
-    assert summary["words"]["all"] == 12
 
 
 def test_a_limit_checks_the_first_rows_alone(tmp_path):
@@ -187,47 +179,58 @@ def test_a_video_must_have_the_size_that_it_declares(tmp_path):
 
 
 # --- what is drawn ---
-def test_the_sheet_shows_boxes_where_they_are(files, tmp_path):
-    strip = make_strip(pictures_row(files), [0, 2, 3], pictures_row(files).frames.read([0, 2, 3]), color=1)
-    assert [caption for _, caption in strip.tiles] == ["frame 1 of 4", "frame 3 of 4", "frame 4 of 4"]
-    tile = np.asarray(strip.tiles[0][0]).astype(int)
-    scale = tile.shape[1] / WIDTH
-    x1, y1, x2, y2 = (round(value * scale) for value in square_box(0))
-    colour = np.array([0x00, 0xB8, 0xF5])
-    middle = (y1 + y2) // 2
-    for x in (x1, x2 - 1):
-        assert np.abs(tile[middle, x] - colour).max() < 3
-    assert np.abs(tile[middle, (x1 + x2) // 2] - [255, 0, 0]).max() < 3  # nothing is written over the object
+BLUE = np.array([0x00, 0xB8, 0xF5])
+
+
+def tile_of(row, column=0):
+    """The drawn frame of a sample in a column, as integers."""
+    places, images = look_at(row)
+    drawn = np.asarray(draw_sample(row, places, images, color=1)).astype(int)
+    scale = TILE_PX / max(row.frames.size)
+    width, height = (round(side * scale) for side in row.frames.size)
+    top, left = round(1.4 * CAPTION_PX), column * (TILE_PX + GAP_PX)
+    return drawn[top : top + height, left : left + width]
+
+
+def test_the_sheet_shows_boxes_where_they_are(files):
+    for column in (0, 2):
+        tile = tile_of(pictures_row(files), column)
+        scale = tile.shape[1] / WIDTH
+        x1, y1, x2, y2 = (round(value * scale) for value in square_box(0))
+        middle = (y1 + y2) // 2
+        for x in (x1, x2 - 1):
+            assert np.abs(tile[middle, x] - BLUE).max() < 3
+        assert np.abs(tile[middle, (x1 + x2) // 2] - [255, 0, 0]).max() < 3  # nothing is written over the object
 
 
 def test_a_box_narrower_than_a_pixel_of_the_sheet_is_drawn(files):
-    row = pictures_row(files[:1], boxes_xyxy_norm=np.array([[0.5, 0.5, 0.5001, 0.5001]]))
-    (tile, _) = make_strip(row, [0], row.frames.read([0]), color=1).tiles[0]
-    assert tile.getpixel((tile.width // 2, tile.height // 2)) == (0x00, 0xB8, 0xF5)
+    tile = tile_of(pictures_row(files[:1], boxes_xyxy_norm=np.array([[0.5, 0.5, 0.5001, 0.5001]])))
+    assert (tile[tile.shape[0] // 2, tile.shape[1] // 2] == BLUE).all()
 
 
-def test_an_absent_object_is_noted_in_the_caption(files):
-    row = pictures_row(files, visible=False)
-    strip = make_strip(row, [0], row.frames.read([0]), color=1)
-    assert strip.tiles[0][1] == "frame 1 of 4 · not in sight"
+def test_a_frame_without_the_object_has_no_box_and_another_caption(files):
+    images = pictures_row(files).frames.read([0])
+    there, gone = (
+        np.asarray(draw_sample(pictures_row(files, visible=seen), [0], images, color=1)) for seen in (True, False)
+    )
+    below = round(1.4 * CAPTION_PX) + round(TILE_PX * HEIGHT / WIDTH)
+    assert (there[:below] == BLUE).all(axis=-1).any() and not (gone[:below] == BLUE).all(axis=-1).any()
+    assert (there[below:] != gone[below:]).any()
 
 
-def test_the_sheet_holds_long_words_portraits_and_single_pictures(tmp_path):
+def test_the_sheet_holds_long_texts_portraits_and_single_images(tmp_path):
     tall = tmp_path / "tall.png"
     Image.new("RGB", (30, 400), "red").save(tall)
-    talk = tuple((f"question {n} " * 30, "answer " * 50) for n in range(9))
+    talk = tuple((f"question {n} " * 30, "日本 " * 500) for n in range(9))
     rows = [
         Sample(source="made", key="long/" * 60, frames=PictureFrames([tall]), turns=talk),
         Sample(source="made", key="tall", frames=PictureFrames([tall] * 3), turns=talk),
         pictures_row([tall], description="a red thing"),
     ]
-    strips = [make_strip(row, *look_at(row), color=n) for n, row in enumerate(rows, start=1)]
-    assert strips[2].lines == ["the red square", "a red thing"]
-    both = draw_strips(strips, "three rows")
-    assert both.width > 2 * STRIP_WIDTH_PX
-    one = draw_strips(strips[:1], "one row")
-    assert STRIP_WIDTH_PX < one.width < STRIP_WIDTH_PX + 60
-    assert both.height < 1500
+    drawn = [draw_sample(row, *look_at(row), color=n) for n, row in enumerate(rows, start=1)]
+    assert len({image.width for image in drawn}) == 1 and all(image.height < 2 * TILE_PX for image in drawn)
+    both, one = draw_sheet(drawn, "three rows"), draw_sheet(drawn[:1], "one row")
+    assert both.height - one.height > drawn[1].height + drawn[2].height
 
 
 def test_the_sample_is_the_same_for_the_same_seed_and_summary_and_sheet_are_written(tmp_path):
@@ -292,7 +295,7 @@ def test_every_kind_of_source_is_checked_and_drawn(source, tmp_path, capsys):
     folder = _built(builders[source], tmp_path)
     assert cli.run(["data", "check", str(folder), "--source", source, "--output", str(tmp_path / "out")]) == 0
     with Image.open(tmp_path / "out" / "overlays.png") as sheet:
-        assert sheet.width >= STRIP_WIDTH_PX
+        assert sheet.width > 3 * TILE_PX
     assert capsys.readouterr().out.startswith(f"{source}: ")
 
 
