@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elysium.readers.elysium_track import read_elysium_track
-from elysium.readers.records import TrackingSequence
+from elysium.readers.samples import TrackingSequence
 from elysium.readers.tracking_benchmarks import LAYOUTS, read_tracking
 
 from .protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol

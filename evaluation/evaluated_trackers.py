@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.data_files import DatasetError
-from elysium.readers.records import TrackingSequence
+from elysium.readers.samples import TrackingSequence
 from elysium.tracking.options import TrackingOptions
 
 from .benchmark_list import Benchmark

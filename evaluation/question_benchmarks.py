@@ -14,8 +14,8 @@ from elysium.processing.boxes_elysium import Box
 from elysium.processing.data_files import DatasetError
 from elysium.processing.video_io import uniform_indices
 from elysium.readers.elysium_track import read_elysium_track
-from elysium.readers.records import TrackingSequence
 from elysium.readers.refcoco import read_refcoco, read_referred_objects
+from elysium.readers.samples import TrackingSequence
 from elysium.readers.video_qa import read_video_questions
 from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.readers.records import TrackingSequence
+from elysium.readers.samples import TrackingSequence
 
 from .benchmark_list import Benchmark
 from .evaluated_trackers import FIRST_BOX, EvaluatedTracker

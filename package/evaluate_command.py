@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
     from elysium.evaluation.evaluated_trackers import EvaluatedTracker
     from elysium.evaluation.resumable import Processes
-    from elysium.readers.records import TrackingSequence
+    from elysium.readers.samples import TrackingSequence
 
 
 def evaluate(

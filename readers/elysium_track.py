@@ -7,6 +7,7 @@ object_description, frame_size: [w, h]``; `video` may replace `frames`, and an i
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,8 @@ from elysium.processing.data_files import DatasetError, in_place, is_number, rea
 
 from .annotation_files import check_some
 from .frame_sources import row_frames
-from .records import TrackingSequence
+from .indexed_json import index_json_lines
+from .samples import Sample, SampleList, TrackingSequence, Turn, tracking_sample
 from .zipped_frames import ZippedFolder, hub_files
 
 Row = dict[str, Any]
@@ -131,3 +133,41 @@ def _boxes_px(boxes: Any, frame_size: tuple[int, int], name: str) -> NDArray[np.
     boxes_xywh_px = np.concatenate([px[:, :2], px[:, 2:] - px[:, :2]], axis=1)
     boxes_xywh_px[~(boxes_xywh_px[:, 2:] > 0).all(axis=1)] = np.nan
     return boxes_xywh_px
+
+
+def elysium_track_samples(name: str, path: Path) -> SampleList:
+    """Return the samples of a JSONL file of ElysiumTrack-1M, or of one that `elysium synth` wrote."""
+    return SampleList(name, index_json_lines(path), partial(_row_of_line, source=name, path=path))
+
+
+def _row_of_line(numbered: tuple[int, dict[str, Any]], source: str, path: Path) -> Sample:
+    number, record = numbered
+    with in_place(f"line {number} of {path}"):
+        return sample_of_record(record, source, path.parent)
+
+
+def sample_of_record(record: dict[str, Any], source: str, root: Path | ZippedFolder | None = None) -> Sample:
+    """Return a row of a JSONL file or of a streamed dataset as a sample.
+
+    Args:
+        record: ElysiumTrack's columns, or `frames` or `video` with `turns` (a list of ``{"question", "answer"}``).
+        source: name of the dataset.
+        root: folder or zip files that relative paths are relative to.
+
+    Raises:
+        DatasetError: the record has neither form.
+    """
+    if record.get("turns"):
+        turns = tuple(_turn(turn) for turn in record["turns"]) if isinstance(record["turns"], list) else (_turn(None),)
+        return Sample(source=source, key=str(record.get("id")), frames=row_frames(record, root), turns=turns)
+    metadata = record.get("metadata")
+    name = row_text(metadata, "name") if isinstance(metadata, dict) else None
+    return tracking_sample(sequence_of_row(record, root), source, description=name)
+
+
+def _turn(turn: Any) -> Turn:
+    """Return a question and its answer, both text."""
+    question, answer = (turn.get("question"), turn.get("answer")) if isinstance(turn, dict) else (None, None)
+    if not (isinstance(question, str) and isinstance(answer, str) and question.strip() and answer.strip()):
+        raise DatasetError(f'turns must be a list of {{"question": TEXT, "answer": TEXT}}, got {turn!r} among them')
+    return question, answer

@@ -5,30 +5,34 @@ The official layout, as https://github.com/lichengunc/refer lays it out:
     DIR/refcoco/{instances.json, refs(unc).p}    DIR/refcoco+/…    DIR/refcocog/{instances.json, refs(umd).p}
     DIR/images/train2014/COCO_train2014_000000000009.jpg     (or DIR/images/mscoco/images/train2014/…)
 
-or a Parquet form of it (`refcoco_parquet`). Boxes of `instances.json` are x,y,w,h in pixels.
+or Parquet as `lmms-lab/RefCOCO` has it, in files or streamed from the Hub: `answer` lists the sentences, `image` holds
+the encoded image. All boxes (`bbox`) are x,y,w,h in pixels.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from elysium.processing.data_files import DatasetError, is_number, read_json
+from elysium.processing.data_files import DatasetError, is_number, parquet_batches, read_json
 
 from .annotation_files import check_present, fields_of
+from .elysium_track import streamed_rows
 from .frame_sources import PictureFrames
 from .plain_pickle import load_plain_pickle
-from .refcoco_parquet import is_parquet_source, read_parquet_objects
 from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken
 from .samples import Sample, SampleList
 
 # The partition into splits that papers report; another one is named before the split, as in "google:val".
 PARTITIONS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
-PICTURE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014")
+IMAGE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014")
+COLUMNS = ("answer", "image", "bbox")
+_ROWS_AT_ONCE = 32  # encoded images in memory together
 
 
 def read_refcoco(
@@ -56,20 +60,20 @@ def read_referred_objects(
     """
     if dataset not in PARTITIONS:
         raise DatasetError(f"the dataset must be one of {', '.join(PARTITIONS)}, got {dataset!r}")
+    folder, splits = Path(source), [name.strip() for name in split.split(",")]
     if is_parquet_source(source):
-        found = (row for name in split.split(",") for row in read_parquet_objects(source, name.strip()))
+        found = chain.from_iterable(_parquet_objects(source, name) for name in splits)
         yield from islice(found, limit)
         return
-    folder = Path(source)
     if not os.path.isdir(folder / dataset):
         raise DatasetError(
             f"RefCOCO must be a folder with {dataset}/instances.json, Parquet files, or a Hub id owner/name, got "
             f"{source}; give the folder that holds {dataset}/ and images/"
         )
-    targets = [target for name in split.split(",") for target in _official(folder, dataset, name.strip())][:limit]
+    targets = [target for name in splits for target in _official(folder, dataset, name)][:limit]
     pictures = [target.picture for target in targets if isinstance(target.picture, Path)]
     missing = [str(picture) for picture in dict.fromkeys(pictures) if not os.path.isfile(picture)]
-    remedy = f"extract COCO's train2014.zip into {folder / PICTURE_FOLDERS[0]}"
+    remedy = f"extract COCO's train2014.zip into {folder / IMAGE_FOLDERS[0]}"
     check_present(missing, len(set(pictures)), "images", remedy)
     yield from targets
 
@@ -78,24 +82,18 @@ def refcoco_samples(path: str, *, dataset: str = "refcoco", split: str = "train"
     """Return a training sample for each sentence of a split: to find the object by, and to describe it with.
 
     Args:
-        path: folder in the official layout, or Parquet files with paths of images.
+        path: folder in the official layout; encoded images of Parquet files would fill the memory.
         dataset: "refcoco", "refcoco+" or "refcocog".
         split: "train", or several with commas; "google:train" for Google's partition.
 
     Raises:
-        DatasetError: another layout or split, missing images, or images inside Parquet files, which would fill the
-            memory.
+        DatasetError: another layout or split, or missing images.
     """
-    if not os.path.exists(Path(path)):
-        raise DatasetError(f"{dataset} must be an existing folder or parquet file, got {path}; check the path")
-    expressions: list[ReferringExpression] = []
-    for target in read_referred_objects(path, dataset, split):
-        if isinstance(target.picture, bytes):
-            raise DatasetError(
-                f"images to train with must be files, got encoded ones in {path}; use the official layout with "
-                "COCO's train2014"
-            )
-        expressions.extend(expressions_of(target))
+    if is_parquet_source(path) or not os.path.exists(path):
+        raise DatasetError(
+            f"{dataset} to train with must be a folder in the official layout, got {path}; check the path"
+        )
+    expressions = [one for target in read_referred_objects(path, dataset, split) for one in expressions_of(target)]
     return SampleList(dataset, expressions, partial(_sample, name=dataset))
 
 
@@ -119,6 +117,78 @@ def _sample(expression: ReferringExpression, *, name: str) -> Sample:
     )
 
 
+def is_parquet_source(source: str | Path) -> bool:
+    """Return whether a source is a Parquet file, a folder of them, or a dataset on the Hub."""
+    path = Path(source)
+    if os.path.isdir(path):
+        return bool(_parquet_files(path))
+    return path.suffix == ".parquet" or (not os.path.exists(path) and _hub_id(source) is not None)
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
+
+
+def _hub_id(source: str | Path) -> str | None:
+    """Return `owner/name` of a Hub id, with or without `hf://datasets/` before it; else None.
+
+    >>> _hub_id("hf://datasets/lmms-lab/RefCOCO"), _hub_id("./here/or/there")
+    ('lmms-lab/RefCOCO', None)
+    """
+    found = re.fullmatch(r"(?:hf://)?(?:datasets/)?(\w[\w.-]*/[\w.-]+)", str(source))
+    return found[1] if found else None
+
+
+def _parquet_objects(source: str | Path, split: str) -> Iterator[ReferredObject]:
+    """Yield the objects of one split in the order of the rows.
+
+    Of a folder the files named SPLIT.parquet or SPLIT-*.parquet are read, a single file as a whole.
+    """
+    number = -1
+    for number, row in enumerate(_parquet_rows(source, split)):
+        key = f"{split}/{number}"
+        answer, image, box = fields_of(row, COLUMNS, f"row {key} of {source}")
+        content = image.get("bytes") if isinstance(image, dict) else None
+        if not isinstance(content, bytes):
+            raise DatasetError(f"the column image must hold encoded images {{'bytes', 'path'}}, got none for {key}")
+        texts = answer if isinstance(answer, list) else [answer]
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise DatasetError(f"sentences must be texts, got {answer!r} for {key}")
+        yield ReferredObject(
+            key=key, split=split, picture=content, sentences=spoken(texts), box_xyxy_px=checked_box(box, key)
+        )
+    if number < 0:
+        raise DatasetError(f"the split {split!r} must have rows, got none; check its name")
+
+
+def _parquet_rows(source: str | Path, split: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split from local files, or streamed from the Hub with images undecoded."""
+    path = Path(source)
+    if not os.path.exists(path) and path.suffix != ".parquet":
+        try:
+            yield from streamed_rows(_hub_id(source) or str(source), split)
+        except (ValueError, OSError) as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DatasetError(
+                f"a Hub id must name a dataset that can be reached and has the split {split!r}, got {source} "
+                f"({first_line}); check both, or download its Parquet files and give their folder"
+            ) from error
+        return
+    files = [path]
+    if os.path.isdir(path):
+        found = _parquet_files(path)
+        files = [file for file in found if file.stem == split or file.name.startswith(f"{split}-")]
+        if not files:
+            names = ", ".join(file.name for file in found)
+            raise DatasetError(
+                f"Parquet files of the split {split!r} must be named SPLIT-*.parquet, got {names}; rename one, or "
+                "give that file alone"
+            )
+    for file in files:
+        for batch in parquet_batches(file, rows=_ROWS_AT_ONCE, columns=COLUMNS):
+            yield from batch
+
+
 def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
     """Return the objects of one split of the official layout."""
     partition, colon, name = split.rpartition(":")
@@ -128,7 +198,7 @@ def _official(root: Path, dataset: str, split: str) -> list[ReferredObject]:
         known = ", ".join(sorted({row["split"] for row in references}))
         raise DatasetError(f"the split must be one of {known} in {root / dataset}, got {split!r}")
     images, annotations = _instances(root / dataset / "instances.json")
-    folders = [root / place for place in PICTURE_FOLDERS]
+    folders = [root / place for place in IMAGE_FOLDERS]
     folder = next((folder for folder in folders if os.path.isdir(folder)), folders[0])
     return [_target(row, f"{dataset}/{split}", images, annotations, folder) for row in chosen]
 
@@ -208,6 +278,6 @@ def _target(
         split=row["split"],
         picture=folder / file_name,
         sentences=spoken(texts),
-        box_xyxy_px=checked_box(box, key, corners=False),
+        box_xyxy_px=checked_box(box, key),
         size=(int(width), int(height)),
     )

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.boxes_elysium import Box
 from elysium.processing.data_files import DatasetError, is_number
 
 from .frame_sources import PictureFrames
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,29 +88,26 @@ def expressions_of(target: ReferredObject) -> Iterator[ReferringExpression]:
         yield ReferringExpression(key=f"{target.key}/{number}", text=text, target=target)
 
 
-def checked_box(values: Any, where: str, *, corners: bool) -> Box:
-    """Return four numbers of an annotation as x1, y1, x2, y2.
+def checked_box(values: Any, where: str) -> Box:
+    """Return x, y, width and height of an annotation as x1, y1, x2, y2, all in pixels.
 
     Args:
-        values: x, y, width, height; with ``corners`` x1, y1, x2, y2. Pixels.
+        values: four numbers.
         where: owner of the box, for the message.
-        corners: form of the values; it is never guessed from them.
 
     Raises:
         DatasetError: not four finite numbers, or no area.
 
-    >>> checked_box([10, 20, 30, 40], "row 1", corners=False)
+    >>> checked_box([10, 20, 30, 40], "row 1")
     (10.0, 20.0, 40.0, 60.0)
     """
-    form = "x1,y1,x2,y2" if corners else "x,y,w,h"
     if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
-        raise DatasetError(f"a box must be four numbers {form}, got {values!r} for {where}; get it again")
-    x, y, third, fourth = (float(value) for value in values)
-    box = (x, y, third, fourth) if corners else (x, y, x + third, y + fourth)
+        raise DatasetError(f"a box must be four numbers x,y,w,h, got {values!r} for {where}; get it again")
+    x, y, width, height = (float(value) for value in values)
+    box = (x, y, x + width, y + height)
     if not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
         raise DatasetError(
-            f"a box {form} must be finite and have an area, got {list(values)} for {where}; "
-            f"is it {'x,y,w,h' if corners else 'x1,y1,x2,y2'}?"
+            f"a box x,y,w,h must be finite and have an area, got {list(values)} for {where}; is it x1,y1,x2,y2?"
         )
     return box
 

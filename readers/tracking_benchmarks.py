@@ -30,7 +30,7 @@ from elysium.processing.data_files import DatasetError, read_text
 
 from .annotation_files import check_some, read_boxes, read_flags
 from .frame_sources import PictureFrames, picture_folder
-from .records import ReadSequence, TrackingSequence
+from .samples import ReadSequence, TrackingSequence
 
 _NFS_STEP = 8  # 240 / 30 fps
 # The 280 test sequences of LaSOT's protocol II (`testing_set.txt` of its toolkit), four numbers for each class.

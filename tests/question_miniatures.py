@@ -155,27 +155,6 @@ def encoded_rows(split="val") -> list[dict]:
     return rows
 
 
-def path_rows() -> list[dict]:
-    """As `jxu124/refcoco` has them: all splits, paths of pictures, x1,y1,x2,y2."""
-    return [
-        {
-            "sent_ids": [ref_id * 10],
-            "file_name": picture_name(picture).replace(".jpg", f"_{ref_id}.jpg"),
-            "ann_id": ref_id + 100,
-            "ref_id": ref_id,
-            "image_id": picture,
-            "split": split,
-            "sentences": [{"raw": text, "sent": text, "sent_id": 1, "tokens": text.split()} for text in sentences],
-            "category_id": 1,
-            "raw_image_info": json.dumps({"file_name": picture_name(picture), "width": WIDTH, "height": HEIGHT}),
-            "image_path": f"coco/train2014/{picture_name(picture)}",
-            "bbox": box_xyxy(picture, colour),
-            "captions": sentences,
-        }
-        for ref_id, picture, colour, split, sentences in REFERENCES
-    ]
-
-
 def write_parquet(path: Path, rows: list[dict]) -> Path:
     import pyarrow
     import pyarrow.parquet

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from elysium.readers.conversations import llava_instruct_samples, llava_pretrain_samples, videochat_samples
+from elysium.readers.elysium_track import elysium_track_samples
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.refcoco import refcoco_samples
-from elysium.readers.samples import SampleList, SampleSource, elysium_track_samples, tracking_samples
+from elysium.readers.samples import SampleList, SampleSource, tracking_samples
 from elysium.readers.tracking_benchmarks import find_tracking
 from elysium.readers.user_folder import folder_rows
 from elysium.readers.visual_genome import visual_genome_samples

@@ -13,9 +13,9 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from torch.utils.data import IterableDataset as TorchIterable
 from torch.utils.data import get_worker_info
 
-from elysium.readers.elysium_track import streamed_rows
+from elysium.readers.elysium_track import sample_of_record, streamed_rows
 from elysium.readers.frame_sources import DatasetError
-from elysium.readers.samples import Sample, SampleSource, sample_of_record
+from elysium.readers.samples import Sample, SampleSource
 from elysium.readers.zipped_frames import zipped_on_hub
 
 SOURCE, INDEX, COPY = "source", "index", "copy"

@@ -39,7 +39,7 @@ from elysium.curation.video_records import key_frames
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
-from elysium.readers.samples import elysium_track_samples
+from elysium.readers.elysium_track import elysium_track_samples
 from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
 from elysium.training.synthetic.sprite_bank import SpriteBank

@@ -109,7 +109,7 @@ def test_the_report_has_a_card(with_csrt: tuple[Path, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("form", ["parquet"])
 def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: World, tmp_path: Path) -> None:
     from elysium.curation.chunk_store import ChunkStore
-    from elysium.readers.samples import sample_of_record
+    from elysium.readers.elysium_track import sample_of_record
 
     assert curate(world.folder, tmp_path / "jsonl", world.settings(format="jsonl"))
     assert curate(world.folder, tmp_path / form, world.settings(format=form))
@@ -129,7 +129,7 @@ def test_other_formats_hold_the_same_rows_with_their_frames(form: str, world: Wo
 def test_parquet_is_what_datasets_streams(world: World, tmp_path: Path) -> None:
     from datasets import Image, Sequence, load_dataset
 
-    from elysium.readers.samples import sample_of_record
+    from elysium.readers.elysium_track import sample_of_record
 
     assert curate(world.folder, tmp_path / "out", world.settings(format="parquet"))
     files = sorted(str(path) for path in (tmp_path / "out" / "chunks").glob("*/rows.parquet"))

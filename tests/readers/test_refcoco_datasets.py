@@ -1,4 +1,4 @@
-"""RefCOCO and its siblings from miniatures in their official layout and in both parquet forms."""
+"""RefCOCO and its siblings from miniatures in their official layout and in Parquet."""
 
 import json
 import pickle
@@ -12,19 +12,16 @@ from PIL import Image
 from question_miniatures import (
     HEIGHT,
     WIDTH,
-    box_xywh,
     box_xyxy,
     build_refer,
     encoded_rows,
     instances,
     malicious_pickle,
-    path_rows,
     picture_name,
     picture_with,
     python2_pickle,
     reference_rows,
     write_parquet,
-    write_pictures,
 )
 
 from elysium.readers.frame_sources import DatasetError
@@ -193,34 +190,16 @@ def test_the_form_with_encoded_pictures_has_boxes_of_x_y_w_h(tmp_path):
     assert texts(tmp_path, split="testA") == ["the red square", "red thing in the middle"]
 
 
-def test_the_form_with_paths_has_boxes_of_corners_and_one_file_holds_all_splits(tmp_path):
-    write_parquet(tmp_path / "refcoco.parquet", path_rows())
-    write_pictures(tmp_path / "images" / "train2014")
-    samples = list(read_refcoco(tmp_path, "refcoco", "testA"))
-    assert [sample.text for sample in samples] == ["the red square", "red thing in the middle"]
-    assert list(samples[0].target.box_xyxy_px) == box_xyxy(581857, "red")
-    assert samples[0].target.size == (WIDTH, HEIGHT)
-    assert texts(tmp_path / "refcoco.parquet", split="testB") == ["the blue square"]
-
-
-@pytest.mark.parametrize("change", [{"answer": ["x"], "image": {"bytes": b"x", "path": ""}}, {"drop": "sentences"}])
-def test_columns_of_both_forms_or_of_neither_leave_the_box_open_and_are_refused(change, tmp_path):
-    rows = path_rows()
-    for row in rows:
-        row.pop(change.get("drop"), None)
-        row |= {key: value for key, value in change.items() if key != "drop"}
-    write_parquet(tmp_path / "val.parquet", rows)
-    with pytest.raises(DatasetError, match=r"either the columns answer, bbox, image \(boxes x,y,w,h\) or"):
-        texts(tmp_path)
-
-
-def test_corners_without_an_area_ask_whether_the_other_form_was_meant(tmp_path):
-    write_pictures(tmp_path / "images")
-    rows = path_rows()
-    rows[1]["bbox"] = box_xywh(9, "green")  # 40,10,24,24: x2 < x1
-    write_parquet(tmp_path / "val.parquet", [rows[1]])
-    with pytest.raises(DatasetError, match=r"is it x,y,w,h\?"):
-        texts(tmp_path)
+def test_a_row_without_a_column_or_with_a_box_of_no_area_is_named(tmp_path):
+    (row, *_) = encoded_rows()
+    for change, message in (
+        ({"answer": None}, "must have answer, image, bbox, got .* in row val/0"),
+        ({"bbox": [40.0, 10.0, -1.0, 24.0]}, r"must be finite and have an area, .* val/0; is it x1,y1,x2,y2\?"),
+        ({"image": {"bytes": None, "path": "a.jpg"}}, "must hold encoded images"),
+    ):
+        write_parquet(tmp_path / "val.parquet", [row | change])
+        with pytest.raises(DatasetError, match=message):
+            texts(tmp_path)
 
 
 def test_a_file_that_tells_no_split_is_refused_in_a_folder_and_taken_whole_alone(tmp_path):
@@ -231,9 +210,9 @@ def test_a_file_that_tells_no_split_is_refused_in_a_folder_and_taken_whole_alone
 
 
 def test_a_split_without_rows_is_an_error(tmp_path):
-    write_parquet(tmp_path / "all.parquet", path_rows())
+    write_parquet(tmp_path / "val.parquet", [])
     with pytest.raises(DatasetError, match="must have rows"):
-        texts(tmp_path, split="validation")
+        texts(tmp_path)
 
 
 def test_a_data_set_of_the_hub_is_streamed_undecoded_by_its_id(tmp_path, monkeypatch):
