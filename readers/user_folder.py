@@ -1,4 +1,4 @@
-"""Read your own data: a folder of videos, and boxes for them in one CSV, JSONL or JSON file.
+"""Read your own data: a folder of videos, and boxes for them in CSV, JSONL, or JSON of ``elysium track --boxes``.
 
     DIR/cup.mp4    DIR/walk/street.mp4    DIR/boxes.csv
 
@@ -6,25 +6,41 @@
     cup.mp4,0,307,124,414,383,1,the black cup
     cup.mp4,9,,,,,1,
 
-A sample is one object in one video. Frames that no line names are unknown, and left out; `user_boxes` says
-what a line holds.
+A sample is one object in one video. Frames that no line names are unknown, and left out. A line of CSV, or an object
+of JSONL, has `video`, `frame_idx` (0-based), and `x1`, `y1`, `x2`, `y2` in pixels of the video after rotation, all
+four empty (null) where the object is absent. Cells are separated by commas, semicolons or tabs; numbers may have a
+decimal comma ("10,5"). `object` tells objects of one video apart, and `text` is a text prompt for the object. Other columns
+are ignored. A wrong line affects its own object alone: the error is kept, with the line number.
 """
 
+import math
 import os
-from collections.abc import Sequence
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.data_files import DatasetError, json_lines, parse_json_object, read_csv
+from elysium.processing.structures import load_tracking_result
 from elysium.processing.video_io import VideoError, VideoInfo, VideoReader, probe_video
 
 from .annotation_files import check_some
-from .frame_sources import DatasetError, SomeFrames, VideoFrames
+from .frame_sources import SomeFrames, VideoFrames
 from .samples import Sample
-from .user_boxes import BOX_FILES, BoxTable, ObjectBoxes
 
 NAME = "folder"
+BOX_FILES = (".csv", ".jsonl", ".json")
+COLUMNS = ("video", "frame_idx", "x1", "y1", "x2", "y2")
+_CORNERS = COLUMNS[2:]
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]{1,3})?")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+Record = dict[str, Any]
 
 
 def folder_rows(path: str, *, boxes: str | None = None) -> "FolderSamples":
@@ -43,12 +59,12 @@ def folder_rows(path: str, *, boxes: str | None = None) -> "FolderSamples":
         raise DatasetError(f"the data must be an existing folder of videos, got {place}; check the path")
     folder = place if os.path.isdir(place) else place.parent
     files = _box_files(place, boxes)
-    table = BoxTable()
+    objects: dict[tuple[str, str], ObjectBoxes] = {}
     for file in files:
-        table.read(file)
-    if not table.objects:
+        _read_objects(file, objects)
+    if not objects:
         raise DatasetError(f"a file of boxes must hold lines, got none in {files[0]}; write a line for each frame")
-    return FolderSamples(folder, table.objects)
+    return FolderSamples(folder, list(objects.values()))
 
 
 def _box_files(place: Path, named: str | None) -> list[Path]:
@@ -62,6 +78,206 @@ def _box_files(place: Path, named: str | None) -> list[Path]:
         names = ", ".join(file.name for file in tables)
         raise DatasetError(f"a folder must hold one CSV or JSONL file of boxes, got {names} in {folder}; name boxes")
     return tables or check_some(files, folder, "DIR/VIDEO.mp4 beside DIR/BOXES.csv, .jsonl or .json")
+
+
+@dataclass(eq=False)
+class ObjectBoxes:
+    """Annotation of one object in one video.
+
+    Args:
+        video: as written in the file.
+        name: of the object within the video; empty for an object without a name.
+        file: that holds it.
+        lines: number of the line of each entry, from 1.
+        frame_indices: 0-based, in the order of the lines.
+        corners_px: four numbers of each entry, x1, y1, x2, y2, NaN where the object is absent.
+        text: text prompt, or None.
+        size: width and height in pixels of the annotated video, or None where the file does not say.
+        error: message about its first wrong line, or None.
+    """
+
+    video: str
+    name: str
+    file: Path
+    lines: array = field(default_factory=lambda: array("q"))
+    frame_indices: array = field(default_factory=lambda: array("q"))
+    corners_px: array = field(default_factory=lambda: array("d"))
+    text: str | None = None
+    size: tuple[int, int] | None = None
+    error: str | None = None
+
+    def where(self, position: int) -> str:
+        """Return the place of an entry, for messages."""
+        return f"line {self.lines[position]} of {self.file}"
+
+
+def _read_objects(path: Path, objects: dict[tuple[str, str], ObjectBoxes]) -> None:
+    """Add the objects of a file by video and name; a line without either is an object of its own with an error.
+
+    Raises:
+        DatasetError: the file cannot be read, or has another suffix, header or form of JSON.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in BOX_FILES:
+        raise DatasetError(f"a file of boxes must end in {', '.join(BOX_FILES)}, got {path}; change the suffix")
+    if suffix == ".json":
+        _read_result(path, objects)
+        return
+    for line, record in _csv_records(path) if suffix == ".csv" else _json_records(path):
+        try:
+            if isinstance(record, DatasetError):
+                raise record
+            _add(record, path, line, objects)
+        except DatasetError as error:
+            where = f"line {line} of {path}"
+            objects[where, ""] = ObjectBoxes("", where, path, error=str(error))
+
+
+def _read_result(path: Path, objects: dict[tuple[str, str], ObjectBoxes]) -> None:
+    """Add the tracks of a result of ``elysium track``; frames whose answer could not be read are left out."""
+    try:
+        result = load_tracking_result(path)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
+    texts = [result.video, *(track.text or "" for track in result.tracks)]
+    if not all(isinstance(text, str) for text in texts):
+        raise DatasetError(f"video and text of a tracking result must be text, got others in {path}; track it again")
+    for number, track in enumerate(result.tracks, start=1):
+        known = [position for position, reason in enumerate(track.reasons) if reason != "unreadable"]
+        name = f"{path.stem}:{number}"  # tracks of several files are numbered from 1 again
+        found = ObjectBoxes(result.video, name, path, text=track.text, size=(track.width, track.height))
+        found.lines.extend([1] * len(known))
+        found.frame_indices.extend(track.frame_indices[known].tolist())
+        found.corners_px.extend(track.boxes_xyxy_px[known].ravel().tolist())
+        objects[result.video, name] = found
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
+    """Yield the last line number and the cells by column of each record, or an error."""
+    table = read_csv(path)
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        header = table.delimiter.join(table.columns)
+        raise DatasetError(
+            f"the first line must name the columns {', '.join(COLUMNS)} (and object and text where wanted), got "
+            f"{header[:80]!r} without {', '.join(missing)} in {path}; add a header"
+        )
+    for line, cells in table.records:
+        try:
+            yield line, table.row(line, cells)
+        except DatasetError as error:
+            yield line, error
+
+
+def _json_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
+    """Yield the number and the object of each line that is not blank, or an error."""
+    for line, text in json_lines(path):
+        try:
+            yield line, parse_json_object(text, f"line {line} of {path}")
+        except DatasetError as error:
+            yield line, error
+
+
+def _add(record: Record, path: Path, line: int, objects: dict[tuple[str, str], ObjectBoxes]) -> None:
+    """Add an entry to its object; an error of the entry is kept there.
+
+    Raises:
+        DatasetError: the entry belongs to no object.
+    """
+    where = f"line {line} of {path}"
+    for name in ("video", "object", "text"):
+        if isinstance(record.get(name), bool | list | dict):
+            raise DatasetError(f"{name} must be text, got {type(record[name]).__name__} in {where}")
+    video, name, text = (_cell(record.get(column)) for column in ("video", "object", "text"))
+    if not video:
+        raise DatasetError(f"a line must name its video, got none in {where}; fill in the column video")
+    found = objects.setdefault((video, name), ObjectBoxes(video, name, path))
+    try:
+        if text and found.text and text != found.text:
+            raise DatasetError(
+                f"an object must have one text, got {text!r} after {found.text!r} in {where}; tell objects apart "
+                "by the column object"
+            )
+        frame_idx, corners = _frame_idx(record.get("frame_idx"), where), _corners(record, where)
+    except DatasetError as error:
+        found.error = found.error or str(error)
+        return
+    found.text = found.text or text or None
+    found.lines.append(line)
+    found.frame_indices.append(frame_idx)
+    found.corners_px.extend(corners)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _number(value: Any, decimal_comma: bool = False) -> float:
+    """Return a number of JSON or of a CSV cell.
+
+    Raises:
+        ValueError: it is not a number, or not finite.
+    """
+    cell = "" if isinstance(value, bool) else _cell(value)
+    if not _NUMBER.fullmatch(cell.replace(",", ".", 1) if decimal_comma else cell):
+        raise ValueError(cell)
+    number = float(cell.replace(",", ".", 1) if decimal_comma else cell)
+    if not math.isfinite(number):
+        raise ValueError(cell)
+    return number
+
+
+def _frame_idx(value: Any, where: str) -> int:
+    """Return a whole number from 0, also of ``3.0``, as spreadsheets write it."""
+    try:
+        number = _number(value)
+        if 0 <= number < 2**53 and number.is_integer():
+            return int(number)
+    except ValueError:
+        pass
+    raise DatasetError(f"frame_idx must be a whole number from 0, got {value!r} in {where}")
+
+
+def _corners(record: Record, where: str) -> list[float]:
+    """Return x1, y1, x2, y2 in pixels; four NaN where all of them are empty."""
+    missing = [name for name in _CORNERS if name not in record]
+    if missing:
+        raise DatasetError(
+            f"a line must have x1, y1, x2 and y2, got none for {missing[0]} in {where}; write null for all four where "
+            "the object is absent"
+        )
+    cells = [_cell(record[name]) for name in _CORNERS]
+    if not any(cells):
+        return [math.nan] * 4
+    shown = repr((";" if any("," in cell for cell in cells) else ",").join(cells))
+    comma = _has_decimal_comma(cells, shown, where)
+    try:
+        x1, y1, x2, y2 = corners = [_number(record[name], comma) for name in _CORNERS]
+    except ValueError:
+        raise DatasetError(
+            f"a box must be four numbers, got {shown} in {where}; leave all four empty where the object "
+            "is absent, and write 1234.5 without marks between thousands"
+        ) from None
+    if not (x1 < x2 and y1 < y2):
+        raise DatasetError(f"a box must have x1 < x2 and y1 < y2, got {shown} in {where}; is it x,y,w,h?")
+    return corners
+
+
+def _has_decimal_comma(cells: list[str], shown: str, where: str) -> bool:
+    """Return whether the numbers of a line have a decimal comma, as "10,5".
+
+    A comma before three digits may also separate thousands: another number of the line must decide.
+
+    Raises:
+        DatasetError: no number does.
+    """
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    if commas and all(_THOUSANDS.fullmatch(cell) for cell in commas):
+        raise DatasetError(
+            f"a box must be four numbers, got {shown} in {where}, where a comma may be a decimal comma or stand "
+            "between thousands; write decimal points, and nothing between thousands"
+        )
+    return bool(commas)
 
 
 class FolderSamples:

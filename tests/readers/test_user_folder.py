@@ -156,7 +156,7 @@ def test_the_file_of_boxes_may_be_given_itself_or_by_name(tmp_path):
         ("boxes.csv", ",".join(CSV_COLUMNS) + "\n", "must hold lines, got none"),
         ("boxes.csv", "\xff\xfe", "it is not UTF-8"),
         ("boxes.jsonl", "\n", "must hold lines, got none"),
-        ("boxes.json", "[[1, 2, 3, 4]]", "as elysium track --boxes writes it, got list without tracks"),
+        ("boxes.json", "[[1, 2, 3, 4]]", "as TrackingResult.save writes it, got .*boxes.json"),
         ("boxes.json", '{"tracks": ', "must be JSON, got"),
     ],
     ids=["no header", "no y2", "empty", "header alone", "not text", "blank", "a list", "cut"],
@@ -247,9 +247,8 @@ def test_a_line_that_belongs_to_no_object_is_a_broken_row_of_its_own(line, messa
         ('{"frame_idx": 1}', "must name its video, got none in line 2"),
         ('{"video": "cup.mp4", "frame_idx": 1, "x1": 1}', "must have x1, y1, x2 and y2, got none for y1 in line 2"),
         ('{"video": "cup.mp4", "frame_idx": true, "x1": 1}', "whole number from 0, got True in line 2"),
-        ('{"tracks": []}', "must have video, tracks, width, height, got tracks in line 2"),
     ],
-    ids=["no JSON", "a list", "no video", "no y1", "a bool", "no size"],
+    ids=["no JSON", "a list", "no video", "no y1", "a bool"],
 )
 def test_a_wrong_object_of_jsonl_is_named_by_its_line(text, message, tmp_path):
     build_user_folder(tmp_path)
@@ -303,10 +302,10 @@ def test_what_elysium_track_wrote_is_read_with_unreadable_frames_left_out(tmp_pa
     assert row.frames.indices == [0, 1, 3]  # of frame 2 nothing is known
     assert row.visible.tolist() == [True, False, True]
     assert row.boxes_xyxy_norm[2] * SIZES == pytest.approx(square_box(3))
-    assert (row.text, row.key) == ("the red square", "elsewhere/cup.mp4#cup.boxes:1:1")
+    assert (row.text, row.key) == ("the red square", "elsewhere/cup.mp4#cup.boxes:1")
 
 
-def test_each_video_may_have_a_file_of_its_own_also_as_lines_of_jsonl(tmp_path):
+def test_each_video_may_have_a_file_of_its_own(tmp_path):
     build_user_folder(tmp_path)
     copy_video(tmp_path, "b.mp4")
     (tmp_path / "boxes.csv").unlink()
@@ -314,15 +313,7 @@ def test_each_video_may_have_a_file_of_its_own_also_as_lines_of_jsonl(tmp_path):
     for name, result in zip(("one.json", "two.json"), results, strict=True):
         result.save(tmp_path / name)
     source = folder_rows(str(tmp_path))
-    assert [source[index].key for index in range(len(source))] == ["cup.mp4#one:1:1", "b.mp4#two:1:1"]
-    lines = [result.to_dict() for result in results] + objects_of(user_lines())
-    write_lines(tmp_path / "all.jsonl", lines)
-    source = folder_rows(str(tmp_path))
-    assert [source[index].key for index in range(len(source))] == [
-        "cup.mp4#all:1:1",
-        "b.mp4#all:2:1",
-        "cup.mp4#red",
-    ]
+    assert [source[index].key for index in range(len(source))] == ["cup.mp4#one:1", "b.mp4#two:1"]
     # set out on several lines
     (tmp_path / "one.json").write_text(json.dumps(results[0].to_dict(), indent=2))
     assert only_row(tmp_path / "one.json").frames.indices == [0, 4]
@@ -332,14 +323,14 @@ def test_each_video_may_have_a_file_of_its_own_also_as_lines_of_jsonl(tmp_path):
     ("change", "message"),
     [
         ({"width": 640, "height": 480}, "the video's size 96x72, got 640x480 in .*track the video again"),
-        ({"tracks": [{"id": 1}]}, "as elysium track --boxes writes it, got KeyError: 'frames' in line 1"),
-        ({"tracks": "none"}, "as elysium track --boxes writes it, got TypeError"),
-        ({"width": 8}, "got ValueError: box_xyxy_px must lie inside the 8x72 image"),
-        ({"width": None}, "must have video, tracks, width, height"),
+        ({"tracks": [{"id": 1}]}, r"as TrackingResult.save writes it, got .*cup.json \(KeyError: 'frames'\)"),
+        ({"tracks": "none"}, "as TrackingResult.save writes it, got .*TypeError"),
+        ({"width": 8}, "ValueError: box_xyxy_px must lie inside the 8x72 image"),
+        ({"width": None}, "as TrackingResult.save writes it, got .*TypeError"),
     ],
     ids=["another size", "no frames", "no tracks", "outside", "no width"],
 )
-def test_a_broken_result_of_elysium_track_is_a_broken_row(change, message, tmp_path):
+def test_a_broken_result_of_elysium_track_is_refused(change, message, tmp_path):
     build_user_folder(tmp_path)
     record = result_of([0], [square_box(0)]).to_dict() | change
     (tmp_path / "cup.json").write_text(json.dumps(record))
