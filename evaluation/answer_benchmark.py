@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from elysium.processing.overlap import paired_iou
-from elysium.readers.refcoco_parquet import is_parquet_source
+from elysium.readers.refcoco import is_parquet_source
 from elysium.tracking.tracker import Tracker
 
 from .captioning import CaptionScorer

@@ -9,8 +9,8 @@
 A sample is one object in one video. Frames that no line names are unknown, and left out. A line of CSV, or an object
 of JSONL, has `video`, `frame_idx` (0-based), and `x1`, `y1`, `x2`, `y2` in pixels of the video after rotation, all
 four empty (null) where the object is absent. Cells are separated by commas, semicolons or tabs; numbers may have a
-decimal comma ("10,5"). `object` tells objects of one video apart, and `text` is a text prompt for the object. Other columns
-are ignored. A wrong line affects its own object alone: the error is kept, with the line number.
+decimal comma ("10,5"). `object` tells objects of one video apart, and `text` is a text prompt for the object. Other
+columns are ignored. A wrong line affects its own object alone: the error is kept, with the line number.
 """
 
 import math
