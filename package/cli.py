@@ -168,16 +168,6 @@ def synth(
             "--embed", help="Store the videos inside the files of --as trl, so that the folder can be moved."
         ),
     ] = False,
-    bank: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.npz", help="Named sprites to use instead of shapes; fetch_sprites writes the file."
-        ),
-    ] = None,
-    part: Annotated[
-        Literal["train", "seen_classes", "held_out_classes"],
-        typer.Option(help="Part of the sprites of --bank to use."),
-    ] = "train",
 ) -> None:
     """Write synthetic clips with exact boxes: mp4 files and their frames, and samples or conversations about them."""
     width, height = parse_size(size)
@@ -189,12 +179,6 @@ def synth(
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
     shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
-    world = None
-    if bank is not None:
-        from elysium.training.synthetic.sprite_bank import SpriteBank
-        from elysium.training.synthetic.sprite_world import SpriteWorld
-
-        world = SpriteWorld(SpriteBank.load(bank), seed, part=part)
     write: Callable[..., int] = write_dataset
     if form == "trl":
         require("datasets", extra="train")
@@ -202,9 +186,7 @@ def synth(
 
         write = partial(write_trl_dataset, embed=embed, home=out)
     with atomic_folder(out) as unfinished, frame_progress("Writing clips", count) as progress:
-        num_rows = write(
-            unfinished, count=count, seed=seed, shape=shape, world=world, progress=lambda done, _: progress(done)
-        )
+        num_rows = write(unfinished, count=count, seed=seed, shape=shape, progress=progress)
     print(f"Clips: {out} ({count} videos, {num_rows} {'conversations' if form == 'trl' else 'rows'})")
 
 

@@ -16,8 +16,8 @@ import cv2
 
 from benchmarks.bench import hardware, write_record
 from elysium.training.synthetic import SceneConfig, render_clip
-from elysium.training.synthetic.sprite_bank import SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteWorld
+from research.scenes.sprite_bank import SpriteBank
+from research.scenes.sprite_world import SpriteWorld
 
 CONFIG = SceneConfig(num_objects=(3, 6), side=(0.1, 0.5), share_leaving=0.3)
 

@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 
 from benchmarks.bench import write_record
 from elysium.training import sft
-from elysium.training.synthetic.synthetic_samples import SyntheticSamples
+from elysium.training.catalogue import open_source
 
 KILLS, SAVE_STEPS = 3, 10
 
@@ -38,7 +38,7 @@ KILLS, SAVE_STEPS = 3, 10
 def base_recipe(model: str, folder: Path, *, steps: int) -> dict[str, Any]:
     """What all runs share; `model` is a checkpoint."""
     return {
-        "model": model,
+        "model_name_or_path": model,
         "tasks": {"sot": 1, "rsot": 1, "video_reg": 1, "rec": 1},
         "max_frames": 4,
         "max_interval": 2,
@@ -68,7 +68,7 @@ def stream_data(folder: Path, count: int = 48) -> dict[str, Any]:
     import datasets
     from PIL import Image
 
-    source = SyntheticSamples(count=count, seed=8, width=96, height=96, frames=6)
+    source = open_source({"source": "synthetic", "count": count, "seed": 8, "width": 96, "height": 96, "frames": 6})
     records = []
     for index in range(count):
         row = source[index]

@@ -36,9 +36,9 @@ from elysium.tracking.options import DEFAULTS, TrackingOptions
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.render import RenderedClip, render_clip
 from elysium.training.synthetic.scene import SceneConfig
-from elysium.training.synthetic.sprite_bank import SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteWorld
 from research.bootstrap import bootstrap_interval
+from research.scenes.sprite_bank import SpriteBank
+from research.scenes.sprite_world import SpriteWorld
 
 WIDTH, HEIGHT, FPS = 640, 480, 25.0
 # Of the made-up grounds and things, and the first scene; training uses others.
@@ -217,9 +217,7 @@ def headline(sizes: dict[str, dict[str, dict[str, Any]]]) -> str:
 def main() -> None:
     """Measures, prints a table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "bank", type=Path, help="sprites, as python -m elysium.training.synthetic.fetch_sprites writes"
-    )
+    parser.add_argument("bank", type=Path, help="sprites, as python -m research.scenes.fetch_sprites writes")
     parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--clips", type=int, default=40, help="of each size")
     parser.add_argument("--frames", type=int, default=24, help="of each clip")

@@ -17,7 +17,7 @@ def small_worlds() -> Iterator[None]:
     import elysium.training.synthetic.scene as scene
 
     def small(seed: int) -> scene.World:
-        return world(seed, num_backgrounds=2, num_things=6, num_variants=1)
+        return world(seed, num_backgrounds=2, num_unnamed=6, num_variants=1)
 
     world = scene.World
     with pytest.MonkeyPatch.context() as patch:

@@ -31,7 +31,7 @@ def open_elysium_track(path: str) -> SampleList:
     found = sorted(place.glob("*.jsonl")) if os.path.isdir(place) else [place]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise DatasetError(f"rows must be one JSONL file, got {names} in {place}; give the path of the file")
+        raise DatasetError(f"records must be one JSONL file, got {names} in {place}; give the path of the file")
     return elysium_track_samples("elysium-track", found[0])
 
 
@@ -73,29 +73,14 @@ def open_refcocog(path: str, *, split: str = "train") -> SampleList:
 
 
 def open_synthetic(
-    *,
-    count: int,
-    seed: int = 0,
-    frames: int = 16,
-    width: int = 320,
-    height: int = 240,
-    about: str = "objects",
-    bank: str = "",
-    part: str = "train",
+    *, count: int, seed: int = 0, frames: int = 16, width: int = 320, height: int = 240, about: str = "objects"
 ) -> SampleSource:
     """Render samples of the synthetic world, which has no path. Options: see `SyntheticSamples`."""
-    from .synthetic.synthetic_samples import SyntheticSamples  # OpenCV is needed for this source alone
+    from .synthetic.dataset import ClipShape  # OpenCV is needed for this source alone
+    from .synthetic.synthetic_samples import SyntheticSamples
 
-    return SyntheticSamples(
-        count=count,
-        seed=seed,
-        frames=frames,
-        width=width,
-        height=height,
-        about=about,
-        bank=bank,
-        part=part,
-    )
+    shape = ClipShape(num_frames=frames, width=width, height=height)
+    return SyntheticSamples(count=count, seed=seed, shape=shape, about=about)
 
 
 SOURCES: dict[str, Callable[..., SampleSource]] = {
@@ -130,15 +115,14 @@ def open_source(spec: Mapping[str, Any]) -> SampleSource:
     if not isinstance(name, str) or name not in SOURCES:
         raise DatasetError(f"a source must be one of {', '.join(SOURCES)}, got {name!r}; write it as source: NAME")
     options = {option: value for option, value in spec.items() if option != SOURCE}
-    parameters = inspect.signature(SOURCES[name]).parameters
-    known = ", ".join(parameters)
+    parameters, hints = inspect.signature(SOURCES[name]).parameters, get_type_hints(SOURCES[name])
     unknown = [str(option) for option in options if option not in parameters]
     if unknown:
+        known = ", ".join(parameters)
         raise DatasetError(f"an option of {name} must be one of {known}, got {', '.join(unknown)}; leave it out")
     for option, parameter in parameters.items():
         if option not in options and parameter.default is parameter.empty:
             raise DatasetError(f"{name} must have the option {option}, got {', '.join(options) or 'none'}; add it")
-    hints = get_type_hints(SOURCES[name])
     for option, value in options.items():
         if not isinstance(value, hints[option]) or isinstance(value, bool):
             kind = getattr(hints[option], "__name__", str(hints[option]))

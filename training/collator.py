@@ -42,10 +42,6 @@ class Dropped:
     detail: str
 
 
-class TooLong(ValueError):
-    """An example has more tokens than the limit; it is never cut, since that could cut its visual tokens."""
-
-
 @dataclass
 class ElysiumCollator:
     """Draw an example from every item, and collate them into one batch.
@@ -62,9 +58,10 @@ class ElysiumCollator:
         mixture: source of the samples.
         processor: of the model.
         plan: rules for drawing examples.
-        max_length: most tokens of an example, visual ones included; None for no limit.
-        too_long: "drop" leaves longer examples out and counts them; "error" stops.
+        max_length: most tokens of an example, visual ones included; None for no limit. Longer examples are left out,
+            never cut, since that could cut their visual tokens.
         patches: patches along each side of the model's images.
+        seed: of the draws.
         epoch: of the draws, set by the trainer. In a stream the place of the sample replaces it.
     """
 
@@ -72,13 +69,9 @@ class ElysiumCollator:
     processor: ElysiumProcessor
     plan: DrawPlan
     max_length: int | None
-    too_long: str
     patches: int
+    seed: int = 0
     epoch: int = 0
-
-    def __post_init__(self) -> None:
-        if self.too_long not in ("drop", "error"):
-            raise ValueError(f"too_long must be drop or error, got {self.too_long!r}")
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         encoded: list[dict[str, torch.Tensor]] = []
@@ -90,11 +83,7 @@ class ElysiumCollator:
                 where = row.where
                 # A repeated sample gives another example: by its place in a stream, or by its copy and the epoch.
                 epoch = item[INDEX] if self.mixture.streamed else self.epoch + _COPIES_APART * item[COPY]
-                encoded.append(self.encode(draw_example(row, self.plan, self.processor, epoch=epoch)))
-            except TooLong as error:
-                if self.too_long == "error":
-                    raise
-                dropped.append(Dropped(where, "longer than max_length", str(error)))
+                encoded.append(self.encode(draw_example(row, self.plan, self.processor, seed=self.seed, epoch=epoch)))
             except BROKEN as error:
                 dropped.append(Dropped(where, broken_rule(error), str(error)))
         return self._batch(encoded or [self._nothing()]) | {"dropped": dropped}
@@ -103,7 +92,7 @@ class ElysiumCollator:
         """Return an example as tensors, without padding.
 
         Raises:
-            TooLong: more tokens than `max_length`.
+            ValueError: more tokens than `max_length`.
         """
         inputs = self.processor.apply_chat_template(
             [example.messages],
@@ -115,14 +104,14 @@ class ElysiumCollator:
         )
         ids = torch.from_numpy(inputs["input_ids"][0])
         if self.max_length is not None and len(ids) > self.max_length:
-            raise TooLong(
-                f"an example must have at most max_length = {self.max_length} tokens, got {len(ids)} with "
+            raise ValueError(
+                f"an example must have at most max_length ({self.max_length}) tokens, got {len(ids)} with "
                 f"{example.num_frames} frames in {example.where}; raise max_length or lower max_frames"
             )
-        told = torch.as_tensor(np.array(inputs["assistant_masks"][0])).bool()
+        answered = torch.as_tensor(np.array(inputs["assistant_masks"][0])).bool()
         found = {
             "input_ids": ids,
-            "labels": torch.where(told, ids, IGNORE),
+            "labels": torch.where(answered, ids, IGNORE),
             "task_id": torch.tensor(list(TASKS).index(example.task)),
             "patch_targets": torch.from_numpy(box_coverage(example.boxes_xyxy_norm, example.num_frames, self.patches)),
         }

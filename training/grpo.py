@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from elysium.processing.processing_elysium import ElysiumProcessor
@@ -30,7 +30,7 @@ from elysium.tracking.loading import load_checkpoint
 from elysium.training.model_parts import freeze
 from elysium.training.rewards import REWARDS
 from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
-from elysium.training.whole_checkpoints import WholeCheckpoints, replaced_folder
+from elysium.training.whole_checkpoints import WholeCheckpoints
 
 FEATURES = Features(
     {
@@ -46,29 +46,29 @@ class GrpoArguments:
     """Fields of a recipe beside TRL's `GRPOConfig`.
 
     Args:
-        model: folder, shipped name or Hub id to start from.
+        model_name_or_path: folder, shipped name or Hub id to start from; `--model` for short.
         train_parts: parts of the model to train, such as language_model; all by default.
         rewards: of `iou` and `format`; TRL's `reward_weights` weighs them.
         tasks: of `rec` (image, text), `sot` (clip, box in frame 1) and `rsot` (clip, text), in turns.
         num_questions: questions in the dataset.
         num_frames: T of a clip.
         world_seed: of backgrounds, sprites and scenes.
-        picture_size: width and height in pixels that scenes are drawn at, before the processor resizes them.
-        num_objects, side, speed, share_leaving: of `SceneConfig`; the others stay as they are there.
+        image_size: width and height in pixels that scenes are drawn at, before the processor resizes them.
+        num_objects, side: of `SceneConfig`.
     """
 
-    model: str = "elysium-tiny"
+    model_name_or_path: str = field(
+        default="elysium-tiny", metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
+    )
     train_parts: list[str] = field(default_factory=list)
     rewards: list[str] = field(default_factory=lambda: ["iou"])
     tasks: list[str] = field(default_factory=lambda: ["rec"])
     num_questions: int = 320
     num_frames: int = 4
     world_seed: int = 1
-    picture_size: list[int] = field(default_factory=lambda: [192, 144])
+    image_size: list[int] = field(default_factory=lambda: [192, 144])
     num_objects: list[int] = field(default_factory=lambda: [3, 6])
     side: list[float] = field(default_factory=lambda: [0.14, 0.42])
-    speed: list[float] = field(default_factory=lambda: [0.004, 0.06])
-    share_leaving: float = 0.12
 
     def __post_init__(self) -> None:
         for name, known in (("rewards", tuple(REWARDS)), ("tasks", BOX_TASKS)):
@@ -80,12 +80,6 @@ class GrpoArguments:
                 f"num_questions and num_frames must be 1 or more, got {self.num_questions} and {self.num_frames}"
             )
 
-    @property
-    def scene(self) -> SceneConfig:
-        """Return the settings of scenes."""
-        objects, sides, speeds = tuple(self.num_objects), tuple(self.side), tuple(self.speed)
-        return SceneConfig(num_objects=objects, side=sides, speed=speeds, share_leaving=self.share_leaving)
-
 
 class ElysiumGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     """TRL's `GRPOTrainer`, with checkpoints that are whole or not there."""
@@ -94,7 +88,9 @@ class ElysiumGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 def train(script: GrpoArguments, config: GRPOConfig) -> None:
     """Run training from its arguments to a checkpoint in `output_dir/final`."""
     # Model
-    model, processor = load_checkpoint(script.model, device="cpu", dtype="float32")  # the trainer moves it
+    model, processor = load_checkpoint(
+        script.model_name_or_path, device="cpu", dtype="float32"
+    )  # the trainer moves it
     freeze(model, script.train_parts)
 
     # Dataset
@@ -112,10 +108,7 @@ def train(script: GrpoArguments, config: GRPOConfig) -> None:
         processing_class=processor,
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    if trainer.is_world_process_zero():
-        with replaced_folder(Path(config.output_dir) / "final") as final:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(final)
-            processor.save_pretrained(final)
+    trainer.save_model(str(Path(config.output_dir) / "final"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,44 +140,43 @@ def questions(script: GrpoArguments) -> Iterator[Question]:
 
     A scene without an object to ask about is skipped.
     """
-    world, config, asked = World(script.world_seed), script.scene, 0
-    width, height = script.picture_size
+    world, number_asked = World(script.world_seed), 0
+    config = SceneConfig(num_objects=tuple(script.num_objects), side=tuple(script.side))
+    width, height = script.image_size
     for number in itertools.count():
-        task = script.tasks[asked % len(script.tasks)]
+        task = script.tasks[number_asked % len(script.tasks)]
         scene = world.sample(number, config)
         clip = render_clip(scene, 1 if task == "rec" else script.num_frames, (width, height))
         question = _ask(task, scene, clip, turn=number)
         if question is not None:
-            asked += 1
+            number_asked += 1
             yield question
 
 
 def _ask(task: str, scene: Scene, clip: RenderedClip, *, turn: int) -> Question | None:
     """Return a question about an object visible in frame 1, or None; objects take turns."""
     able = np.flatnonzero(clip.visible[0]).tolist()
-    words = {i: referring_expressions(scene, i, clip.boxes_xyxy_norm, clip.visible) for i in able}
+    texts = {i: referring_expressions(scene, i, clip.boxes_xyxy_norm, clip.visible) for i in able}
     if task != "sot":
-        able = [i for i in able if words[i]]
+        able = [i for i in able if texts[i]]
     if not able:
         return None
     chosen = able[turn % len(able)]
-    boxes = [
-        box.tolist() if seen else None
-        for box, seen in zip(clip.boxes_xyxy_norm[:, chosen], clip.visible[:, chosen], strict=True)
-    ]
-    return Question(task, clip.frames, boxes, None if task == "sot" else words[chosen][0])
+    pairs = zip(clip.boxes_xyxy_norm[:, chosen], clip.visible[:, chosen], strict=True)
+    boxes = [box.tolist() if seen else None for box, seen in pairs]
+    return Question(task, clip.frames, boxes, None if task == "sot" else texts[chosen][0])
 
 
 def to_dataset(source: Iterator[Question], count: int, processor: ElysiumProcessor) -> Dataset:
     """Return the next questions as a dataset: a prompt, its images, and the true boxes for the rewards."""
     rows = []
     for question in itertools.islice(source, count):
-        prompt, images = as_pictures(question.messages(processor))
+        prompt, images = as_images(question.messages(processor))
         rows.append({"prompt": prompt, "images": images, "boxes_xyxy_norm": question.boxes_xyxy_norm})
     return Dataset.from_list(rows, features=FEATURES)
 
 
-def as_pictures(messages: list[dict]) -> tuple[list[dict], list[Pictures.Image]]:
+def as_images(messages: list[dict]) -> tuple[list[dict], list[PILImage.Image]]:
     """Return messages whose videos are labelled images, and these images, as TRL takes them.
 
     Args:
@@ -202,7 +194,7 @@ def as_pictures(messages: list[dict]) -> tuple[list[dict], list[Pictures.Image]]
                 if part["type"] == "video":
                     content.append({"type": "text", "text": f"{', ' if number > 1 else ''}Frame {number}: "})
                 content.append({"type": "image"})
-                images.append(Pictures.fromarray(frame))
+                images.append(PILImage.fromarray(frame))
         prompt.append({"role": message["role"], "content": content})
     return prompt, images
 

@@ -1,6 +1,7 @@
 """Measure the mean IoU of boxes that a model generates for held-out examples during training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class HeldOutBoxes:
         mixture: of held-out samples.
         processor: of the model.
         plan: rules for drawing examples.
+        seed: of the draws.
         count: number of examples.
         batch_size: most examples in a batch.
     """
@@ -31,26 +33,25 @@ class HeldOutBoxes:
     mixture: Mixture
     processor: ElysiumProcessor
     plan: DrawPlan
+    seed: int
     count: int
     batch_size: int = 8
 
-    def __post_init__(self) -> None:
-        self._examples: list[Example] | None = None
-
+    @cached_property
     def examples(self) -> list[Example]:
         """Return the examples, drawn once; unreadable samples are skipped."""
-        if self._examples is None:
-            wanted = {task: weight for task, weight in self.plan.tasks.items() if task in BOX_TASKS}
-            plan = DrawPlan(**(vars(self.plan) | {"tasks": wanted, "share_other_phrasings": 0.0})) if wanted else None
-            self._examples = []
-            for item in self.mixture.dataset if plan else []:
-                try:
-                    self._examples.append(draw_example(self.mixture.row(item), plan, self.processor))
-                except (DatasetError, OSError):
-                    continue
-                if len(self._examples) == self.count:
-                    break
-        return self._examples
+        tasks = {task: weight for task, weight in self.plan.tasks.items() if task in BOX_TASKS}
+        if not any(tasks.values()):
+            return []
+        plan, found = replace(self.plan, tasks=tasks, share_other_phrasings=0.0), []
+        for item in self.mixture.dataset:
+            try:
+                found.append(draw_example(self.mixture.row(item), plan, self.processor, seed=self.seed))
+            except (DatasetError, OSError):
+                continue
+            if len(found) == self.count:
+                break
+        return found
 
     @torch.no_grad()
     def measure(self, model: Any) -> dict[str, float]:
@@ -58,21 +59,21 @@ class HeldOutBoxes:
 
         Frame 1 of tracking by box is given and not counted; a frame without a readable box counts 0.
         """
-        examples = self.examples()
+        if not self.examples:
+            return {}
+        answerer = Answerer(model, self.processor, batch_size=self.batch_size)
+        budget = max(answerer.tracking_budget(example.num_frames) for example in self.examples)
+        answers = answerer.answer([example.messages[:-1] for example in self.examples], max_new_tokens=budget)
         ious: dict[str, list[np.ndarray]] = {}
-        if examples:
-            answerer = Answerer(model, self.processor, batch_size=self.batch_size)
-            budget = max(answerer.tracking_budget(example.num_frames) for example in examples)
-            asked = [example.messages[:-1] for example in examples]
-            for example, answer in zip(examples, answerer.answer(asked, max_new_tokens=budget), strict=True):
-                ious.setdefault(f"eval_{example.task}_iou", []).append(self._iou(example, answer.text))
+        for example, answer in zip(self.examples, answers, strict=True):
+            ious.setdefault(f"eval_{example.task}_iou", []).append(self._iou(example, answer.text))
         found = {name: np.concatenate(parts) for name, parts in sorted(ious.items())}
         return {name: float(values.mean()) for name, values in found.items() if len(values)}
 
     def _iou(self, example: Example, text: str) -> np.ndarray:
         num_frames = None if example.task == "rec" else example.num_frames
-        readings = self.processor.post_process_boxes(text, num_frames=num_frames)[0]
-        boxes = np.array([reading["box_xyxy_norm"] or [np.nan] * 4 for reading in readings], dtype=np.float64)
+        parsed = self.processor.post_process_boxes(text, num_frames=num_frames)[0]
+        boxes = np.array([box["box_xyxy_norm"] or [np.nan] * 4 for box in parsed], dtype=np.float64)
         truth = example.boxes_xyxy_norm
         counted = np.isfinite(truth).all(axis=1)
         counted[0] &= example.task != "sot"

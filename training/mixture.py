@@ -1,7 +1,7 @@
-"""Mix several sources into one dataset by weights: indices into local sources, or rows streamed from the Hub.
+"""Mix several sources into one dataset by weights: indices into local sources, or samples streamed from the Hub.
 
 The trainer shuffles, shards and resumes indices, `{"source": i, "index": j, "copy": k}`: no image and no
-text is read before the collator does. Streamed sources give whole rows with images and videos undecoded.
+text is read before the collator does. Streamed sources give whole records with images and videos undecoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Mixture:
     """Dataset that the trainer iterates over, and the sources of its samples.
 
     Args:
-        dataset: of indices (map-style), or of rows (streamed).
+        dataset: of indices (map-style), or of records (streamed).
         sources: by the number in an item's `source`; a name for each that is streamed.
     """
 
@@ -46,7 +46,7 @@ class Mixture:
 
     @property
     def streamed(self) -> bool:
-        """Return whether rows are streamed from the Hub."""
+        """Return whether records are streamed from the Hub."""
         return isinstance(self.dataset, IterableDataset)
 
 
@@ -74,7 +74,7 @@ def mix(
         raise DatasetError("a mixture must have at least one source, got none")
     for source in sources:
         if not len(source):
-            raise DatasetError(f"a source must have rows, got none in {source.name}; check its path and split")
+            raise DatasetError(f"a source must have samples, got none in {source.name}; check its path and split")
     tables = [
         Dataset.from_dict(
             {
@@ -97,14 +97,14 @@ def mix(
 def stream(
     names: Sequence[str], weights: Sequence[float] | None = None, *, split: str, seed: int = 0, buffer: int = 1000
 ) -> Mixture:
-    """Mix datasets on the Hub into one endless stream of rows.
+    """Mix datasets on the Hub into one endless stream of records.
 
     Args:
         names: Hub ids `owner/name`.
         weights: sampling weights; equal by default.
         split: of each.
         seed: of the shuffle and of the mixture.
-        buffer: size of the shuffle buffer in rows; higher values shuffle better and take more memory.
+        buffer: size of the shuffle buffer in records; higher values shuffle better and take more memory.
     """
     parts = [
         streamed_rows(name, split).map(_numbered, fn_kwargs={"number": number}) for number, name in enumerate(names)
@@ -127,15 +127,15 @@ def _shares(weights: Sequence[float], count: int) -> list[float]:
 
 
 class StreamShare(TorchIterable):
-    """The rows of a stream that one loader worker of one process reads.
+    """Records of a stream that one loader worker of one process reads.
 
-    Rows are dealt to processes and workers, so that none is read twice or lost. ``done`` batches of this
+    Records are dealt to processes and workers, so that none is read twice or lost. ``done`` batches of this
     process are skipped undecoded, in the order in which the workers gave them, to resume a run. An
-    item has its place in the stream, so that a repeated row gives another example.
+    item has its place in the stream, so that a repeated record gives another example.
 
     Args:
         stream: the whole stream, the same in every process.
-        batch_size: rows in a batch of one process.
+        batch_size: records in a batch of one process.
         process_index, num_processes: of this share.
         done: batches that this process has processed.
     """

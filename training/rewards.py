@@ -25,13 +25,13 @@ def iou_reward(
     """Return the mean IoU over the frames of each answer.
 
     In a frame in which the object cannot be seen, `none` earns 1 and all else 0. Elsewhere `none`, a frame that the
-    answer leaves out and one that cannot be read earn 0. An answer about one picture is one of one frame.
+    answer leaves out and one that cannot be read earn 0. An answer about an image has one frame.
 
     Args:
-        completions: what the model said, as texts or as messages.
-        boxes_xyxy_norm: for each of them the true boxes, one a frame.
+        completions: answers of the model, as texts or as messages.
+        boxes_xyxy_norm: ground truth of each, one box a frame.
         rounding: how boxes are written as integers, the processor's `box_rounding`.
-        kwargs: TRL passes every column of the data set, and more.
+        **kwargs: other columns of the dataset, and more, which TRL passes.
 
     Raises:
         ValueError: not one list of true boxes for each completion, or one without frames.
@@ -42,8 +42,8 @@ def iou_reward(
     """
     _check(completions, boxes_xyxy_norm)
     return [
-        float(np.mean(_frame_rewards(parse_frames(_text(said), len(truth), rounding=rounding), truth)))
-        for said, truth in zip(completions, boxes_xyxy_norm, strict=True)
+        float(np.mean(_frame_rewards(parse_frames(_text(answer), len(truth), rounding=rounding), truth)))
+        for answer, truth in zip(completions, boxes_xyxy_norm, strict=True)
     ]
 
 
@@ -66,8 +66,8 @@ def format_reward(
     """
     _check(completions, boxes_xyxy_norm)
     return [
-        float(_is_complete(_text(said).strip(), len(truth), rounding))
-        for said, truth in zip(completions, boxes_xyxy_norm, strict=True)
+        float(_is_complete(_text(answer).strip(), len(truth), rounding))
+        for answer, truth in zip(completions, boxes_xyxy_norm, strict=True)
     ]
 
 
@@ -78,10 +78,10 @@ def _check(completions: Sequence[Completion], boxes_xyxy_norm: Sequence[Truth]) 
     if len(completions) != len(boxes_xyxy_norm):
         raise ValueError(
             f"each completion must have its true boxes, got {len(completions)} completions and "
-            f"{len(boxes_xyxy_norm)} lists; give the data set a column boxes_xyxy_norm"
+            f"{len(boxes_xyxy_norm)} lists; give the dataset a column boxes_xyxy_norm"
         )
     if not all(len(truth) for truth in boxes_xyxy_norm):
-        raise ValueError("true boxes must cover at least one frame, got an empty list; leave that row out")
+        raise ValueError("true boxes must cover at least one frame, got an empty list; leave that sample out")
 
 
 def _text(completion: Completion) -> str:
@@ -89,21 +89,21 @@ def _text(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[0]["content"]
 
 
-def _frame_rewards(readings: Sequence[BoxReading], truth: Truth) -> np.ndarray:
+def _frame_rewards(parsed: Sequence[BoxReading], truth: Truth) -> np.ndarray:
     """Return the reward of each frame, `(T,)`."""
-    said = np.array([reading.box_xyxy_norm or _NO_BOX for reading in readings], dtype=np.float64)
+    boxes = np.array([box.box_xyxy_norm or _NO_BOX for box in parsed], dtype=np.float64)
     true = np.array([_NO_BOX if box is None else box for box in truth], dtype=np.float64)
-    gone = np.array([box is None for box in truth])
-    said_gone = np.array([reading.status == "absent" for reading in readings])
-    return np.where(gone, said_gone, paired_iou(said, true))
+    absent = np.array([box is None for box in truth])
+    predicted_absent = np.array([box.status == "absent" for box in parsed])
+    return np.where(absent, predicted_absent, paired_iou(boxes, true))
 
 
 def _is_complete(text: str, num_frames: int, rounding: str) -> bool:
     """Return whether a text is the canonical form of the boxes parsed from it."""
-    readings = parse_frames(text, num_frames, rounding=rounding)
-    if not all(reading.readable for reading in readings):
+    parsed = parse_frames(text, num_frames, rounding=rounding)
+    if not all(box.readable for box in parsed):
         return False
-    boxes = [reading.box_xyxy_norm for reading in readings]
+    boxes = [box.box_xyxy_norm for box in parsed]
     written = {format_frames(boxes, rounding=rounding)}
     if num_frames == 1:
         written.add("none" if boxes[0] is None else format_box(boxes[0], rounding=rounding))

@@ -1,7 +1,6 @@
 """Write the record of a run: an image of its curves, and a card with data, recipe, curves and results."""
 
-import json
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ CURVES_FILE = "training.png"
 # Panels, each with a part of the names of its logged values.
 _PANELS = {
     "loss": "loss",
-    "right tokens (share)": "token_accuracy",
+    "token accuracy": "token_accuracy",
     "mean IoU": "_iou",
     "learning rate": "learning_rate",
 }
-_SHOWN = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "seed", "optim")
+_SHOWN = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "seed")
 
 
 class RunRecorder(TrainerCallback):
@@ -34,12 +33,8 @@ class RunRecorder(TrainerCallback):
     def __init__(
         self, model_args: ModelArguments, data_args: DataArguments, training_args: ElysiumSFTConfig, trainer: Any
     ) -> None:
-        self.model_args, self.data_args, self.training_args, self.trainer = (
-            model_args,
-            data_args,
-            training_args,
-            trainer,
-        )
+        self.model_args, self.data_args = model_args, data_args
+        self.training_args, self.trainer = training_args, trainer
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -64,43 +59,41 @@ class RunRecorder(TrainerCallback):
     def card(self) -> str:
         """Return the model's card with a section on the run before the citation."""
         head, _, citation = model_card(self.trainer.elysium.config).partition("## Citation")
-        return f"{head}{self._run_section()}\n## Citation{citation}"
-
-    def _run_section(self) -> str:
-        state = self.trainer.state
-        started = self.model_args.model
-        data = self.data_args.sources or [{"stream": name} for name in self.data_args.stream]
+        history, data_args = self.trainer.state.log_history, self.data_args
         recipe = {
-            "model": {key: value for key, value in asdict(self.model_args).items() if value not in (None, [], {}, 0)},
-            "data": data,
-            "tasks": self.data_args.tasks or "all",
-            "frames": [self.data_args.min_frames, self.data_args.max_frames, self.data_args.max_interval],
-            **{name: _plain(getattr(self.training_args, name)) for name in _SHOWN},
+            **_changed(self.model_args),
+            "data": data_args.sources or data_args.stream,
+            "tasks": data_args.tasks,
+            "frames": [data_args.min_frames, data_args.max_frames, data_args.max_interval],
+            **{name: getattr(self.training_args, name) for name in _SHOWN},
+            "optim": str(self.training_args.optim.value),
             "processes": self.training_args.world_size,
         }
-        results = {
-            key: value for entry in state.log_history for key, value in entry.items() if key.startswith("eval_")
-        }
+        results = {key: value for entry in history for key, value in entry.items() if key.startswith("eval_")}
         rows = "\n".join(
             f"| {name.removeprefix('eval_')} | {value:.4f} |"
             for name, value in sorted(results.items())
             if isinstance(value, float) and not name.endswith(("runtime", "per_second", "num_tokens"))
         )
-        shown = yaml.safe_dump(json.loads(json.dumps(recipe)), sort_keys=False, allow_unicode=True)
-        held_out = (
+        table = (
             f"\nOn held-out data, at the last evaluation:\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else ""
         )
-        dropped = next((entry["dropped"] for entry in reversed(state.log_history) if "dropped" in entry), 0)
-        left_out = f" {int(dropped)} items could not be read and were left out." if dropped else ""
+        dropped = next((entry["dropped"] for entry in reversed(history) if "dropped" in entry), 0)
+        left_out = f" {int(dropped)} samples could not be read and were left out." if dropped else ""
         return (
-            f"## Training\n\nFrom `{started}`, {state.global_step} steps with `python -m elysium.training.sft`."
-            f"{left_out}\n\n```yaml\n{shown}```\n\n"
-            f"![Loss, right tokens, boxes and rate over the steps]({CURVES_FILE})\n{held_out}"
+            f"{head}## Training\n\nFrom `{self.model_args.model_name_or_path}`, {self.trainer.state.global_step} "
+            f"steps with `python -m elysium.training.sft`.{left_out}\n\n"
+            f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}```\n\n"
+            f"![Loss, token accuracy, boxes and learning rate over the steps]({CURVES_FILE})\n{table}"
+            f"\n## Citation{citation}"
         )
 
 
-def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)
+def _changed(arguments: ModelArguments) -> dict[str, Any]:
+    """Return the fields that are not as by default."""
+    default = type(arguments)()
+    values = {item.name: getattr(arguments, item.name) for item in fields(arguments)}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 def draw_curves(log_history: list[dict[str, float]], path: Path) -> None:
@@ -110,45 +103,30 @@ def draw_curves(log_history: list[dict[str, float]], path: Path) -> None:
         log_history: of the trainer's state.
         path: PNG to write; not written where nothing was logged yet.
     """
-    panels = {title: _series(log_history, part) for title, part in _PANELS.items()}
-    drawn = {title: series for title, series in panels.items() if series}
-    if not drawn:
+    series: dict[str, list[tuple[int, float]]] = {}
+    for entry in log_history:
+        for name, value in entry.items():
+            if "step" in entry and name not in ("step", "epoch", "train_loss", "total_flos"):
+                series.setdefault(name, []).append((int(entry["step"]), float(value)))
+    panels = {title: [name for name in series if part in name] for title, part in _PANELS.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    if not panels:
         return
-    figure = Figure(figsize=(4.2 * len(drawn), 3.4), layout="constrained")
-    for axis, (title, series) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
-        names = sorted({_short(name) for name in series})
-        for name, points in series.items():
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axis, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        curves = {
+            name: name.removeprefix("eval_").removesuffix("_token_accuracy").removesuffix("_iou") for name in names
+        }
+        colours = {curve: f"C{number}" for number, curve in enumerate(sorted(set(curves.values())))}
+        for name, curve in curves.items():
             held_out = name.startswith("eval_")
-            short = _short(name)
-            axis.plot(
-                *zip(*points, strict=True),
-                "--" if held_out else "-",
-                color=f"C{names.index(short)}",
-                label=f"{short}, held out" if held_out else short,
-                marker="." if len(points) < 3 else "",
-            )
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("step")
+            label, style = (f"{curve}, held out", "--.") if held_out else (curve, "-")
+            axis.plot(*zip(*series[name], strict=True), style, color=colours[curve], label=label)
+        axis.set(title=title, xlabel="step")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         if title != "learning rate":
             axis.set_ylim(bottom=0)
-        if len(series) > 1:
-            axis.legend(fontsize=7, frameon=False)
+        axis.legend(fontsize=7, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-
-
-def _short(name: str) -> str:
-    """Return the name of a curve in its panel."""
-    return name.removeprefix("eval_").removesuffix("_token_accuracy").removesuffix("_iou")
-
-
-def _series(log_history: list[dict[str, float]], part: str) -> dict[str, list[tuple[int, float]]]:
-    """Return points `(step, value)` of every logged name that contains ``part``."""
-    series: dict[str, list[tuple[int, float]]] = {}
-    for entry in log_history:
-        for name, value in entry.items():
-            if part in name and name not in ("train_loss", "total_flos") and "step" in entry:
-                series.setdefault(name, []).append((int(entry["step"]), float(value)))
-    return series

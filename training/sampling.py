@@ -6,7 +6,7 @@ process, the loader's worker or the number of resumes.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,38 +20,35 @@ from elysium.processing.video_io import uniform_indices
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.samples import Sample
 
-Boxes = list[NDArray[np.float64] | None]
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DrawPlan:
     """Rules for drawing examples from samples.
 
     Args:
-        tasks: weights of the tasks among those that a sample allows; a task that is not named is never drawn.
+        tasks: weights of the tasks among those that a sample allows; a task that is not named is never drawn. All
+            alike by default.
         min_frames, max_frames: frames of a tracking example, drawn evenly from min to max (fewer where a video is
             shorter); the paper has 2 to 8, and 32 in its last stage.
         max_interval: frames of the video between two frames of the example, drawn evenly from 1 to this, less where
             the video is too short; the paper has 60.
         question_frames: frames of a video for questions about it, spread evenly.
         share_other_phrasings: share of questions in other phrasings than that of inference.
-        seed: of every draw.
 
     Raises:
         ValueError: an unknown task, or a number out of its range.
     """
 
-    tasks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    tasks: dict[str, float] | None = None
     min_frames: int = 2
     max_frames: int = 8
     max_interval: int = 60
     question_frames: int = 16
     share_other_phrasings: float = 0.5
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.tasks) - set(TASKS))
-        if unknown or not any(weight > 0 for weight in self.tasks.values()):
+        self.tasks = self.tasks or dict.fromkeys(TASKS, 1.0)
+        if not set(self.tasks) <= set(TASKS) or not any(weight > 0 for weight in self.tasks.values()):
             raise ValueError(f"tasks must be weights above 0 of {', '.join(TASKS)}, got {self.tasks}")
         if not 2 <= self.min_frames <= self.max_frames:
             raise ValueError(f"frames must be 2 <= min <= max, got {self.min_frames} and {self.max_frames}")
@@ -104,29 +101,31 @@ def possible_tasks(row: Sample) -> list[str]:
             tasks += ["sot"] + (["rsot"] if row.text else []) + (["video_reg"] if row.description else [])
     tasks += ["video_qa"] if row.turns else []
     if not tasks:
-        raise DatasetError(f"a row must teach something, got no visible box and no turns in {row.where}")
+        raise DatasetError(f"a sample must teach something, got no visible box and no turns in {row.where}")
     return tasks
 
 
-def draw_example(row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, epoch: int = 0) -> Example:
-    """Draw an example from a sample, always the same for the same plan and epoch.
+def draw_example(
+    row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, seed: int = 0, epoch: int = 0
+) -> Example:
+    """Draw an example from a sample, always the same for the same plan, seed and epoch.
 
     Raises:
         DatasetError: the sample allows none of the plan's tasks, or its images cannot be read.
     """
-    rng = draw_rng(plan.seed, epoch, row.where)
+    rng = draw_rng(seed, epoch, row.where)
     tasks = [task for task in possible_tasks(row) if plan.tasks.get(task, 0) > 0]
     if not tasks:
         raise DatasetError(
-            f"a row must teach a task that is asked for, got only {', '.join(possible_tasks(row))} in {row.where}; "
+            f"a sample must teach a task that is asked for, got only {', '.join(possible_tasks(row))} in {row.where}; "
             "give that task a weight, or leave the source out"
         )
     weights = np.array([plan.tasks[task] for task in tasks])
     task = str(rng.choice(tasks, p=weights / weights.sum()))
     indices = draw_frames(row, task, plan, rng, allow_absent=processor.allow_absent)
-    pictures = row.frames.read(indices)
+    images = row.frames.read(indices)
     boxes = None if row.boxes_xyxy_norm is None else row.boxes_xyxy_norm[indices]
-    visual = {"image": pictures[0]} if TASKS[task].visual == "image" or len(row.frames) == 1 else {"video": pictures}
+    visual = {"image": images[0]} if TASKS[task].visual == "image" or len(row.frames) == 1 else {"video": images}
     if task == "video_qa":
         messages = _conversation(row, visual, processor)
     else:
@@ -171,14 +170,14 @@ def _question_and_answer(
     """Return the question in one of its phrasings, and the answer in the codec's form."""
     rounding = processor.box_rounding
     answered = [box if np.isfinite(box).all() else None for box in boxes]
-    by_words = TASKS[task].needs == "text"
+    by_text = TASKS[task].needs == "text"
     if rng.random() < plan.share_other_phrasings:
         phrasing = str(rng.choice(load_phrasings()[task][1:]))
-        value = str(row.text) if by_words else format_box(answered[0], rounding=rounding)
-        question = phrasing.replace("{text}" if by_words else "{box}", value)
+        value = str(row.text) if by_text else format_box(answered[0], rounding=rounding)
+        question = phrasing.replace("{text}" if by_text else "{box}", value)
     else:
         question = processor.build_question(
-            task, text=row.text if by_words else None, box_xyxy_norm=None if by_words else answered[0]
+            task, text=row.text if by_text else None, box_xyxy_norm=None if by_text else answered[0]
         )
     return question, _answer(row, task, answered, rounding)
 
@@ -186,20 +185,16 @@ def _question_and_answer(
 def _answer(row: Sample, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
     if task == "rec":
         return format_box(boxes[0], rounding=rounding)
-    if task == "reg":
-        return str(row.description).strip().rstrip(".")
-    if task == "video_reg":
-        return str(row.description).strip().rstrip(".") + "."
+    if task in ("reg", "video_reg"):
+        return str(row.description).strip().rstrip(".") + ("." if task == "video_reg" else "")
     return format_frames(list(boxes), rounding=rounding)
 
 
 def _conversation(row: Sample, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
     """Return all turns of a sample; the image or video precedes the first question."""
-    messages: list[dict[str, Any]] = []
-    for number, (question, answer) in enumerate(row.turns):
-        if number == 0:
-            messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
-            continue
+    (question, answer), *others = row.turns
+    messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
+    for question, answer in others:
         messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return messages

@@ -4,24 +4,22 @@
     accelerate launch --config_file training/launch/fsdp2.yaml -m elysium.training.sft \\
         --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
 
-A recipe is YAML; options on the command line override it. Fields: `ModelArguments` and
+A recipe is YAML; options on the command line override it. Fields: `ModelArguments` (TRL's `ModelConfig` and more) and
 `DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. A stopped run that is started again with the same
 command resumes from its last checkpoint with the same batches and the same losses.
 """
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from peft import LoraConfig
 from transformers import TrainerCallback
-from trl import TrlParser
+from trl import TrlParser, get_peft_config
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.model_card_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
 from elysium.training.catalogue import open_source
@@ -31,7 +29,6 @@ from .held_out import HeldOutBoxes
 from .mixture import Mixture, mix, stream
 from .model_parts import freeze
 from .run_record import RunRecorder
-from .sampling import DrawPlan
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from .sft_trainer import ElysiumSFTTrainer
 from .whole_checkpoints import last_whole_checkpoint
@@ -48,16 +45,23 @@ def train(
     # Model
     model, processor = load_model(model_args, training_args)
     model.config.trained_on = model_args.trained_on or fine_tuned_on(model, data_args)
+    processor.state_trained_frames(data_args.max_frames)
 
     # Dataset
     mixture = training_mixture(data_args, training_args)
     held_out = mix([open_source(spec) for spec in data_args.eval_sources]) if data_args.eval_data else None
-    plan = draw_plan(data_args, training_args)
-    processor.state_trained_frames(plan.max_frames)
-    collators = [
-        None if part is None else build_collator(part, plan, data_args, training_args, model, processor)
-        for part in (mixture, held_out)
-    ]
+    collate = partial(
+        ElysiumCollator,
+        processor=processor,
+        plan=data_args,
+        seed=training_args.seed,
+        max_length=training_args.max_length,
+        patches=round(model.config.num_patches**0.5),
+    )
+    boxes = None
+    if held_out is not None and data_args.eval_boxes:
+        batch_size = training_args.per_device_eval_batch_size
+        boxes = HeldOutBoxes(held_out, processor, data_args, training_args.seed, data_args.eval_boxes, batch_size)
 
     # Training
     training_args.remove_unused_columns = False  # the collator takes whole items
@@ -68,21 +72,19 @@ def train(
         train_dataset=mixture.dataset,
         eval_dataset=None if held_out is None else held_out.dataset,
         processing_class=processor,
-        peft_config=lora_config(model_args),
+        peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
-        collator=collators[0],
-        eval_collator=collators[1],
+        collator=collate(mixture),
+        eval_collator=None if held_out is None else collate(held_out),
         learning_rates=model_args.learning_rates,
         max_broken_in_row=data_args.max_broken_in_row,
-        held_out=None
-        if held_out is None or not data_args.eval_boxes
-        else HeldOutBoxes(held_out, processor, plan, data_args.eval_boxes, training_args.per_device_eval_batch_size),
+        held_out=boxes,
     )
-    if not model_args.lora_r:  # with an adapter, peft has frozen the rest
-        freeze(trainer.model, model_args.train_parts)
+    freeze(trainer.model, model_args.train_parts)
     recorder = RunRecorder(model_args, data_args, training_args, trainer)
     trainer.add_callback(recorder)
-    trainer.train(resume_from_checkpoint=last_checkpoint(training_args))
+    resume = training_args.resume_from_checkpoint or last_whole_checkpoint(training_args.output_dir)
+    trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     recorder.write_card()
 
@@ -91,7 +93,8 @@ def load_model(
     model_args: ModelArguments, training_args: ElysiumSFTConfig
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """Load model and processor on the CPU; the trainer moves the model."""
-    model, processor = load_checkpoint(model_args.model, device="cpu", dtype=model_args.dtype)
+    name = model_args.model_name_or_path
+    model, processor = load_checkpoint(name, device="cpu", dtype=model_args.dtype)
     model.set_attn_implementation(model_args.attn_implementation)
     if training_args.selector_loss > 0 and model.config.compressor != "t_selector":
         raise ValueError(
@@ -99,7 +102,7 @@ def load_model(
             "set it to 0"
         )
     # peft writes this name into an adapter as that of its base, which must be found from any folder.
-    base = resolve_checkpoint(model_args.model)
+    base = resolve_checkpoint(name)
     model.name_or_path = str(Path(base).resolve() if Path(base).is_dir() else base)
     return model.train(), processor
 
@@ -137,59 +140,6 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
     sources = [open_source(spec) for spec in specs]
     step = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
     return mix(sources, None if weights[0] is None else weights, seed=training_args.seed, at_least=step)
-
-
-def draw_plan(data_args: DataArguments, training_args: ElysiumSFTConfig) -> DrawPlan:
-    """Return the rules for drawing examples."""
-    return DrawPlan(
-        tasks=data_args.tasks or dict.fromkeys(TASKS, 1.0),
-        min_frames=data_args.min_frames,
-        max_frames=data_args.max_frames,
-        max_interval=data_args.max_interval,
-        question_frames=data_args.question_frames,
-        share_other_phrasings=data_args.share_other_phrasings,
-        seed=training_args.seed,
-    )
-
-
-def build_collator(
-    mixture: Mixture,
-    plan: DrawPlan,
-    data_args: DataArguments,
-    training_args: ElysiumSFTConfig,
-    model: ElysiumForConditionalGeneration,
-    processor: ElysiumProcessor,
-) -> ElysiumCollator:
-    """Return the collator of a mixture."""
-    return ElysiumCollator(
-        mixture,
-        processor,
-        plan,
-        max_length=training_args.max_length,
-        too_long=data_args.too_long,
-        patches=round(model.config.num_patches**0.5),
-    )
-
-
-def lora_config(model_args: ModelArguments) -> LoraConfig | None:
-    """Return the settings of the adapter, with the parts that are trained in full beside it; None without LoRA."""
-    if not model_args.lora_r:
-        return None
-    modules: Any = model_args.lora_target_modules
-    return LoraConfig(
-        r=model_args.lora_r,
-        lora_alpha=model_args.lora_alpha,
-        lora_dropout=model_args.lora_dropout,
-        target_modules=modules[0] if len(modules) == 1 else modules,
-        modules_to_save=model_args.train_parts or None,
-    )
-
-
-def last_checkpoint(training_args: ElysiumSFTConfig) -> str | None:
-    """Return the checkpoint to resume: the given one, else the run's newest whole checkpoint."""
-    if training_args.resume_from_checkpoint:
-        return training_args.resume_from_checkpoint
-    return last_whole_checkpoint(training_args.output_dir)
 
 
 def main(arguments: list[str] | None = None, *, callbacks: Sequence[TrainerCallback] = ()) -> None:

@@ -1,13 +1,14 @@
-"""Fields of a recipe of `elysium.training.sft` beside those of TRL's `SFTConfig`."""
+"""Fields of a recipe of `elysium.training.sft` beside those of TRL's `ModelConfig` and `SFTConfig`."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from trl import SFTConfig
+from trl import ModelConfig, SFTConfig
 
 from elysium.processing.data_files import DatasetError, parse_json
 
 from .model_parts import PARTS
+from .sampling import DrawPlan
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:
@@ -29,45 +30,55 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 @dataclass
-class ModelArguments:
-    """Checkpoint to start from, and the parts of it to train.
+class ModelArguments(ModelConfig):
+    """TRL's `ModelConfig` (checkpoint, dtype, LoRA), and the parts of the model to train.
 
     Args:
-        model: folder, shipped name or Hub id.
-        dtype: of the weights while training; float32, bfloat16 or float16.
+        model_name_or_path: folder, shipped name or Hub id of the checkpoint to start from; `--model` for short.
         attn_implementation: sdpa, eager or flash_attention_2.
+        lora_target_modules: modules with an adapter; several names, or one regular expression.
         train_parts: parts of the model to train, of vision_tower, selector, multi_modal_projector, language_model
-            and lm_head; all by default. With LoRA the adapter is trained, and these parts beside it in full.
+            and lm_head; all by default. With `use_peft`, `lora_modules_to_save` names those trained in full instead.
         learning_rates: learning rates of single parts, as `{"selector": 0.002}`; others take `learning_rate`.
-        lora_r: rank of a LoRA adapter; 0 for none. Higher ranks fit more and take more memory.
-        lora_alpha: scale of the adapter.
-        lora_dropout: dropout of the adapter.
-        lora_target_modules: modules with an adapter; a name, several, or one regular expression.
         trained_on: sentence on the training data, saved with the checkpoint and shown by commands and the Space;
             `derived from MODEL, fine-tuned on DATA` by default.
     """
 
-    model: str = "elysium-tiny"
-    dtype: str = "float32"
-    attn_implementation: str = "sdpa"
-    train_parts: list[str] = field(default_factory=list)
-    learning_rates: dict[str, float] | str | None = None
-    lora_r: int = 0
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    lora_target_modules: list[str] = field(default_factory=lambda: [r".*language_model.*\.(q|k|v|o)_proj"])
-    trained_on: str | None = None
+    model_name_or_path: str = field(
+        default="elysium-tiny", metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
+    )
+    attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation."})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: [r".*language_model.*\.(q|k|v|o)_proj"],
+        metadata={"help": "Modules with an adapter: several names, or one regular expression."},
+    )
+    train_parts: list[str] = field(default_factory=list, metadata={"help": "Parts of the model to train."})
+    learning_rates: dict[str, float] | str | None = field(
+        default=None, metadata={"help": "Learning rates of single parts of the model, as JSON."}
+    )
+    trained_on: str | None = field(default=None, metadata={"help": "Sentence on the training data."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.learning_rates = as_mapping(self.learning_rates, "learning_rates")
         unknown = sorted({*self.train_parts, *self.learning_rates} - set(PARTS))
         if unknown:
             raise ValueError(f"parts must be of {', '.join(PARTS)}, got {', '.join(unknown)}")
+        if self.use_peft and self.train_parts:
+            raise ValueError(
+                f"train_parts must be empty with use_peft, got {', '.join(self.train_parts)}; name what is trained in "
+                "full beside the adapter in lora_modules_to_save"
+            )
+        if self.load_in_4bit or self.load_in_8bit or self.model_revision != "main":
+            raise ValueError(
+                "load_in_4bit, load_in_8bit and model_revision must be left out, got one; train quantized models with "
+                "trl sft, and download a revision first"
+            )
 
 
-@dataclass
-class DataArguments:
-    """Training and evaluation data.
+@dataclass(kw_only=True)
+class DataArguments(DrawPlan):
+    """Training and evaluation data, and how examples are drawn from it (`DrawPlan`).
 
     Args:
         data: sources, each `{"source": NAME, "path": …, "weight": …}` with the options of the catalogue
@@ -75,17 +86,11 @@ class DataArguments:
         stream: Hub ids to stream instead; needs max_steps.
         stream_weights: sampling weight of each; equal by default.
         stream_split: split of each.
-        stream_buffer: size of the shuffle buffer of a stream in rows.
-        eval_data: held-out sources.
+        stream_buffer: size of the shuffle buffer of a stream in samples.
+        eval_data: sources for validation.
         tasks: weights of rec, reg, sot, rsot, video_reg and video_qa; a task that is not named is left out.
-        min_frames: fewest frames of a tracking example.
-        max_frames: most frames of it.
-        max_interval: most frames of the video from one to the next.
-        question_frames: frames of a video for questions about it.
-        share_other_phrasings: share of questions in other phrasings than that of inference.
-        too_long: drop or error, for an example with more tokens than max_length.
         max_broken_in_row: abort after this many consecutive unreadable samples.
-        eval_boxes: held-out examples to generate boxes for at each evaluation, for mean IoU; 0 for none.
+        eval_boxes: validation examples to generate boxes for at each evaluation, for mean IoU; 0 for none.
     """
 
     data: list[str] = field(default_factory=list)
@@ -95,17 +100,12 @@ class DataArguments:
     stream_buffer: int = 1000
     eval_data: list[str] = field(default_factory=list)
     tasks: dict[str, float] | str | None = None
-    min_frames: int = 2
-    max_frames: int = 8
-    max_interval: int = 60
-    question_frames: int = 16
-    share_other_phrasings: float = 0.5
-    too_long: str = "drop"
     max_broken_in_row: int = 100
     eval_boxes: int = 64
 
     def __post_init__(self) -> None:
         self.tasks = as_mapping(self.tasks, "tasks")
+        super().__post_init__()
         if bool(self.data) == bool(self.stream):
             raise ValueError("a recipe must name data or stream, one of the two; give its sources")
 

@@ -32,12 +32,12 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     It counts samples that the collator left out (`dropped.jsonl` beside the checkpoints, and the log) and aborts after
     too many consecutive ones; logs the token accuracy of each task; adds the selector's loss; gives parts of the
-    model learning rates of their own; reads streams so that no row is seen twice, also after a resume; and measures
+    model learning rates of their own; reads streams so that no sample is seen twice, also after a resume; and measures
     boxes on held-out examples at each evaluation.
 
     Args:
         collator: of the training data.
-        learning_rates: learning rates of parts of the model that have one of their own.
+        learning_rates: learning rates of parts of the model that have their own.
         max_broken_in_row: abort after this many consecutive unreadable samples.
         held_out: boxes to generate at each evaluation; None for none.
         eval_collator: collator of `eval_dataset`, where that is another mixture.
@@ -65,17 +65,17 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         self._dropped: Counter[str] = Counter()
         self._right: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
         self._parts: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+        # Of the last forward pass, kept by a hook: TRL asked for outputs would run a second pass.
         self._scores: list[torch.Tensor] = []
-        self._answers: Any = None
+        self._outputs: Any = None
         super().__init__(*args, data_collator=collator, **kwargs)
         if held_out is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
             raise ValueError(
                 "boxes are generated on held-out data where every process has all weights, got sharded ones (FSDP or "
                 "ZeRO-3); set eval_boxes to 0, and evaluate the checkpoints with elysium evaluate"
             )
-        core = self.elysium
-        core.register_forward_hook(self._keep_answers)
-        core.model.selector.register_forward_hook(self._keep_scores)
+        for module in (self.elysium, self.elysium.model.selector):
+            module.register_forward_hook(self._keep)
 
     @property
     def elysium(self) -> ElysiumForConditionalGeneration:
@@ -83,16 +83,15 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
-    def _keep_answers(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        self._answers = outputs
-
-    def _keep_scores(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        if getattr(outputs, "scores", None) is not None:
+    def _keep(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        if module is self.elysium:
+            self._outputs = outputs
+        elif getattr(outputs, "scores", None) is not None:
             self._scores.append(outputs.scores)
 
     # --- data ---
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
-        """Train as `Trainer.train` does; a stream resumes where it was, without decoding the rows before."""
+        """Train as `Trainer.train` does; a stream resumes where it was, without decoding the samples before."""
         if self.data_collator.mixture.streamed:
             last = resume_from_checkpoint
             last = last_whole_checkpoint(self.args.output_dir) if last is True else last
@@ -170,17 +169,17 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
             self._parts["selector_loss"].append(selector.detach())
             # As for TRL's loss, divided by the number of accumulated batches.
             loss = loss + self.args.selector_loss * selector / self.current_gradient_accumulation_steps
-        outputs, self._answers = self._answers, None
+        outputs, self._outputs = self._outputs, None
         return (loss, outputs) if return_outputs else loss
 
     def _count_right(self, task_ids: torch.Tensor, prefix: str) -> None:
         """Sum correct and labelled tokens for each task in the batch."""
-        right = self._answers.is_top1.detach().float().sum(dim=-1)  # (B,)
-        learnt = self._answers.label_mask.detach().float().sum(dim=-1)
+        right = self._outputs.is_top1.detach().float().sum(dim=-1)  # (B,)
+        labelled = self._outputs.label_mask.detach().float().sum(dim=-1)
         for task in task_ids.unique().tolist():
             chosen = task_ids == task
             self._right[f"{prefix}{list(TASKS)[task]}_token_accuracy"].append(
-                torch.stack([right[chosen].sum(), learnt[chosen].sum()])
+                torch.stack([right[chosen].sum(), labelled[chosen].sum()])
             )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -207,9 +206,9 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         """Log the accuracy of each task, the selector's loss and the number of dropped samples too."""
         prefix = "" if self.model.training else "eval_"
         for name in [name for name in self._right if name.startswith("eval_") == bool(prefix)]:
-            right, learnt = torch.stack(self._right.pop(name)).sum(dim=0).tolist()
-            if learnt:
-                logs[name] = right / learnt
+            right, labelled = torch.stack(self._right.pop(name)).sum(dim=0).tolist()
+            if labelled:
+                logs[name] = right / labelled
         if not prefix:
             for name in list(self._parts):
                 logs[name] = float(torch.stack(self._parts.pop(name)).mean())

@@ -18,16 +18,16 @@ from elysium.processing.atomic_files import OutputError
 from elysium.processing.data_files import DatasetError, read_json
 
 _STATE = "trainer_state.json"
-_PART = ".part"  # suffix of hidden names while they are written
+_STAGING = ".saving.part"  # hidden folder in which everything is written first
 
 
 class WholeCheckpoints(Trainer):
-    """`Trainer` that writes checkpoints and the final model under a hidden name and then renames them.
+    """`Trainer` that writes checkpoints and the final model into a hidden folder and then renames them.
 
     Put it before another trainer: ``class MyTrainer(WholeCheckpoints, SFTTrainer)``.
     """
 
-    _staging: str | None = None  # replaces the run's folder while a checkpoint is written
+    _staging: Path | None = None  # replaces the run's folder while a checkpoint is written
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train as `Trainer.train` does; True resumes from the newest whole checkpoint.
@@ -49,38 +49,25 @@ class WholeCheckpoints(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self._staging or super()._get_output_dir(trial)
+        return str(self._staging or super()._get_output_dir(trial))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._staging is None:
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as `Trainer._save_checkpoint` does, under another name until the checkpoint is complete.
+        """Save as `Trainer._save_checkpoint` does, in the hidden folder until the checkpoint is complete.
 
         Raises:
             OutputError: it cannot be written.
         """
         run, name = Path(super()._get_output_dir(trial)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        staging = run / f".{name}{_PART}"
-        self._begin(run)
-        try:
-            self._staging = str(staging)
+        with self._staged(run) as staging:
             super()._save_checkpoint(model, trial)
             if self.state.best_model_checkpoint == str(staging / name):
                 self.state.best_model_checkpoint = str(run / name)
                 if self.args.should_save:
                     self.state.save_to_json(str(staging / name / _STATE))
-            self.accelerator.wait_for_everyone()
-            if self._renames and (staging / name).is_dir():
-                _take_place(staging / name, run / name)
-            self.accelerator.wait_for_everyone()
-        except Exception as error:
-            raise _explained(error, run) from error
-        finally:
-            self._staging = None
-            if self._renames:
-                shutil.rmtree(staging, ignore_errors=True)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(run / name))
         if self.args.should_save:
@@ -88,7 +75,7 @@ class WholeCheckpoints(Trainer):
             rotate_checkpoints(str(run), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save as `Trainer.save_model` does; the model is written aside first, then renamed.
+        """Save as `Trainer.save_model` does; the files replace older ones once all are written.
 
         Raises:
             OutputError: it cannot be written.
@@ -96,53 +83,35 @@ class WholeCheckpoints(Trainer):
         if _internal_call:
             super().save_model(output_dir, _internal_call=True)
             return
-        folder = Path(output_dir or self.args.output_dir)
-        staging = folder / f".model{_PART}"
-        self._begin(folder)
-        try:
+        with self._staged(Path(output_dir or self.args.output_dir)) as staging:
             super().save_model(str(staging), _internal_call=True)
-            self.accelerator.wait_for_everyone()
-            if self._renames and staging.is_dir():
-                for path in sorted(staging.iterdir()):
-                    _take_place(path, folder / path.name)
-        except Exception as error:
-            raise _explained(error, folder) from error
-        finally:
-            if self._renames:
-                shutil.rmtree(staging, ignore_errors=True)
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    @property
-    def _renames(self) -> bool:
-        """Return whether this process renames: one of each node, since nodes may have disks of their own."""
-        return bool(self.is_local_process_zero())
-
-    def _begin(self, folder: Path) -> None:
-        """Remove incomplete files of an earlier process that was killed."""
-        if self._renames:
-            for leftover in (*folder.glob(f".{PREFIX_CHECKPOINT_DIR}-*{_PART}"), folder / f".model{_PART}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+    @contextmanager
+    def _staged(self, folder: Path) -> Iterator[Path]:
+        """Yield a hidden folder whose content moves into ``folder`` at the end; an exception removes it."""
+        staging = folder / _STAGING
+        renames = self.is_local_process_zero()  # one process of each node, since nodes may have disks of their own
+        if renames:
+            shutil.rmtree(staging, ignore_errors=True)  # of an earlier process that was killed
         self.accelerator.wait_for_everyone()
-
-
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new hidden folder beside ``folder``, which takes its place at the end; an exception removes it.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    staging = folder.with_name(f".{folder.name}{_PART}")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staging.mkdir(parents=True)
-        yield staging
-        _take_place(staging, folder)
-    except Exception as error:
-        raise _explained(error, folder.parent) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        self._staging = staging
+        try:
+            yield staging
+            self.accelerator.wait_for_everyone()
+            if renames and staging.is_dir():
+                for path in sorted(staging.iterdir()):
+                    if (folder / path.name).is_dir():
+                        os.replace(folder / path.name, staging / f"{path.name}.older")
+                    os.replace(path, folder / path.name)
+            self.accelerator.wait_for_everyone()
+        except Exception as error:
+            raise _explained(error, folder) from error
+        finally:
+            self._staging = None
+            if renames:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
@@ -176,15 +145,6 @@ def checkpoint_fault(folder: Path) -> str | None:
     return None
 
 
-def _take_place(path: Path, target: Path) -> None:
-    """Rename; an older file or folder of the name is removed once the new one can replace it."""
-    older = target.with_name(f".{target.name}.older{_PART}")
-    if target.is_dir():
-        os.replace(target, older)
-    os.replace(path, target)
-    shutil.rmtree(older, ignore_errors=True)
-
-
 def _explained(error: Exception, folder: Path) -> Exception:
     """Return the error itself, or one with a remedy where a disk cannot be written."""
     torch_writes = any(name in str(error) for name in ("PytorchStreamWriter", "inline_container"))
@@ -194,5 +154,5 @@ def _explained(error: Exception, folder: Path) -> Exception:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return OutputError(
         f"a checkpoint must be written whole, got {reason} in {folder}; nothing of it was kept: free space on the "
-        "disk, and start again with the same command to go on from the checkpoint before"
+        "disk, and start again with the same command to resume from the checkpoint before"
     )

@@ -2,7 +2,7 @@
 
     python -m research.adapters.adapter_domain --output research/results/adapter_domain.json
 
-Writes conversations about thermal clips (training/synthetic/thermal.py), trains a LoRA adapter of
+Writes conversations about thermal clips (research/adapters/thermal.py), trains a LoRA adapter of
 `elysium-tiny` with `trl sft`, then tracks held-out clips of 8 frames with the base and with the adapter merged
 into it, from a box and by words. A clip counts by its mean IoU over the frames in which the target can be seen, from
 a box without frame 1; a frame without a box counts 0. The interval is the bootstrap's over clips, of the paired
@@ -32,11 +32,11 @@ from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import TrackingResult, VideoClip
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
 from elysium.tracking.tracker import PromptLike, Tracker
-from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape, LabelledClip
 from elysium.training.synthetic.trl_dataset import TrlWriter
 from research.adapters.thermal import thermal_clip
 from research.bootstrap import bootstrap_interval
+from research.scenes.world import StudyWorld
 
 BASE = "elysium-tiny"
 WIDTH, HEIGHT, FPS, NUM_FRAMES = 160, 120, 10.0, 8
@@ -76,7 +76,7 @@ class Target:
 
 def write_training_data(folder: Path) -> int:
     """Conversations about the training clips; the last tenth of the clips is the test split."""
-    world, first = World(TRAINING_SEEDS[0]), TRAINING_SEEDS[1]
+    world, first = StudyWorld(TRAINING_SEEDS[0]), TRAINING_SEEDS[1]
 
     def clip(number: int) -> LabelledClip:
         num_frames = TRAINING_FRAMES[number % len(TRAINING_FRAMES)]
@@ -104,7 +104,7 @@ def train_adapter(data: Path, adapter: Path, steps: int) -> None:
 def targets(clips: str, number: int) -> list[Target]:
     """The first clips of a seed range that show a target with words in frame 1 and in a later one."""
     world_seed, first = CLIP_SEEDS[clips]
-    world, found = World(world_seed), []
+    world, found = StudyWorld(world_seed), []
     shape = ClipShape(num_frames=NUM_FRAMES, width=WIDTH, height=HEIGHT, fps=FPS)
     for seed in count(first):
         clip = thermal_clip(world, seed, shape)

@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 
 from elysium.training.synthetic.dataset import ClipShape, LabelledClip, clip_rows
-from elysium.training.synthetic.render import render_clip
-from elysium.training.synthetic.scene import Scene, SceneConfig, World
 from elysium.training.synthetic.sprites import SHAPE_MASKS, SPRITE_SIDE, Sprite, make_levels
+from research.scenes.views import render_view
+from research.scenes.world import StudyConfig, StudyScene, StudyWorld
 
 HEATS = ("hot", "cold")
 # Grey values of an object's core and edge, and of everything else: the picture before false colours.
 _CORE = {"hot": (175.0, 245.0), "cold": (0.0, 38.0)}
 _EDGE = {"hot": (140.0, 165.0), "cold": (45.0, 68.0)}
 _GROUND = (70.0, 135.0)
-THERMAL_SCENE = SceneConfig(
+THERMAL_SCENE = StudyConfig(
     num_objects=(3, 5),
     side=(0.16, 0.42),
     speed=(0.02, 0.06),
-    share_things=0.2,
+    share_unnamed=0.2,
     share_leaving=0.15,
     share_occluded=0.3,
     share_camera_motion=1.0,
@@ -30,14 +30,14 @@ THERMAL_SCENE = SceneConfig(
 )
 
 
-def thermal_clip(world: World, seed: int, shape: ClipShape, config: SceneConfig = THERMAL_SCENE) -> LabelledClip:
+def thermal_clip(world: StudyWorld, seed: int, shape: ClipShape, config: StudyConfig = THERMAL_SCENE) -> LabelledClip:
     """The clip of a seed, as a thermal camera sees it: objects are "hot star", "cold ring" and the like.
 
     Questions on the scene are left out, since they are about colours.
     """
     rng = np.random.default_rng((world.seed, seed, 31))
     scene = _without_colours(world.sample(seed, config), rng)
-    clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))
+    clip = render_view(scene, shape.num_frames, (shape.width, shape.height))
     clip.frames = _false_colours(clip.frames[..., 0], rng)
     rows = list(clip_rows(scene, clip, f"{seed:09d}"))
     for row in rows:
@@ -45,7 +45,7 @@ def thermal_clip(world: World, seed: int, shape: ClipShape, config: SceneConfig 
     return LabelledClip(f"{seed:09d}", clip.frames, rows)
 
 
-def _without_colours(scene: Scene, rng: np.random.Generator) -> Scene:
+def _without_colours(scene: StudyScene, rng: np.random.Generator) -> StudyScene:
     """The scene in grey values that stand for temperatures, before noise."""
     grey = np.full((3, 3), 1 / 3, np.float32)
     low, high = _GROUND

@@ -20,9 +20,11 @@ from safetensors.torch import load_file
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
 from elysium.modeling_elysium.tiny_vit_elysium import ElysiumTinyViT
 from elysium.processing.atomic_files import atomic_path
-from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, referring_expressions, render_clip
-from elysium.training.synthetic.sprite_bank import SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteMix, SpriteWorld
+from elysium.training.synthetic import RenderedClip, Scene, referring_expressions
+from research.scenes.sprite_bank import SpriteBank
+from research.scenes.sprite_world import SpriteMix, SpriteWorld
+from research.scenes.views import render_view
+from research.scenes.world import StudyConfig, StudyWorld
 from research.tiny.checkpoint import TOWER_MEAN, TOWER_STD
 
 SIDE_PX, PATCH_PX, CLIP_FRAMES, MAX_OBJECTS = 160, 16, 4, 8
@@ -33,8 +35,8 @@ EXAMPLES = 12
 _CHUNK = 500
 _QUESTIONS = {"rec": 3, "sot": 3}
 _SCENES = {
-    "rec": SceneConfig(num_objects=(2, 5), side=(0.16, 0.5), share_leaving=0.0, share_occluded=0.15),
-    "sot": SceneConfig(
+    "rec": StudyConfig(num_objects=(2, 5), side=(0.16, 0.5), share_leaving=0.0, share_occluded=0.15),
+    "sot": StudyConfig(
         num_objects=(2, 5), side=(0.16, 0.5), speed=(0.01, 0.06), share_leaving=0.0, frame_steps=(1, 2, 3)
     ),
 }
@@ -102,7 +104,7 @@ def few_names(bank: SpriteBank, count: int) -> SpriteBank:
     )
 
 
-def build_world(part: Part) -> World:
+def build_world(part: Part) -> StudyWorld:
     """The world of a part: unseen made-up grounds for held-out frames, unseen cut-outs and photographs for clips."""
     bank = few_names(SpriteBank.load(part.bank), NUM_NAMES)
     if part.task == "rec":
@@ -133,7 +135,7 @@ def sample_clips(part: Part) -> Iterator[tuple[RenderedClip, list[Asked]]]:
         rng, asked, attempt = np.random.default_rng((world.seed, number)), list[Asked](), 0
         while not asked:
             scene = world.sample(number * 100 + attempt, _SCENES[part.task])
-            clip = render_clip(scene, num_frames, (SIDE_PX, SIDE_PX), first_frame=int(rng.integers(0, 40)))
+            clip = render_view(scene, num_frames, (SIDE_PX, SIDE_PX), first_frame=int(rng.integers(0, 40)))
             asked, attempt = questions(part.task, scene, clip, rng), attempt + 1
         yield clip, asked
 

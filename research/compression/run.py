@@ -1,7 +1,7 @@
 """The paper's ablation of token compression, with controls: what to keep of a frame, and how much of it.
 
     python -m research.tiny.fetch_tower runs/tower.safetensors
-    python -m elysium.training.synthetic.fetch_sprites runs/sprites.npz --photos
+    python -m research.scenes.fetch_sprites runs/sprites.npz --photos
     python -m research.compression.run --tower runs/tower.safetensors --bank runs/sprites.npz
 
 The vision tower is frozen; its features are computed once. On them a small language model learns to ground words and

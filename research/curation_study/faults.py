@@ -27,9 +27,10 @@ from elysium.curation.detect_step import Query
 from elysium.curation.track_step import BoxTracker
 from elysium.curation.video_records import Detection, Trajectory
 from elysium.processing.boxes_elysium import Box
-from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, World, description, render_clip
+from elysium.training.synthetic import RenderedClip, Scene, SceneConfig, render_clip
 from elysium.training.synthetic.dataset import ClipShape, write_video
-from elysium.training.synthetic.expressions import with_article
+from research.scenes.questions import with_article
+from research.scenes.world import StudyWorld
 
 CAPTIONS = "captions.jsonl"
 MIN_FIRST_FRACTION, MIN_SHARE_SEEN = 0.6, 0.5
@@ -92,7 +93,7 @@ class TrueVideo:
     boxes_xyxy_norm: NDArray[np.float64]
 
 
-def true_videos(world: World, count: int, shape: ClipShape) -> Iterator[tuple[TrueVideo, NDArray[np.uint8]]]:
+def true_videos(world: StudyWorld, count: int, shape: ClipShape) -> Iterator[tuple[TrueVideo, NDArray[np.uint8]]]:
     """Videos with their frames `(T, H, W, 3)`; a scene without an object to name is passed over."""
     number = scene_seed = 0
     while number < count:
@@ -110,7 +111,7 @@ def true_videos(world: World, count: int, shape: ClipShape) -> Iterator[tuple[Tr
         number += 1
 
 
-def write_videos(folder: Path, world: World, count: int, shape: ClipShape) -> dict[str, TrueVideo]:
+def write_videos(folder: Path, world: StudyWorld, count: int, shape: ClipShape) -> dict[str, TrueVideo]:
     """The videos and their table of captions, as a user has them: OUT/captions.jsonl, OUT/video-00000.mp4, …"""
     folder.mkdir(parents=True, exist_ok=True)
     videos = {}
@@ -125,7 +126,7 @@ def write_videos(folder: Path, world: World, count: int, shape: ClipShape) -> di
 
 def _names(scene: Scene, clip: RenderedClip) -> dict[str, int]:
     """Names that fit one object alone, which can be seen in frame 1 and in half of the frames."""
-    all_names = [description(scene, place) for place in scene.tracked]
+    all_names = [scene.objects[place].name for place in scene.tracked]
     return {
         name: index
         for index, name in enumerate(all_names)
@@ -137,7 +138,7 @@ def _names(scene: Scene, clip: RenderedClip) -> dict[str, int]:
 
 
 def _caption(
-    world: World, scene: Scene, names: dict[str, int], rng: np.random.Generator
+    world: StudyWorld, scene: Scene, names: dict[str, int], rng: np.random.Generator
 ) -> tuple[str, dict[str, int], frozenset[str]]:
     """A caption of a template that has names enough, the objects in it, and the names of what is not there."""
     order = rng.permutation(list(names)).tolist()

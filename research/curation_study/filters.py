@@ -40,11 +40,11 @@ from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
 from elysium.readers.elysium_track import elysium_track_samples
-from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
-from elysium.training.synthetic.sprite_bank import SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteWorld
 from research.curation_study.faults import Faults, FaultyWorld, TrueVideo, write_videos
+from research.scenes.sprite_bank import SpriteBank
+from research.scenes.sprite_world import SpriteWorld
+from research.scenes.world import StudyWorld
 
 LABELLED = ROOT / "tests" / "fixtures" / "captions" / "captions.yaml"
 # Of the measurement; the noise model of the drift test was chosen on another.
@@ -256,7 +256,7 @@ def generated_captions(finder: PhraseFinder, videos: Mapping[str, TrueVideo]) ->
     }
 
 
-def measure(folder: Path, world: World, count: int, shape: ClipShape, *, tracker: str, seed: int) -> Figures:
+def measure(folder: Path, world: StudyWorld, count: int, shape: ClipShape, *, tracker: str, seed: int) -> Figures:
     """All figures of that many videos."""
     videos = write_videos(folder / "videos", world, count, shape)
     bench = Bench(folder, videos, FaultyWorld(videos, load_tracker(tracker), Faults(), seed))
@@ -348,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     width, height = arguments.size
     shape = ClipShape(num_frames=arguments.frames, width=width, height=height)
     if arguments.bank is None:
-        world = World(arguments.seed)
+        world = StudyWorld(arguments.seed)
     else:
         world = SpriteWorld(SpriteBank.load(arguments.bank), arguments.seed, part="seen_classes")
     with tempfile.TemporaryDirectory() as place:

@@ -29,7 +29,6 @@ from elysium.training.synthetic import (
     Scene,
     SceneConfig,
     World,
-    description,
     referring_expressions,
     render_clip,
 )
@@ -49,7 +48,7 @@ SCENE = SceneConfig(
     num_objects=(4, 6),
     side=(0.16, 0.42),
     speed=(0.012, 0.05),
-    share_things=0.2,
+    share_unnamed=0.2,
     share_leaving=0.2,
     share_occluded=0.5,
     share_camera_motion=1.0,
@@ -143,7 +142,7 @@ def eval_clips(count: int = NUM_CLIPS) -> Iterator[EvalClip]:
 
 
 def _build(number: int, seed: int, scene: Scene, target: int, clip: RenderedClip) -> EvalClip:
-    name = str(description(scene, target))
+    name = str(scene.objects[target].name)
     expression = f"the {name}"
     if expression not in referring_expressions(scene, target, clip.boxes_xyxy_norm, clip.visible):
         raise RuntimeError(

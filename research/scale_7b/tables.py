@@ -76,12 +76,14 @@ class Kind:
 def read_recipe(name: str) -> dict[str, Any]:
     """The fields of a recipe; with an adapter, gradient checkpointing is switched on, as 7B needs it."""
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text("utf-8"))
-    return recipe | {"activation_checkpointing": True} if recipe.get("lora_r") else recipe
+    return recipe | {"activation_checkpointing": True} if recipe.get("use_peft") else recipe
 
 
 def learns_of(recipe: dict[str, Any]) -> tuple[str, ...]:
     """Parts of the model that learn in full."""
-    return tuple(recipe.get("train_parts") or (() if recipe.get("lora_r") else PARTS))
+    if recipe.get("use_peft"):
+        return tuple(recipe["lora_modules_to_save"])
+    return tuple(recipe.get("train_parts") or PARTS)
 
 
 def kinds_of(recipe: dict[str, Any]) -> list[Kind]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from elysium.training.synthetic.render import ObjectPath, RenderedClip, View, object_path
-from elysium.training.synthetic.scene import Scene
+from elysium.training.synthetic.render import RenderedClip
+from elysium.training.synthetic.scene import ObjectPath, Scene
+from research.scenes.views import View
 
 # Of the squares' middles, in sides of the object: one for each clip.
 _DEVIATIONS = (0.02, 0.08, 0.2)
@@ -58,7 +59,7 @@ def following_view(
         rng: draws how far the view is off.
     """
     item = scene.objects[scene.tracked[index]]
-    path = object_path(item, scene, frame_numbers)
+    path = item.path(scene, frame_numbers)
     centre, size = path.centre, path.size
     wanted, count = rng.uniform(*looks.side), len(frame_numbers)
     lag = int(rng.integers(1, 4)) if rng.random() < _SHARE_LAGGING else 0
@@ -80,7 +81,7 @@ def _elsewhere(
 ) -> np.ndarray:
     """Middles `(T, 2)` of squares that lost a tracked object, on its path, at the frame `start`."""
     item, kind = scene.objects[scene.tracked[index]], rng.random()
-    others = [object_path(other, scene, frame_numbers).centre for other in scene.objects if other is not item]
+    others = [other.path(scene, frame_numbers).centre for other in scene.objects if other is not item]
     if others and kind < _SHARE_NEXT:
         return min(others, key=lambda centre: float(np.hypot(*(centre[start] - path.centre[start]))))
     if others and kind < _SHARE_NEXT + _SHARE_ANY:

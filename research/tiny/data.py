@@ -17,19 +17,12 @@ from torch.utils.data import Dataset
 from elysium.processing.boxes_elysium import ABSENT_TEXT, format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts.phrasings import load_phrasings
-from elysium.training.synthetic import (
-    RenderedClip,
-    Scene,
-    SceneConfig,
-    World,
-    description,
-    referring_expressions,
-    render_clip,
-    scene_questions,
-)
-from elysium.training.synthetic.render import shown_frames
-from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
-from elysium.training.synthetic.sprite_world import SpriteWorld
+from elysium.training.synthetic import RenderedClip, referring_expressions
+from research.scenes.questions import scene_questions
+from research.scenes.sprite_bank import SpriteBank, everyday_names
+from research.scenes.sprite_world import SpriteWorld
+from research.scenes.views import render_view, shown_frames
+from research.scenes.world import StudyConfig, StudyScene, StudyWorld
 from research.tiny.crops import LookConfig, following_view, soften
 
 MAX_OBJECTS = 8
@@ -98,7 +91,7 @@ class Shown:
     """A scene, its clip, a name that fits nothing in it, the tracked object that the view follows, if any, and the
     deviation of boxes in questions about it, in box sizes."""
 
-    scene: Scene
+    scene: StudyScene
     clip: RenderedClip
     absent_name: str | None
     followed: int | None = None
@@ -157,7 +150,7 @@ class BatchPlan:
 
     frames: dict[int, float]
     clips_per_batch: dict[int, int]
-    scene: SceneConfig
+    scene: StudyConfig
     box_jitter: dict[int, float] = field(default_factory=lambda: {0: 0.08})
     wrong_histories: float = 0.0
     questions: str = "even"
@@ -189,7 +182,7 @@ class BatchPlan:
             raise ValueError(f"box_jitter must hold from step 0, got {self.box_jitter}; begin with `0: DEVIATION`")
         return self.box_jitter[max(begun)]
 
-    def build_worlds(self, seed: int) -> list[World]:
+    def build_worlds(self, seed: int) -> list[StudyWorld]:
         """The worlds, in the order of their shares.
 
         Raises:
@@ -201,7 +194,7 @@ class BatchPlan:
         if "sprites" in self.worlds and self.bank is None:
             raise ValueError("the world of sprites needs a bank, got none; give `bank`, an .npz file of fetch_sprites")
         names = everyday_names() if self.everyday_names else None
-        makers = {"shapes": World, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s, names=names)}
+        makers = {"shapes": StudyWorld, "sprites": lambda s: SpriteWorld(SpriteBank.load(self.bank), s, names=names)}
         return [makers[name](seed) for name in self.worlds]
 
 
@@ -218,7 +211,7 @@ class TinyBatches(Dataset):
         self,
         processor: ElysiumProcessor,
         plan: BatchPlan,
-        worlds: Sequence[World],
+        worlds: Sequence[StudyWorld],
         *,
         num_batches: int,
         seed: int,
@@ -284,7 +277,7 @@ class TinyBatches(Dataset):
         }
         return groups | {"glimpses_group": self._encode(glimpse_questions)} if glimpses else groups
 
-    def _render(self, scene: Scene, num_frames: int, rng: np.random.Generator) -> tuple[RenderedClip, int | None]:
+    def _render(self, scene: StudyScene, num_frames: int, rng: np.random.Generator) -> tuple[RenderedClip, int | None]:
         """A clip of a scene, and which object its view follows."""
         size, looks = self.image_size, self.plan.looks
         aspect, first = float(rng.choice(_VIEW_ASPECTS)), int(rng.integers(0, 40))
@@ -295,7 +288,7 @@ class TinyBatches(Dataset):
             aspect, followed = 1.0, int(rng.integers(len(scene.tracked)))
             numbers = shown_frames(scene, num_frames, first, gap)
             view = following_view(scene, followed, numbers, looks, rng)
-        render = partial(render_clip, scene, num_frames, first_frame=first, gap=gap, view_aspect=aspect, view=view)
+        render = partial(render_view, scene, num_frames, first_frame=first, gap=gap, aspect=aspect, view=view)
         if rng.random() >= self.plan.share_fine:
             clip = render((size, size))
         else:
@@ -362,7 +355,7 @@ class TinyBatches(Dataset):
         if task in ("rec", "rsot"):
             able = [o for o in range(objects) if referring[o] and (task == "rsot" or clip.visible[0, o])]
         elif task in ("reg", "video_reg"):
-            able = [o for o in in_first if description(scene, o)]
+            able = [o for o in in_first if scene.objects[o].name]
         else:
             able = in_first
         if not able:
@@ -373,7 +366,7 @@ class TinyBatches(Dataset):
         boxes = [clip.boxes_xyxy_norm[t, chosen] if clip.visible[t, chosen] else None for t in range(num_frames)]
         if task in ("reg", "video_reg"):
             box = format_box(_shifted(boxes[0], shown.box_jitter, rng))
-            return Question(template.replace("{box}", box), str(description(scene, chosen)), chosen)
+            return Question(template.replace("{box}", box), str(scene.objects[chosen].name), chosen)
         if task == "rec":
             text = str(rng.choice(referring[chosen]))
             return Question(template.replace("{text}", text), format_box(boxes[0]), chosen)

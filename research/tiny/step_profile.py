@@ -24,7 +24,7 @@ import yaml
 
 from benchmarks.bench import hardware
 from elysium.tracking.loading import load_checkpoint
-from elysium.training.synthetic import SceneConfig
+from research.scenes.world import StudyConfig
 from research.tiny.data import BatchPlan, TinyBatches
 from research.tiny.losses import TinyTrainingModel
 from research.tiny.optimizers import MuonWithAdamW
@@ -53,7 +53,7 @@ class Step:
         plan = BatchPlan(
             frames={FRAMES: 1.0},
             clips_per_batch={FRAMES: CLIPS},
-            scene=SceneConfig(num_objects=(3, 6)),
+            scene=StudyConfig(num_objects=(3, 6)),
             questions="glimpses",
         )
         vision: Any = self.model.config.vision_config

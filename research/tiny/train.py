@@ -10,6 +10,7 @@ and resuming are its own): stopped at any time and started again with the same c
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +21,11 @@ from transformers import TrainingArguments
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
+from elysium.processing.atomic_files import atomic_folder
 from elysium.processing.data_files import read_yaml
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.synthetic import SceneConfig, World
-from elysium.training.whole_checkpoints import WholeCheckpoints, last_whole_checkpoint, replaced_folder
+from elysium.training.whole_checkpoints import WholeCheckpoints, last_whole_checkpoint
+from research.scenes.world import StudyConfig, StudyWorld
 from research.tiny.checkpoint import TRAINED_ON, TRAINED_STAGE, build_tiny, freeze_early_stages, save_checkpoint
 from research.tiny.crops import LookConfig
 from research.tiny.data import BatchPlan, TinyBatches
@@ -77,7 +79,7 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
     return BatchPlan(
         frames={int(t): weight for t, weight in recipe["frames"].items()},
         clips_per_batch={int(t): count for t, count in recipe["clips_per_batch"].items()},
-        scene=SceneConfig(**_tuples(recipe["scene"])),
+        scene=StudyConfig(**_tuples(recipe["scene"])),
         looks=LookConfig(**_tuples(recipe.get("looks", {}))),
         box_jitter=jitter if isinstance(jitter, dict) else {0: jitter},
         wrong_histories=recipe["wrong_histories"],
@@ -92,7 +94,7 @@ def _plan(recipe: dict[str, Any]) -> BatchPlan:
 def _batches(
     recipe: dict[str, Any],
     plan: BatchPlan,
-    worlds: list[World],
+    worlds: list[StudyWorld],
     processor: ElysiumProcessor,
     vision: Any,
     *,
@@ -166,7 +168,8 @@ def train(recipe: dict[str, Any], output: Path, *, max_steps: int | None = None)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))
     if trainer.is_world_process_zero():
         model.set_attn_implementation("sdpa")
-        with replaced_folder(output / "final") as final:
+        shutil.rmtree(output / "final", ignore_errors=True)
+        with atomic_folder(output / "final") as final:
             save_checkpoint(model, processor, final, half=True, trained_on=TRAINED_ON)
         save_heads(network, output / HEADS_FILE)
 

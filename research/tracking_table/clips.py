@@ -21,13 +21,12 @@ from elysium.training.synthetic import (
     RenderedClip,
     Scene,
     SceneConfig,
-    description,
     referring_expressions,
     render_clip,
-    scene_questions,
 )
-from elysium.training.synthetic.sprite_bank import Part, SpriteBank
-from elysium.training.synthetic.sprite_world import SpriteMix, SpriteWorld
+from research.scenes.questions import scene_questions
+from research.scenes.sprite_bank import Part, SpriteBank
+from research.scenes.sprite_world import SpriteMix, SpriteWorld
 
 REAL_CLIPS = ROOT / "tests" / "fixtures" / "real_clips"
 FPS = 10.0
@@ -260,7 +259,7 @@ class ClipMaker:
 
     def _world(self, part: Part, mix: SpriteMix) -> SpriteWorld:
         if (part, mix) not in self._worlds:
-            sizes = {"num_backgrounds": 32, "num_things": 80}
+            sizes = {"num_backgrounds": 32, "num_unnamed": 80}
             world = SpriteWorld(self.bank, self.seed, part=part, mix=mix, names=self.names, **sizes)
             self._worlds[part, mix] = world
         return self._worlds[part, mix]
@@ -298,7 +297,7 @@ def as_clip(candidate: Candidate) -> Clip:
         video=VideoClip.from_frames(clip.frames, fps=FPS),
         boxes_xyxy_px=np.where(clip.visible[:, index, None], boxes_px, np.nan),
         words=candidate.words,
-        target=description(candidate.scene, index),
+        target=candidate.scene.objects[index].name,
         questions=scene_questions(candidate.scene, clip.boxes_xyxy_norm, clip.visible, candidate.absent_name),
     )
 

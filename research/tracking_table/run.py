@@ -32,9 +32,9 @@ from benchmarks.bench import markdown_table
 from elysium.evaluation.captioning import CaptionScorer
 from elysium.processing.atomic_files import atomic_path
 from elysium.tracking.options import DEFAULTS, TrackingOptions
-from elysium.training.synthetic.sprite_bank import SpriteBank, everyday_names
 from research.eval_v1.report import versions
 from research.eval_v1.run import device_name
+from research.scenes.sprite_bank import SpriteBank, everyday_names
 from research.tracking_table.clips import GROUPS, WORLD_SEEDS, Clip, ClipMaker, real_clips
 from research.tracking_table.scores import (
     BY_WORDS,

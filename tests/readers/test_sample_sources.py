@@ -41,7 +41,7 @@ SYNTHETIC = {"count": 4, "seed": 3, "frames": 3, "width": 64, "height": 48}
 @pytest.fixture(autouse=True)
 def small_worlds(monkeypatch):
     """Banks of pictures that are quickly drawn."""
-    small = partial(World, num_backgrounds=2, num_things=4, num_variants=1)
+    small = partial(World, num_backgrounds=2, num_unnamed=4, num_variants=1)
     monkeypatch.setattr(synthetic_samples, "World", small)
 
 

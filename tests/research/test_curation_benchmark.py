@@ -8,7 +8,6 @@ import pytest
 from elysium.curation.detect_step import Query
 from elysium.curation.video_records import Trajectory
 from elysium.processing.overlap import paired_iou
-from elysium.training.synthetic import World
 from elysium.training.synthetic.dataset import ClipShape
 from research.curation_study.faults import Faults, FaultyPair, FaultyWorld, TrueVideo, true_videos
 from research.curation_study.filters import (
@@ -20,6 +19,7 @@ from research.curation_study.filters import (
     of_whole,
     parse_arguments,
 )
+from research.scenes.world import StudyWorld
 
 LENGTH = 12
 
@@ -115,9 +115,11 @@ def test_the_tracker_knows_a_pair_by_its_first_box_and_tracks_it_once():
 
 def test_captions_name_what_is_there_and_can_be_seen():
     videos = [
-        video for video, _ in true_videos(World(3, num_backgrounds=2, num_things=4), 12, ClipShape(num_frames=8))
+        video for video, _ in true_videos(StudyWorld(3, num_backgrounds=2, num_unnamed=4), 12, ClipShape(num_frames=8))
     ]
-    again = [video for video, _ in true_videos(World(3, num_backgrounds=2, num_things=4), 2, ClipShape(num_frames=8))]
+    again = [
+        video for video, _ in true_videos(StudyWorld(3, num_backgrounds=2, num_unnamed=4), 2, ClipShape(num_frames=8))
+    ]
     assert [video.caption for video in again] == [video.caption for video in videos[:2]]
     assert any(video.objects for video in videos)
     for video in videos:

@@ -25,7 +25,7 @@ from research.eval_v1.scenes import (
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(7, num_backgrounds=2, num_things=3, num_variants=1)
+    return World(7, num_backgrounds=2, num_unnamed=3, num_variants=1)
 
 
 def qualifying_scene(world: World) -> tuple[Scene, int]:

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from elysium.training.synthetic.dataset import ClipShape, LabelledClip
-from elysium.training.synthetic.render import render_clip
-from elysium.training.synthetic.scene import World
 from elysium.training.synthetic.sprites import COLOURS
 from research.adapters.thermal import HEATS, THERMAL_SCENE, thermal_clip
+from research.scenes.views import render_view
+from research.scenes.world import StudyWorld
 
 SHAPE = ClipShape(num_frames=3, width=96, height=72)
 
 
-def small_world(seed: int = 5) -> World:
-    return World(seed, num_backgrounds=3, num_things=6, num_variants=1)
+def small_world(seed: int = 5) -> StudyWorld:
+    return StudyWorld(seed, num_backgrounds=3, num_unnamed=6, num_variants=1)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_the_same_seeds_give_the_same_pictures_and_words(clips) -> None:
 def test_boxes_are_those_of_the_same_scene_in_colour(clips) -> None:
     world, compared = small_world(), 0
     for seed, clip in enumerate(clips):
-        plain = render_clip(world.sample(seed, THERMAL_SCENE), 3, (SHAPE.width, SHAPE.height))
+        plain = render_view(world.sample(seed, THERMAL_SCENE), 3, (SHAPE.width, SHAPE.height))
         for row in clip.rows:
             index = int(row["id"].rpartition("_")[2])
             for t, box in enumerate(row["box"]):

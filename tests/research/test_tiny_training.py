@@ -19,8 +19,9 @@ from torch import nn
 
 from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.training.synthetic import SceneConfig, World, render_clip
+from elysium.training.synthetic import render_clip
 from elysium.training.synthetic.sprites import COLOURS, KINDS
+from research.scenes.world import StudyConfig, StudyWorld
 from research.tiny import average as average_saves
 from research.tiny import curves
 from research.tiny import data as tiny_data
@@ -36,14 +37,14 @@ RECIPES = [Path(__file__).parents[2] / "research" / "tiny" / "recipes" / f"tiny_
 PLAN = BatchPlan(
     frames={1: 0.5, 3: 0.5},
     clips_per_batch={1: 2, 3: 2},
-    scene=SceneConfig(num_objects=(3, 4), side=(0.3, 0.6), share_things=0.2, share_leaving=0.6, speed=(0.05, 0.1)),
+    scene=StudyConfig(num_objects=(3, 4), side=(0.3, 0.6), share_unnamed=0.2, share_leaving=0.6, speed=(0.05, 0.1)),
     share_other_phrasings=0.5,
 )
 Batch = dict[str, Any]
 
 
-def small_world(seed: int) -> World:
-    return World(seed, num_backgrounds=2, num_things=4, num_variants=1)
+def small_world(seed: int) -> StudyWorld:
+    return StudyWorld(seed, num_backgrounds=2, num_unnamed=4, num_variants=1)
 
 
 def batches(seed: int = 3, ranks: int = 1, plan: BatchPlan = PLAN) -> TinyBatches:
@@ -56,7 +57,7 @@ def batches(seed: int = 3, ranks: int = 1, plan: BatchPlan = PLAN) -> TinyBatche
 @pytest.fixture(scope="module", autouse=True)
 def _small_worlds():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_data, "World", small_world)
+        patch.setattr(tiny_data, "StudyWorld", small_world)
         yield
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
-from elysium.training.synthetic import WORLD_WORDS
+from research.scenes.questions import WORLD_WORDS
 
 unhurried = settings(deadline=None, max_examples=100)
 

@@ -13,8 +13,8 @@ from elysium.processing.video_io import probe_video
 from elysium.tracking.options import TrackingOptions
 from elysium.training.synthetic import SceneConfig, render_clip
 from elysium.training.synthetic.dataset import write_video
-from elysium.training.synthetic.sprite_bank import SpriteBank, is_held_out_class, normalise_cutout
-from elysium.training.synthetic.sprite_world import SpriteWorld
+from research.scenes.sprite_bank import SpriteBank, is_held_out_class, normalise_sprite
+from research.scenes.sprite_world import SpriteWorld
 from research.tracking_table import scores as tracking_table_scores
 from research.tracking_table.clips import (
     GROUPS,
@@ -57,7 +57,7 @@ def bank():
     """300 discs of 100 names, three of each, 60 without one, and 20 grounds."""
     rng = np.random.default_rng(0)
     names = [f"thing {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(100)] * 3 + [""] * 60
-    sprites = np.stack([normalise_cutout(disc(rng.integers(0, 255, 3))) for _ in names])
+    sprites = np.stack([normalise_sprite(disc(rng.integers(0, 255, 3))) for _ in names])
     grounds = [rng.integers(0, 255, (600, 800, 3), np.uint8) for _ in range(20)]
     return SpriteBank(sprites, names, [f"key {n}" for n in range(360)], grounds, [f"ground {n}" for n in range(20)])
 
@@ -99,7 +99,7 @@ def test_hidden_objects_are_hidden_by_others_and_not_by_the_edge(maker):
     for found in maker.candidates("occlusion", 4):
         gone = found.clip.visible_fraction[1:, found.index] <= 0.7
         assert gone.mean() >= 0.2
-    world = SpriteWorld(maker.bank, 5, part="train", num_backgrounds=2, num_things=4)
+    world = SpriteWorld(maker.bank, 5, part="train", num_backgrounds=2, num_unnamed=4)
     scene = world.sample(0, SceneConfig(num_objects=(2, 2), side=(0.3, 0.3), share_camera_motion=0.0))
     still = {"velocity": np.zeros(2), "wobble": np.zeros((2, 3)), "pulse": (0.0, 0.1, 0.0), "aspect": 1.0}
     back, front = (dataclasses.replace(item, **still, start=np.array([0.5, 0.5])) for item in scene.objects[:2])

@@ -1,14 +1,15 @@
 """Batches for training: what is in them, and what happens to items that cannot be read."""
 
+import re
+
 import numpy as np
-import pytest
 import torch
 from tiny import tiny_model, tiny_processor
 
 from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.frame_sources import DatasetError
 from elysium.readers.samples import Sample, SampleList
-from elysium.training.collator import IGNORE, ElysiumCollator, TooLong, box_coverage
+from elysium.training.collator import IGNORE, ElysiumCollator, box_coverage
 from elysium.training.mixture import mix
 from elysium.training.sampling import DrawPlan
 from elysium.training.synthetic.synthetic_samples import ArrayFrames
@@ -31,7 +32,7 @@ def make_row(entry):
 
 def collate(entries, *, plan=None, **options):
     mixture = mix([SampleList("rows", entries, make_row)])
-    options = {"max_length": None, "too_long": "drop", "patches": GRID} | options
+    options = {"max_length": None, "patches": GRID} | options
     collator = ElysiumCollator(mixture, tiny_processor(), plan or DrawPlan(max_interval=1), **options)
     return collator(sorted(mixture.dataset, key=lambda item: item["index"]))
 
@@ -81,14 +82,10 @@ def test_a_batch_of_broken_items_is_a_black_frame_without_labels():
 def test_an_example_that_is_too_long_is_never_cut():
     plan = DrawPlan(tasks={"sot": 1.0}, min_frames=8, max_frames=8, max_interval=1)
     batch = collate([8, 2], plan=plan, max_length=150)
-    assert [item.reason for item in batch["dropped"]] == ["longer than max_length"]
+    (dropped,) = batch["dropped"]
+    assert dropped.reason == "an example must have at most max_length (150) tokens"
+    assert re.search("got .* with 8 frames in rows/8; raise max_length", dropped.detail)
     assert batch["input_ids"].shape[0] == 1
-    with pytest.raises(
-        TooLong, match="at most max_length = 150 tokens, got .* with 8 frames in rows/8; raise max_length"
-    ):
-        collate([8], plan=plan, max_length=150, too_long="error")
-    with pytest.raises(ValueError, match="drop or error"):
-        collate([8], too_long="cut")
 
 
 def test_patches_know_how_much_of_them_a_box_covers():
@@ -101,9 +98,7 @@ def test_patches_know_how_much_of_them_a_box_covers():
 
 def test_copies_of_a_row_give_other_examples_and_the_same_ones_again():
     mixture = mix([SampleList("rows", [60], make_row)], at_least=6)
-    collator = ElysiumCollator(
-        mixture, tiny_processor(), DrawPlan(max_interval=5), max_length=None, too_long="drop", patches=GRID
-    )
+    collator = ElysiumCollator(mixture, tiny_processor(), DrawPlan(max_interval=5), max_length=None, patches=GRID)
     batch = collator(list(mixture.dataset))
     assert len({tuple(row.tolist()) for row in batch["input_ids"]}) > 3
     assert torch.equal(collator(list(mixture.dataset))["input_ids"], batch["input_ids"])

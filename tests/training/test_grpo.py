@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,22 @@ from elysium.processing.boxes_elysium import format_frames
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
 from elysium.training import grpo
-from elysium.training.grpo import GrpoArguments, as_pictures, questions, to_dataset
+from elysium.training.grpo import GrpoArguments, as_images, questions, to_dataset
 from elysium.training.rewards import iou_reward
-from elysium.training.synthetic import World
+from elysium.training.synthetic import SceneConfig, World
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "training" / "recipes" / "grpo_tiny.yaml"
-SCRIPT = GrpoArguments(tasks=["rec", "sot", "rsot"], num_frames=3, picture_size=[64, 48], side=[0.2, 0.4])
+SCRIPT = GrpoArguments(tasks=["rec", "sot", "rsot"], num_frames=3, image_size=[64, 48], side=[0.2, 0.4])
 # What makes a run of the recipe short: two steps of two questions with four answers each.
 SHORT = ["--max_steps", "2", "--num_questions", "4", "--per_device_train_batch_size", "8", "--num_generations", "4"]
-SHORT += ["--picture_size", "64", "48", "--max_completion_length", "12", "--logging_steps", "1"]
+SHORT += ["--image_size", "64", "48", "--max_completion_length", "12", "--logging_steps", "1"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_worlds():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grpo, "World", lambda seed: World(seed, num_backgrounds=2, num_things=4, num_variants=1))
+        patch.setattr(grpo, "World", lambda seed: World(seed, num_backgrounds=2, num_unnamed=4, num_variants=1))
         yield
 
 
@@ -70,9 +71,10 @@ def test_the_same_arguments_give_the_same_questions_and_another_world_gives_othe
     assert not np.array_equal(asked[0].frames, other.frames)
 
 
-def test_an_object_that_leaves_has_no_box_in_that_frame() -> None:
-    leaving = replace(SCRIPT, tasks=["sot"], num_frames=8, speed=[0.2, 0.3], share_leaving=1.0)
-    found = [question.boxes_xyxy_norm for question in itertools.islice(questions(leaving), 12)]
+def test_an_object_that_leaves_has_no_box_in_that_frame(monkeypatch) -> None:
+    monkeypatch.setattr(grpo, "SceneConfig", partial(SceneConfig, speed=(0.2, 0.3), share_leaving=1.0))
+    clips = replace(SCRIPT, tasks=["sot"], num_frames=8)
+    found = [question.boxes_xyxy_norm for question in itertools.islice(questions(clips), 12)]
     assert all(boxes[0] is not None for boxes in found)
     assert any(box is None for boxes in found for box in boxes)
 
@@ -82,7 +84,7 @@ def test_labelled_pictures_give_the_logits_of_the_video(asked) -> None:
     model, processor = tiny_model(), tiny_processor()
     for question in asked[:3]:
         messages = question.messages(processor)
-        prompt, images = as_pictures(messages)
+        prompt, images = as_images(messages)
         assert len(images) == len(question.frames)
         pictures = iter(images)
         for part in prompt[0]["content"]:
@@ -117,7 +119,7 @@ def test_a_run_learns_in_the_parts_that_were_named_and_saves_a_whole_checkpoint(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert all("language_model" in name or "selector" in name for name in changed)
     final = tmp_path / "run" / "final"
-    assert {path.name for path in start.iterdir()} == {path.name for path in final.iterdir()}
+    assert {path.name for path in final.iterdir()} == {path.name for path in start.iterdir()} | {"training_args.bin"}
     model, processor = load_checkpoint(final, device="cpu")
     assert model.generation_config.to_dict() == load_checkpoint(start, device="cpu")[0].generation_config.to_dict()
     question = next(questions(SCRIPT))

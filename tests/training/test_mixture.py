@@ -38,7 +38,7 @@ def test_weights_decide_how_often_a_source_is_drawn_from_and_seeds_the_order():
     ("sources", "weights", "message"),
     [
         ([], None, "at least one source"),
-        ([source("a", 0)], None, "must have rows, got none in a"),
+        ([source("a", 0)], None, "must have samples, got none in a"),
         ([source("a", 1), source("b", 1)], [1], "a weight above 0 for each"),
         ([source("a", 1), source("b", 1)], [1, 0], "a weight above 0 for each"),
     ],

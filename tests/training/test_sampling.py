@@ -76,7 +76,7 @@ def test_pictures_boxes_and_answer_are_of_the_same_frames(task):
     visible = [True] * 20
     visible[7] = False
     row = numbered_row(visible)
-    example = draw_example(row, DrawPlan(tasks={task: 1.0}, share_other_phrasings=0.0, seed=4), processor)
+    example = draw_example(row, DrawPlan(tasks={task: 1.0}, share_other_phrasings=0.0), processor, seed=4)
     visual, words = (part.get("video", part.get("image", part.get("text"))) for part in example.messages[0]["content"])
     pictures = visual[None] if visual.ndim == 3 else visual
     frames = pictures[:, 0, 0, 0].tolist()
@@ -100,8 +100,8 @@ def test_an_object_that_leaves_is_answered_by_none_only_where_the_model_may_say_
     with_none = draw_example(row, plan, tiny_processor()).messages[1]["content"][0]["text"]
     assert "Frame 2: none" in with_none
     for seed in range(20):
-        plan = DrawPlan(tasks={"sot": 1.0, "rsot": 1.0}, min_frames=2, max_frames=4, max_interval=2, seed=seed)
-        example = draw_example(row, plan, tiny_processor(allow_absent=False))
+        plan = DrawPlan(tasks={"sot": 1.0, "rsot": 1.0}, min_frames=2, max_frames=4, max_interval=2)
+        example = draw_example(row, plan, tiny_processor(allow_absent=False), seed=seed)
         assert "none" not in example.messages[1]["content"][0]["text"]
 
 

@@ -45,10 +45,10 @@ def checkpoint(tmp_path_factory) -> Path:
     return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-def run(recipe: str | None, folder: Path, **changes) -> dict[str, torch.Tensor]:
+def run(recipe: str | None, folder: Path, *, model: str, **changes) -> dict[str, torch.Tensor]:
     """Trains by a recipe with values changed, and returns the weights."""
     values = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text()) if recipe else {}
-    values = values | SMALL | {"output_dir": str(folder), "report_to": "none"} | changes
+    values = values | SMALL | {"output_dir": str(folder), "report_to": "none", "model_name_or_path": model} | changes
     config = folder.parent / f"{folder.name}.yaml"
     config.write_text(yaml.safe_dump(values))
     sft.main(["--config", str(config)])
@@ -94,7 +94,13 @@ def test_the_four_stages_follow_one_another_and_each_changes_what_it_trains(chec
 
 def test_parts_have_rates_of_their_own_and_the_selector_its_loss(checkpoint, tmp_path):
     start = load_file(checkpoint / "model.safetensors")
-    common = {"model": str(checkpoint), "data": [SYNTHETIC], "tasks": {"sot": 1}, "max_steps": 1, "min_frames": 2}
+    common = {
+        "model": str(checkpoint),
+        "data": [SYNTHETIC],
+        "tasks": {"sot": 1},
+        "max_steps": 1,
+        "min_frames": 2,
+    }
     frozen_tower = run(None, tmp_path / "rate", learning_rates={"vision_tower": 0.0}, learning_rate=1e-3, **common)
     assert changed(start, frozen_tower) == ALL_PARTS - {"vision_tower"}
     alone = run(None, tmp_path / "gate", train_parts=["selector"], selector_loss=1.0, save_steps=1, **common)
@@ -132,10 +138,10 @@ def test_held_out_boxes_curves_and_card_come_with_a_run(checkpoint, tmp_path):
     assert (tmp_path / "run" / "training.png").stat().st_size > 1000
 
 
-def train_adapter(folder: Path, **changes) -> Path:
+def train_adapter(folder: Path, *, model: str, **changes) -> Path:
     """Trains an adapter by its recipe with values changed, and returns its folder."""
     values = yaml.safe_load((RECIPES / "lora.yaml").read_text()) | SMALL
-    values |= {"data": [SYNTHETIC], "max_steps": 2, "output_dir": str(folder)} | changes
+    values |= {"data": [SYNTHETIC], "max_steps": 2, "output_dir": str(folder), "model_name_or_path": model} | changes
     config = folder.parent / f"{folder.name}.yaml"
     config.write_text(yaml.safe_dump(values))
     sft.main(["--config", str(config)])
@@ -188,7 +194,13 @@ def test_broken_rows_are_counted_and_training_goes_on(checkpoint, tmp_path):
     broken = json.loads(rows[1]) | {"box": [[0.5, 0.5, 7.0, 0.9]] * 10, "id": "outside"}
     (tracks / "rows.jsonl").write_text("\n".join([*rows, json.dumps(broken)]) + "\n")
     data = [{"source": "elysium-track", "path": str(tracks / "rows.jsonl")}]
-    options = {"model": str(checkpoint), "data": data, "tasks": {"sot": 1}, "min_frames": 8, "max_interval": 1}
+    options = {
+        "model": str(checkpoint),
+        "data": data,
+        "tasks": {"sot": 1},
+        "min_frames": 8,
+        "max_interval": 1,
+    }
     run(None, tmp_path / "run", max_steps=6, save_steps=6, **options)
     dropped = [json.loads(line) for line in (tmp_path / "run" / DROPPED_FILE).read_text().splitlines()]
     assert {item["reason"] for item in dropped} == {
@@ -217,7 +229,9 @@ def test_too_much_that_is_broken_in_a_row_stops_the_run_with_counts(checkpoint, 
         ({"data": [SYNTHETIC], "tasks": {"fly": 1}}, "weights above 0 of rec"),
         ({"data": [SYNTHETIC], "model": "no/such/folder"}, "model must be an existing folder"),
         ({"stream": ["a/b"], "max_steps": -1}, "max_steps must be above 0"),
-        ({"data": [SYNTHETIC], "max_length": 20, "too_long": "error", "max_steps": 1}, "at most max_length = 20"),
+        ({"data": [SYNTHETIC], "max_length": 20, "max_steps": 1}, r"at most max_length \(20\)"),
+        ({"data": [SYNTHETIC], "use_peft": True, "train_parts": ["selector"]}, "must be empty with use_peft"),
+        ({"data": [SYNTHETIC], "load_in_4bit": True}, "model_revision must be left out"),
     ],
     ids=lambda value: next(iter(value)) + str(len(str(value))) if isinstance(value, dict) else None,
 )
@@ -232,7 +246,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused_in_one_line(changes, message
 )
 def test_a_recipe_names_only_what_the_trainer_reads_and_is_headed_by_its_command(name):
     path = RECIPES / f"{name}.yaml"
-    assert f"training/recipes/{name}.yaml" in path.read_text().partition("model:")[0]
+    assert f"training/recipes/{name}.yaml" in path.read_text().partition("model_name_or_path:")[0]
     parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
     model, data, training = parser.parse_args_and_config(
         ["--config", str(path), "--use_cpu", "true", "--bf16", "false"]

@@ -7,16 +7,16 @@ import pytest
 
 import elysium.training.synthetic.synthetic_samples as synthetic_samples
 from elysium.readers.frame_sources import DatasetError
+from elysium.training.catalogue import open_source
 from elysium.training.synthetic import World
-from elysium.training.synthetic.synthetic_samples import SyntheticSamples
 
-SYNTHETIC = {"count": 4, "seed": 3, "frames": 3, "width": 64, "height": 48}
+SYNTHETIC = {"source": "synthetic", "count": 4, "seed": 3, "frames": 3, "width": 64, "height": 48}
 
 
 @pytest.fixture(autouse=True)
 def small_worlds(monkeypatch):
     """Banks of pictures that are quickly drawn."""
-    small = partial(World, num_backgrounds=2, num_things=4, num_variants=1)
+    small = partial(World, num_backgrounds=2, num_unnamed=4, num_variants=1)
     monkeypatch.setattr(synthetic_samples, "World", small)
 
 
@@ -26,12 +26,12 @@ def all_rows(source):
 
 @pytest.fixture
 def world_rows():
-    return SyntheticSamples(**SYNTHETIC)
+    return open_source(SYNTHETIC)
 
 
 def test_a_synthetic_row_depends_on_seed_and_index_alone(world_rows):
-    longer = SyntheticSamples(**SYNTHETIC | {"count": 900})
-    other = SyntheticSamples(**SYNTHETIC | {"seed": 4})
+    longer = open_source(SYNTHETIC | {"count": 900})
+    other = open_source(SYNTHETIC | {"seed": 4})
     row, again = world_rows[2], longer[2]
     assert np.array_equal(row.frames.read([0, 2]), again.frames.read([0, 2]))
     assert np.array_equal(row.boxes_xyxy_norm, again.boxes_xyxy_norm, equal_nan=True)
@@ -51,9 +51,9 @@ def test_synthetic_samples_have_words_that_end_in_what_they_are_described_by(wor
 
 
 def test_synthetic_samples_may_be_questions_or_pictures():
-    questions = SyntheticSamples(**SYNTHETIC, about="questions")
+    questions = open_source(SYNTHETIC | {"about": "questions"})
     assert all(row.turns and row.boxes_xyxy_norm is None and len(row.frames) == 3 for row in all_rows(questions))
-    picture = SyntheticSamples(**SYNTHETIC | {"frames": 1})[0]
+    picture = open_source(SYNTHETIC | {"frames": 1})[0]
     assert (len(picture.frames), picture.frames.size) == (1, (64, 48))
 
 
@@ -69,10 +69,10 @@ def test_synthetic_samples_may_be_questions_or_pictures():
 )
 def test_a_synthetic_source_without_anything_in_it_is_refused(change, message):
     with pytest.raises(DatasetError, match=message):
-        SyntheticSamples(**SYNTHETIC | change)
+        open_source(SYNTHETIC | change)
 
 
 def test_a_scene_with_nothing_to_ask_is_passed_over_until_there_is_none_left(monkeypatch):
     monkeypatch.setattr(synthetic_samples, "simple_questions", lambda scene: [])
-    with pytest.raises(DatasetError, match="something to ask, got none in row 0"):
-        SyntheticSamples(**SYNTHETIC, about="questions")[0]
+    with pytest.raises(DatasetError, match="something to ask, got none in sample 0"):
+        open_source(SYNTHETIC | {"about": "questions"})[0]

@@ -15,12 +15,7 @@ from transformers import TrainerCallback, TrainingArguments
 from elysium.processing.atomic_files import OutputError
 from elysium.training.grpo import ElysiumGRPOTrainer
 from elysium.training.sft_trainer import ElysiumSFTTrainer
-from elysium.training.whole_checkpoints import (
-    WholeCheckpoints,
-    checkpoint_fault,
-    last_whole_checkpoint,
-    replaced_folder,
-)
+from elysium.training.whole_checkpoints import WholeCheckpoints, checkpoint_fault, last_whole_checkpoint
 
 
 class Line(nn.Module):
@@ -109,7 +104,7 @@ def test_a_save_that_fails_leaves_nothing_and_the_run_resumes_to_the_same_end(me
 
 
 def test_leftovers_of_a_killed_process_are_swept_by_the_next_save(tmp_path):
-    (tmp_path / ".checkpoint-7.part" / "checkpoint-7").mkdir(parents=True)
+    (tmp_path / ".saving.part" / "checkpoint-7").mkdir(parents=True)
     trainer_of(tmp_path, steps=1).train()
     assert names(tmp_path) == ["checkpoint-1"]
 
@@ -193,14 +188,3 @@ def test_the_model_at_the_end_is_whole_or_as_it_was(run, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left on device"):
         trainer.save_model()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "final"
-    for text in ("one", "two"):
-        with replaced_folder(target) as folder:
-            (folder / "a").write_text(text)
-    with pytest.raises(OutputError, match="No space left"), replaced_folder(target) as folder:
-        (folder / "a").write_text("three")
-        full_disk()
-    assert names(tmp_path) == ["final"] and (target / "a").read_text() == "two"

@@ -14,15 +14,18 @@ from PIL import Image
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.boxes_elysium import format_box, format_frames
+from elysium.processing.data_files import DatasetError
 from elysium.processing.video_io import VideoWriter
 
-from .expressions import description, referring_expressions, simple_questions
+from .expressions import referring_expressions, simple_questions
 from .render import RenderedClip, render_clip
 from .scene import Scene, SceneConfig, World
 
 SOURCE = "elysium-synthetic"
 JPEG_QUALITY = 92
+CLIP_SCENE = SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
 Row = dict[str, Any]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +38,16 @@ class ClipShape:
     fps: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "width", "height", "fps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise DatasetError(f"{name} must be above 0, got {value}")
         if min(self.width, self.height) < 32:
-            raise ValueError(f"a clip must be at least 32 pixels a side, got {self.width}x{self.height}.")
+            raise DatasetError(f"a clip must be at least 32 pixels a side, got {self.width}x{self.height}")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledClip:
-    """A clip's name, its frames uint8 (T, H, W, 3) and one row for each object that has words."""
+    """Name of a clip, its frames uint8 (T, H, W, 3), and one record for each object with an expression."""
 
     name: str
     frames: np.ndarray
@@ -69,7 +72,7 @@ def clip_rows(scene: Scene, clip: RenderedClip, name: str) -> Iterator[Row]:
             "vid": name,
             "metadata": {
                 "seed": scene.seed,
-                "name": description(scene, index),
+                "name": scene.objects[index].name,
                 "colour": sprite.colour,
                 "expressions": expressions,
                 "questions": [{"question": asked, "answer": told} for asked, told in simple_questions(scene)],
@@ -110,63 +113,44 @@ def task_examples(row: Row, *, rounding: str = "floor") -> Iterator[dict[str, An
 
 
 def write_dataset(
-    out: str | Path,
-    *,
-    count: int,
-    seed: int,
-    shape: ClipShape | None = None,
-    config: SceneConfig | None = None,
-    world: World | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    out: str | Path, *, count: int, seed: int, shape: ClipShape | None = None, progress: Progress | None = None
 ) -> int:
-    """Write `count` clips and their records; the same seed gives the same clips.
+    """Write `count` clips and their records into a folder, and return the number of records.
 
-    Args:
-        out: a folder, made where missing.
-        world: where the scenes are from, such as a `SpriteWorld`; by default that of coloured shapes.
-        progress: called after each clip with the clips written and `count`.
-
-    Returns:
-        How many rows were written.
+    The same seed gives the same clips; `progress` is called after each clip with the number of clips written.
     """
     folder, shape = Path(out), shape or ClipShape()
     folder.mkdir(parents=True, exist_ok=True)
     num_rows = 0
     with atomic_path(folder / "rows.jsonl") as temporary, temporary.open("w", encoding="utf-8") as rows:
-        for number, clip in enumerate(synthetic_clips(count, seed, shape, config, world), start=1):
-            _write_pictures(folder, clip, shape.fps)
-            for row in clip.rows:
-                rows.write(json.dumps(row) + "\n")
-                num_rows += 1
-            if progress is not None:
-                progress(number, count)
+        for clip in synthetic_clips(count, seed, shape, progress):
+            write_video(folder / "videos" / f"{clip.name}.mp4", clip.frames, shape.fps)
+            frame_folder = folder / "frames" / clip.name
+            frame_folder.mkdir(parents=True, exist_ok=True)
+            for t, frame in enumerate(clip.frames):
+                with atomic_path(frame_folder / f"{t:04d}.jpg") as image:
+                    Image.fromarray(frame).save(image, quality=JPEG_QUALITY)
+            rows.writelines(json.dumps(row) + "\n" for row in clip.rows)
+            num_rows += len(clip.rows)
     return num_rows
 
 
 def synthetic_clips(
-    count: int, seed: int, shape: ClipShape, config: SceneConfig | None = None, world: World | None = None
+    count: int, seed: int, shape: ClipShape, progress: Progress | None = None
 ) -> Iterator[LabelledClip]:
     """Yield clips of the synthetic world with their records; the same seed gives the same clips."""
-    world, config = world or World(seed), config or SceneConfig(num_objects=(3, 6), share_twins=0.1, share_leaving=0.2)
+    world = World(seed)
     for number in range(count):
-        scene = world.sample(number, config)
+        scene, name = world.sample(number, CLIP_SCENE), f"{number:06d}"
         clip = render_clip(scene, shape.num_frames, (shape.width, shape.height))
-        name = f"{number:06d}"
         yield LabelledClip(name, clip.frames, list(clip_rows(scene, clip, name)))
+        if progress is not None:
+            progress(number + 1)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write the frames (T, H, W, 3) as mp4."""
+    """Write frames (T, H, W, 3) as mp4."""
     height, width = frames.shape[1:3]
     with VideoWriter(path, fps, width, height) as writer:
         for frame in frames:
             writer.write(frame)
-
-
-def _write_pictures(folder: Path, clip: LabelledClip, fps: float) -> None:
-    frame_folder = folder / "frames" / clip.name
-    frame_folder.mkdir(parents=True, exist_ok=True)
-    write_video(folder / "videos" / f"{clip.name}.mp4", clip.frames, fps)
-    for t, frame in enumerate(clip.frames):
-        with atomic_path(frame_folder / f"{t:04d}.jpg") as temporary:
-            Image.fromarray(frame).save(temporary, quality=JPEG_QUALITY)

@@ -1,12 +1,11 @@
 """Render a scene: frames, the exact box of every object's visible part, and its visible fraction."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .scene import Scene, SceneObject, reflect
+from .scene import ObjectPath, Scene, SceneObject, waves
 from .sprites import SPRITE_SIDE
 
 NOBODY = 255
@@ -18,11 +17,12 @@ _VISIBLE_ALPHA = 127
 class RenderedClip:
     """T frames of a scene with O tracked objects.
 
-    frames: uint8 (T, H, W, 3) RGB.
-    boxes_xyxy_norm: float32 (T, O, 4), 0..1; of the visible part; zeros where not visible (see `visible`).
-    visible: bool (T, O): at least 12% of the object can be seen.
-    visible_fraction: float32 (T, O), of the object's whole area, parts outside the picture counted as hidden.
-    owners: uint8 (T, H, W): which tracked object a pixel shows, 255 for none.
+    Args:
+        frames: uint8 (T, H, W, 3) RGB.
+        boxes_xyxy_norm: float32 (T, O, 4), 0..1; of the visible part; zeros where not visible (see `visible`).
+        visible: bool (T, O): at least 12% of the object can be seen.
+        visible_fraction: float32 (T, O), of the object's whole area, parts outside the image counted as hidden.
+        owners: uint8 (T, H, W): tracked object that a pixel shows, 255 for none.
     """
 
     frames: np.ndarray
@@ -30,84 +30,6 @@ class RenderedClip:
     visible: np.ndarray
     visible_fraction: np.ndarray
     owners: np.ndarray
-
-
-class ObjectPath(NamedTuple):
-    """Path of an object over T frames.
-
-    Centres (T, 2) in fractions of the image, sizes (T,) in scales, angles (T,) in radians, widths over heights (T,).
-    """
-
-    centre: np.ndarray
-    size: np.ndarray
-    angle: np.ndarray
-    aspect: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """Which part of each frame is drawn.
-
-    Args:
-        focus (`np.ndarray` of shape `(T, 2)`): of the scene's picture, what stands in the middle; in shares of it.
-        magnification (`np.ndarray` of shape `(T,)`): 2 draws a square of half the side.
-    """
-
-    focus: np.ndarray
-    magnification: np.ndarray
-
-    def path(self, path: ObjectPath) -> ObjectPath:
-        """A path as it is seen."""
-        centre = 0.5 + (path.centre - self.focus) * self.magnification[:, None]
-        return path._replace(centre=centre, size=path.size * self.magnification)
-
-
-def _waves(parameters: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    amplitude, frequency, phase = parameters
-    return amplitude * (np.sin(frequency * frames + phase) - np.sin(phase))
-
-
-def object_path(item: SceneObject, scene: Scene, frames: np.ndarray) -> ObjectPath:
-    """Return the path of an object in the scene's whole image."""
-    wobble = np.stack([_waves(item.wobble[axis], frames) for axis in range(2)], axis=1)
-    aspect = item.aspect * np.exp(_waves(np.array(item.squash), frames))
-    if item.carrier is not None:
-        carrier = object_path(item.carrier, scene, frames)
-        turn, place = carrier.angle - item.carrier.angle, item.offset + wobble
-        along = (place[:, 0] + 1j * place[:, 1]) * np.exp(1j * turn)  # turned with the carrier
-        offset = np.stack([along.real, along.imag], axis=1) * carrier.size[:, None]
-        size = item.side / item.carrier.side * carrier.size * np.exp(_waves(np.array(item.pulse), frames))
-        return ObjectPath(carrier.centre + offset, size, item.angle + turn, aspect)
-    centre = reflect(item.start + item.velocity * frames[:, None] + wobble, -item.reach, 1 + item.reach)
-    pan = np.stack([_waves(scene.camera_pan[axis], frames) for axis in range(2)], axis=1)
-    zoom = np.exp(_waves(scene.camera_zoom, frames))
-    jitter = np.random.default_rng((scene.seed, 3)).standard_normal((int(frames.max()) + 1, 2))[frames.astype(int)]
-    centre = 0.5 + (centre - 0.5) * zoom[:, None] + pan * item.depth + scene.shake * jitter
-    size = item.side * np.exp(_waves(np.array(item.pulse), frames)) * zoom
-    return ObjectPath(centre, size, item.angle + item.spin * frames, aspect)
-
-
-def _draw_background(
-    scene: Scene,
-    frame: float,
-    view_wh: np.ndarray,
-    out_wh: tuple[int, int],
-    focus: np.ndarray,
-    magnification: float,
-) -> np.ndarray:
-    side = scene.background[0].shape[0]
-    zoom = float(np.exp(_waves(scene.camera_zoom, np.array([frame]))[0]))
-    pan = np.array([_waves(scene.camera_pan[axis], np.array([frame]))[0] for axis in range(2)])
-    span = scene.background_zoom * side * view_wh / view_wh.max() / zoom  # source pixels across the view
-    centre = span / 2 + scene.background_start * np.maximum(side - span, 1) - pan * span + (focus - 0.5) * span
-    step = span / magnification / np.array(out_wh)
-    level = int(np.clip(np.round(np.log2(step.max())), 0, 2))
-    source, step, centre = scene.background[level], step / 2**level, centre / 2**level
-    low = centre - step * np.array(out_wh) / 2
-    matrix = np.array([[step[0], 0, low[0]], [0, step[1], low[1]]], np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    picture = cv2.warpAffine(source, matrix, out_wh, flags=flags, borderMode=cv2.BORDER_REFLECT)
-    return np.clip(cv2.transform(picture.astype(np.float32), scene.colour_matrix), 0, 255)
 
 
 def _draw_sprite(
@@ -119,7 +41,7 @@ def _draw_sprite(
     aspect: float,
     stretch: np.ndarray,
 ) -> tuple[tuple[slice, slice], np.ndarray, float] | None:
-    """Pastes one cut-out; returns its region, its alpha there and its whole area in pixels, None if outside."""
+    """Paste a sprite; return its region, its alpha there and its whole area in pixels, None if it is outside."""
     height, width = canvas.shape[:2]
     ratio = np.sqrt(aspect)
     sizes = np.array([size_px * ratio, size_px / ratio])
@@ -146,6 +68,7 @@ def _draw_sprite(
 
 
 def _box_of(mask: np.ndarray) -> np.ndarray:
+    """Return the box around the true pixels of a mask, x1, y1, x2, y2 in 0..1."""
     height, width = mask.shape
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return np.array(
@@ -153,80 +76,89 @@ def _box_of(mask: np.ndarray) -> np.ndarray:
     )
 
 
-def shown_frames(scene: Scene, num_frames: int, first_frame: int = 0, gap: int = 0) -> np.ndarray:
-    """Numbers of the frames of a clip, `(T,)`; `gap` further ones are left out behind the first."""
-    numbers = first_frame + np.arange(num_frames, dtype=np.float64) * scene.frame_step
-    return np.where(np.arange(num_frames) > 0, numbers + gap, numbers)
-
-
-def render_clip(
-    scene: Scene,
-    num_frames: int,
-    out_wh: tuple[int, int],
-    *,
-    first_frame: int = 0,
-    gap: int = 0,
-    view_aspect: float | None = None,
-    view: View | None = None,
-) -> RenderedClip:
-    """Render `num_frames` frames of a scene at `out_wh` pixels.
+class Renderer:
+    """Draw a scene and measure what can be seen of its tracked objects.
 
     Args:
-        gap: frames left out behind the first.
-        view_aspect: width / height of the picture that is squeezed into `out_wh` (training renders 4:3 and 16:9
-            scenes straight into the square that the model sees); by default that of `out_wh`.
-        view: the part of each frame that is drawn; by default all.
+        scene: what is drawn.
+        frames (`np.ndarray` of shape `(T,)`): numbers of the frames, counted from 0.
+        out_wh: size of the images in pixels.
     """
-    aspect = view_aspect or out_wh[0] / out_wh[1]
-    view_wh = np.array([np.sqrt(aspect), 1 / np.sqrt(aspect)])  # in scales: area 1
-    to_px = np.array(out_wh) / view_wh
-    frame_numbers = shown_frames(scene, num_frames, first_frame, gap)
-    paths = [object_path(item, scene, frame_numbers) for item in scene.objects]
-    if view is None:
-        view = View(np.full((num_frames, 2), 0.5), np.ones(num_frames))
-    else:
-        paths = [view.path(path) for path in paths]
-    width, height = out_wh
-    count = len(scene.tracked)
-    slot = {index: position for position, index in enumerate(scene.tracked)}
-    frames = np.empty((num_frames, height, width, 3), np.uint8)
-    owners = np.full((num_frames, height, width), NOBODY, np.uint8)
-    areas = np.zeros((num_frames, count), np.float32)
-    noise_rng = np.random.default_rng((scene.seed, 4, first_frame))
-    unit = float(np.sqrt(to_px.prod()))
-    for t in range(num_frames):
-        canvas = _draw_background(
-            scene, float(frame_numbers[t]), view_wh, out_wh, view.focus[t], view.magnification[t]
-        )
-        for index, item in enumerate(scene.objects):
-            centre, size, angle, aspect = (values[t] for values in paths[index])
-            centre_px = centre * np.array(out_wh)
-            drawn = _draw_sprite(canvas, item, centre_px, size * unit, float(angle), float(aspect), to_px / unit)
-            if drawn is None:
-                continue
-            region, alpha, area = drawn
-            owners[t][region][alpha > _VISIBLE_ALPHA] = slot.get(index, NOBODY)
-            if index in slot:
-                areas[t, slot[index]] = area
-        frames[t] = _finish(canvas, scene, float(frame_numbers[t]), noise_rng)
-    return _measure(frames, owners, areas)
+
+    def __init__(self, scene: Scene, frames: np.ndarray, out_wh: tuple[int, int]) -> None:
+        self.scene, self.frames, self.out_wh = scene, frames, out_wh
+        aspect = out_wh[0] / out_wh[1]
+        self.view_wh = np.array([np.sqrt(aspect), 1 / np.sqrt(aspect)])  # in scales: area 1
+        self._noise_rng = np.random.default_rng((scene.seed, 4, int(frames[0])))
+
+    def render(self) -> RenderedClip:
+        """Return the clip."""
+        scene, (width, height), num_frames = self.scene, self.out_wh, len(self.frames)
+        to_px = np.array(self.out_wh) / self.view_wh
+        unit = float(np.sqrt(to_px.prod()))
+        paths = [self.path(item) for item in scene.objects]
+        slot = {index: position for position, index in enumerate(scene.tracked)}
+        images = np.empty((num_frames, height, width, 3), np.uint8)
+        owners = np.full((num_frames, height, width), NOBODY, np.uint8)
+        areas = np.zeros((num_frames, len(slot)), np.float32)
+        for t in range(num_frames):
+            canvas = self.draw_background(t)
+            for index, item in enumerate(scene.objects):
+                centre, size, angle, aspect = (values[t] for values in paths[index])
+                centre_px = centre * np.array(self.out_wh)
+                drawn = _draw_sprite(canvas, item, centre_px, size * unit, float(angle), float(aspect), to_px / unit)
+                if drawn is None:
+                    continue
+                region, alpha, area = drawn
+                owners[t][region][alpha > _VISIBLE_ALPHA] = slot.get(index, NOBODY)
+                if index in slot:
+                    areas[t, slot[index]] = area
+            images[t] = self.finish(canvas, t)
+        return _measure(images, owners, areas)
+
+    def path(self, item: SceneObject) -> ObjectPath:
+        """Return the path of an object in the images."""
+        return item.path(self.scene, self.frames)
+
+    def draw_background(self, t: int) -> np.ndarray:
+        """Return the background of a frame, (H, W, 3) in 0..255."""
+        centre, span = self.background_window(t)
+        step = span / np.array(self.out_wh)
+        level = int(np.clip(np.round(np.log2(step.max())), 0, 2))
+        source, step, centre = self.scene.background[level], step / 2**level, centre / 2**level
+        low = centre - step * np.array(self.out_wh) / 2
+        matrix = np.array([[step[0], 0, low[0]], [0, step[1], low[1]]], np.float32)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        image = cv2.warpAffine(source, matrix, self.out_wh, flags=flags, borderMode=cv2.BORDER_REFLECT)
+        return np.clip(cv2.transform(image.astype(np.float32), self.scene.colour_matrix), 0, 255)
+
+    def background_window(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return centre and size (2,) of the part of the background that a frame shows, in its pixels."""
+        scene, frame = self.scene, self.frames[t : t + 1].astype(float)
+        side = scene.background[0].shape[0]
+        zoom = float(np.exp(waves(scene.camera_zoom, frame)[0]))
+        pan = np.array([waves(scene.camera_pan[axis], frame)[0] for axis in range(2)])
+        span = scene.background_zoom * side * self.view_wh / self.view_wh.max() / zoom
+        return span / 2 + scene.background_start * np.maximum(side - span, 1) - pan * span, span
+
+    def finish(self, canvas: np.ndarray, t: int) -> np.ndarray:
+        """Return a drawn frame as uint8, with the scene's blur, light and sensor noise."""
+        scene = self.scene
+        if scene.blur:
+            canvas = cv2.GaussianBlur(canvas, (3, 3), 0)
+        canvas = canvas * (1 + waves(scene.light, self.frames[t : t + 1].astype(float))[0])
+        if scene.noise:
+            canvas = canvas + self._noise_rng.standard_normal(canvas.shape, dtype=np.float32) * scene.noise
+        return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
-def _finish(canvas: np.ndarray, scene: Scene, frame: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur, light, sensor noise and the marks of compression."""
-    if scene.blur:
-        canvas = cv2.GaussianBlur(canvas, (3, 3), 0)
-    canvas = canvas * (1 + _waves(scene.light, np.array([frame]))[0])
-    if scene.noise:
-        canvas = canvas + rng.standard_normal(canvas.shape, dtype=np.float32) * scene.noise
-    picture = np.clip(canvas, 0, 255).astype(np.uint8)
-    if scene.jpeg_quality is None:
-        return picture
-    _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality])
-    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
+def render_clip(scene: Scene, num_frames: int, out_wh: tuple[int, int]) -> RenderedClip:
+    """Render the first `num_frames` frames of a scene at `out_wh` pixels."""
+    return Renderer(scene, np.arange(num_frames, dtype=np.float64), out_wh).render()
 
 
 def _measure(frames: np.ndarray, owners: np.ndarray, areas: np.ndarray) -> RenderedClip:
+    """Return the clip with the boxes and visible fractions of its objects, whose whole areas (T, O) are in pixels."""
     num_frames, count = areas.shape
     boxes = np.zeros((num_frames, count, 4), np.float32)
     fraction = np.zeros((num_frames, count), np.float32)

@@ -1,4 +1,4 @@
-"""Cut-outs of the synthetic world: coloured shapes with names, and textured things without one.
+"""Draw the sprites of the synthetic world: coloured shapes with names, and textured ones without a name.
 
 A sprite is RGBA with premultiplied colour, in three sizes (full, half, quarter) so that it can be drawn small without
 aliasing.
@@ -29,7 +29,13 @@ ToPixels = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Sprite:
-    """levels: RGBA uint8 arrays of sides 128, 64 and 32; colour and kind are None for things without a name."""
+    """Sprite in three sizes.
+
+    Args:
+        levels: RGBA uint8 arrays of sides 128, 64 and 32, colour premultiplied.
+        colour: word for its colour; None where it has none.
+        kind: its name; None for an unnamed sprite.
+    """
 
     levels: tuple[np.ndarray, np.ndarray, np.ndarray]
     colour: str | None = None
@@ -54,7 +60,7 @@ _POLYGONS = {
 
 
 def _draw_mask(draw: Callable[[np.ndarray, ToPixels], None]) -> np.ndarray:
-    """(128, 128) float mask in 0..1; `draw(canvas, to_px)` fills on a canvas four times larger."""
+    """Return a (128, 128) mask in 0..1; `draw(canvas, to_px)` fills it on a canvas four times larger."""
     side = SPRITE_SIDE * _SUPERSAMPLE
     canvas = np.zeros((side, side), np.uint8)
     radius = side / 2 - _MARGIN * _SUPERSAMPLE
@@ -81,7 +87,7 @@ SHAPE_MASKS = {kind: _shape_mask(kind) for kind in KINDS}
 
 
 def make_levels(rgb: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Premultiplied RGBA uint8 at sides 128, 64 and 32, from colour (128, 128, 3) in 0..255 and mask in 0..1."""
+    """Return premultiplied RGBA at sides 128, 64 and 32, from colour (128, 128, 3) in 0..255 and mask in 0..1."""
     full = np.dstack([np.clip(rgb, 0, 255) * mask[..., None], mask * 255]).astype(np.float32)
     levels = [full]
     for _ in range(2):
@@ -92,7 +98,7 @@ def make_levels(rgb: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _shading(rng: np.random.Generator) -> np.ndarray:
-    """(128, 128, 1) multiplicative light: a slope, a soft blob, faint grain."""
+    """Return (128, 128, 1) multiplicative light: a slope and faint grain."""
     axis = np.linspace(-1, 1, SPRITE_SIDE, dtype=np.float32)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
     light = 1 + strength * (np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None])
@@ -102,18 +108,18 @@ def _shading(rng: np.random.Generator) -> np.ndarray:
 
 
 def make_shape(rng: np.random.Generator, colour: str, kind: str) -> Sprite:
-    """A shape whose colour varies a little and may carry shading and an outline, never enough to change its name."""
+    """Return a shape whose colour varies a little, with shading and maybe an outline; its name stays true."""
     rgb = np.array(COLOURS[colour], np.float32) + rng.uniform(-14, 14, 3)
-    picture = np.broadcast_to(rgb, (SPRITE_SIDE, SPRITE_SIDE, 3)) * _shading(rng)
+    image = np.broadcast_to(rgb, (SPRITE_SIDE, SPRITE_SIDE, 3)) * _shading(rng)
     mask = SHAPE_MASKS[kind]
     if rng.random() < 0.25:
         inner = cv2.erode(mask, np.ones((7, 7), np.uint8))
-        picture = picture * (1 - 0.45 * (mask - inner))[..., None]
-    return Sprite(make_levels(picture, mask), colour, kind)
+        image = image * (1 - 0.45 * (mask - inner))[..., None]
+    return Sprite(make_levels(image, mask), colour, kind)
 
 
 def _blob_mask(rng: np.random.Generator) -> np.ndarray:
-    """Outline of a nameless thing: a polygon, or a union of two to four rounded parts, longer than wide."""
+    """Return the mask of an unnamed sprite: a polygon, or a union of one to four parts, longer than wide."""
     slim = np.exp(rng.uniform(-1.0, 0))
 
     def draw(canvas: np.ndarray, to_px: ToPixels) -> None:
@@ -139,16 +145,16 @@ def _blob_mask(rng: np.random.Generator) -> np.ndarray:
     return _draw_mask(draw)
 
 
-def make_thing(rng: np.random.Generator, texture: np.ndarray) -> Sprite:
-    """A nameless cut-out with texture (128, 128, 3): what carries over to real video."""
-    picture = texture.astype(np.float32) * _shading(rng)
+def make_unnamed(rng: np.random.Generator, texture: np.ndarray) -> Sprite:
+    """Return an unnamed sprite with a texture (128, 128, 3); it makes what is learned carry over to real video."""
+    image = texture.astype(np.float32) * _shading(rng)
     for _ in range(int(rng.integers(0, 4))):
         y, x = rng.integers(0, SPRITE_SIDE, 2)
         height, width = rng.integers(10, 70, 2)
-        patch = picture[y : y + height, x : x + width]
+        patch = image[y : y + height, x : x + width]
         patch *= rng.choice([0.0, 0.5])
         patch += rng.uniform(0, 200, 3) * 0.6
     mask = _blob_mask(rng)
     while mask.mean() < 0.12:
         mask = _blob_mask(rng)
-    return Sprite(make_levels(picture, mask))
+    return Sprite(make_levels(image, mask))

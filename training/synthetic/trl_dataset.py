@@ -1,8 +1,8 @@
-"""Write clips as a dataset for `trl sft --dataset_name OUT`: conversations about pictures and videos, in Parquet.
+"""Write clips as a dataset for `trl sft --dataset_name OUT`: conversations about images and videos, in Parquet.
 
     OUT/README.md    OUT/data/train.parquet    OUT/data/test.parquet    OUT/videos/000000.mp4
 
-A row has `images`, `messages` and `task`. A question about a picture has it in `images`. TRL's collator knows no
+A sample has `images`, `messages` and `task`. A question about an image has it in `images`. TRL's collator knows no
 videos, so a question about a video has no `images`, and names its video in the message: by the absolute path of a file
 that holds exactly the frames that the answer lists, or as a `data:` URL with the file in it.
 """
@@ -10,8 +10,9 @@ that holds exactly the frames that the answer lists, or as a `data:` URL with th
 import base64
 import hashlib
 import io
+import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.prompts_elysium import TASKS
 
-from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, synthetic_clips, task_examples, write_video
-from .scene import SceneConfig, World
+from .dataset import JPEG_QUALITY, ClipShape, LabelledClip, Progress, synthetic_clips, task_examples, write_video
 
 IMAGE_TASKS = tuple(name for name, task in TASKS.items() if task.visual == "image")
 VIDEO_TASKS = tuple(name for name in TASKS if name not in IMAGE_TASKS)
@@ -42,7 +42,7 @@ FEATURES = Features(
     }
 )
 TEST_SHARE = 0.1
-# Rows of so many clips are shuffled together and make one row group: streaming reads the rows in the file's order.
+# The samples of this many clips are shuffled and make one row group: streaming reads them in the file's order.
 _CLIPS_PER_GROUP = 32
 _CARD = """---
 configs:
@@ -72,23 +72,23 @@ def write_trl_dataset(
     count: int,
     seed: int,
     shape: ClipShape | None = None,
-    config: SceneConfig | None = None,
-    world: World | None = None,
     embed: bool = False,
     home: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write `count` clips of the synthetic world as conversations; the last tenth of the clips is for testing.
 
     Args:
-        out: a folder, made where missing.
-        world: as in `write_dataset`.
-        embed: put videos into the rows, so that the folder can be moved or uploaded; else rows name their files.
+        out: a folder, created where missing.
+        count: number of clips.
+        seed: of the clips and of the order of the samples.
+        shape: of a clip.
+        embed: store videos inside the samples, so that the folder can be moved or uploaded; else they name files.
         home: where the folder will stand, if it is moved from `out` afterwards.
-        progress: called after each clip with the clips written and `count`.
+        progress: called after each clip with the number of clips written.
 
     Returns:
-        How many conversations were written.
+        Number of conversations.
 
     Raises:
         ValueError: fewer than two clips.
@@ -96,30 +96,19 @@ def write_trl_dataset(
     if count < 2:
         raise ValueError(f"a dataset for trl must have 2 clips or more, one to test on, got {count}; raise the count")
     shape = shape or ClipShape()
-    num_train = count - max(1, round(count * TEST_SHARE))
-    clips = synthetic_clips(count, seed, shape, config, world)
-    if progress is not None:
-        clips = _watched(clips, count, progress)
+    clips = synthetic_clips(count, seed, shape, progress)
     writer = TrlWriter(out, fps=shape.fps, seed=seed, embed=embed, home=home)
-    train = (clip for _, clip in zip(range(num_train), clips, strict=False))
+    train = itertools.islice(clips, count - max(1, round(count * TEST_SHARE)))
     return writer.write("train", train) + writer.write("test", clips)
-
-
-def _watched(
-    clips: Iterator[LabelledClip], count: int, progress: Callable[[int, int], None]
-) -> Iterator[LabelledClip]:
-    for number, clip in enumerate(clips, start=1):
-        yield clip
-        progress(number, count)
 
 
 class TrlWriter:
     """Write the splits of a dataset, and its card.
 
     Args:
-        out: a folder, made where missing.
+        out: a folder, created where missing.
         fps: frames per second of the videos.
-        seed: of the order of the rows.
+        seed: of the order of the samples.
         tasks: of the questions to write.
         embed, home: as in `write_trl_dataset`.
     """
@@ -157,10 +146,10 @@ class TrlWriter:
         return count
 
     def _write_card(self) -> None:
-        """Write README.md, which names the rows by their hash.
+        """Write README.md, which holds a hash of the data.
 
-        `datasets` keeps a copy of a folder's rows, and takes it again as long as the folder's name and the head of its
-        README are the same: without the hash, a folder that was written anew would be trained on as it was before.
+        `datasets` caches a folder and reuses the cache as long as the folder's name and the head of its README are the
+        same: without the hash, a folder that was written again would be trained on as it was before.
         """
         rows = hashlib.sha256()
         for path in sorted((self.folder / "data").glob("*.parquet")):
@@ -181,9 +170,9 @@ class TrlWriter:
         return len(examples)
 
     def _examples(self, clip: LabelledClip) -> Iterator[Example]:
-        """Each question on a clip once: rows of one clip share those on the whole scene."""
+        """Yield each question on a clip once: records of one clip share those on the whole scene."""
         video = self._write_video(clip)
-        picture = _jpeg(clip.frames[0])
+        image = _jpeg(clip.frames[0])
         asked = set()
         for found in (example for row in clip.rows for example in task_examples(row)):
             (name, value), task = next(iter(found["values"].items())), found["task"]
@@ -195,7 +184,7 @@ class TrlWriter:
             question = TASKS[task].prompt.replace("{" + name + "}", value)
             yield {
                 "task": task,
-                "images": [{"bytes": picture, "path": None}] if is_image else [],
+                "images": [{"bytes": image, "path": None}] if is_image else [],
                 "messages": [
                     {"role": "user", "content": [visual, {"type": "text", "text": question}]},
                     {"role": "assistant", "content": [{"type": "text", "text": found["answer"]}]},
@@ -214,6 +203,7 @@ class TrlWriter:
 
 
 def _jpeg(frame: np.ndarray) -> bytes:
+    """Return a frame as JPEG."""
     held = io.BytesIO()
-    Pictures.fromarray(frame).save(held, "JPEG", quality=JPEG_QUALITY)
+    PILImage.fromarray(frame).save(held, "JPEG", quality=JPEG_QUALITY)
     return held.getvalue()

@@ -1,9 +1,9 @@
-"""Arms that hold things: what stands in front of most things that people show to a camera, and moves with them."""
+"""Synthetic arms that hold objects and occlude them."""
 
 import cv2
 import numpy as np
 
-from .sprites import SPRITE_SIDE, Sprite, make_levels
+from elysium.training.synthetic.sprites import SPRITE_SIDE, Sprite, make_levels
 
 # Light and dark skin; an arm's lies between.
 _SKIN = np.array([[255, 214, 185], [82, 50, 34]], np.float32)
@@ -14,7 +14,7 @@ _CANVAS_HEIGHT = 160
 def make_arm(rng: np.random.Generator) -> tuple[Sprite, float]:
     """An arm with its hand at the left edge, and its length over its width.
 
-    As all cut-outs it fills a square: whoever draws it stretches it to its length again.
+    As all sprites it fills a square: whoever draws it stretches it to its length again.
     """
     ratio = float(np.exp(rng.uniform(np.log(2.5), np.log(6.0))))
     height, width = _CANVAS_HEIGHT, round(_CANVAS_HEIGHT * ratio)
@@ -35,16 +35,16 @@ def make_arm(rng: np.random.Generator) -> tuple[Sprite, float]:
     ]
     cv2.fillPoly(mask, [np.array([_point(*corner) for corner in outline], np.int32)], 255)
     colour = _SKIN[0] + rng.beta(1.0, 1.6) * (_SKIN[1] - _SKIN[0]) + rng.uniform(-12, 12, 3)
-    picture = np.broadcast_to(colour, (height, width, 3)).astype(np.float32).copy()
+    image = np.broadcast_to(colour, (height, width, 3)).astype(np.float32).copy()
     if rng.random() < 0.5:
         sleeve_x = int(rng.uniform(wrist_x, max(wrist_x + 1, 0.7 * width)))
-        picture[:, sleeve_x:] = rng.uniform(15, 235, 3)
-    picture *= _roundness(mask, rng.uniform(0.15, 0.5))
-    picture *= 1 - rng.uniform(0.15, 0.4) * cv2.GaussianBlur(folds, (5, 5), 0)[..., None] / np.float32(255)
+        image[:, sleeve_x:] = rng.uniform(15, 235, 3)
+    image *= _roundness(mask, rng.uniform(0.15, 0.5))
+    image *= 1 - rng.uniform(0.15, 0.4) * cv2.GaussianBlur(folds, (5, 5), 0)[..., None] / np.float32(255)
     grain = rng.standard_normal((12, 24)).astype(np.float32) * rng.uniform(0.01, 0.06)
-    picture *= 1 + cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    image *= 1 + cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
     side = (SPRITE_SIDE, SPRITE_SIDE)
-    squeezed = cv2.resize(picture, side, interpolation=cv2.INTER_AREA)
+    squeezed = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
     return Sprite(make_levels(squeezed, cv2.resize(mask, side, interpolation=cv2.INTER_AREA) / np.float32(255))), ratio
 
 

@@ -1,6 +1,6 @@
 """Scenes of named sprites over photographs and generated backgrounds, moving as in the world of shapes.
 
-A `SpriteWorld` stands where a `World` stands: it samples the same `Scene`, and the same renderer draws it.
+A `SpriteWorld` stands where a `StudyWorld` stands: it samples the same `Scene`, and the same renderer draws it.
 """
 
 from collections.abc import Collection
@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .backgrounds import BACKGROUND_SIDE, make_background
-from .scene import Scene, SceneConfig, World
-from .sprite_bank import Part, SpriteBank, as_sprite, is_held_out_class
-from .sprites import Sprite, make_thing
+from elysium.training.synthetic.backgrounds import BACKGROUND_SIDE, halved_twice, make_background
+from elysium.training.synthetic.scene import Scene, SceneConfig
+from elysium.training.synthetic.sprites import Sprite, make_unnamed
+from research.scenes.sprite_bank import Part, SpriteBank, as_sprite, is_held_out_class
+from research.scenes.world import StudyScene, StudyWorld
 
-# What turned colours are called; each keeps a picture's light and shade.
+# What turned colours are called; each keeps a image's light and shade.
 _GREY = np.full((3, 3), 1 / 3, np.float32)
 ATTRIBUTES: dict[str, NDArray[np.float32]] = {
     "grey": _GREY,
@@ -31,12 +32,12 @@ class SpriteMix:
     """Composition of a scene of sprites.
 
     Args:
-        share_named: of the objects, cut-outs with a name (an expression can ask for them).
-        share_photos: of the grounds, photographs; the others are made up.
+        share_named: of the objects, sprites with a name (an expression can ask for them).
+        share_photos: of the backgrounds, photographs; the others are made up.
         share_same_class: of the scenes, those in which two objects have one name and are told apart by colour, place,
             size or motion.
         share_attribute: of those scenes, the ones in which colour tells them apart.
-        share_turned: of the other cut-outs, those with colours changed a little, unsaid.
+        share_turned: of the other sprites, those with colours changed a little, unsaid.
 
     Raises:
         ValueError: a share outside of 0..1.
@@ -54,17 +55,17 @@ class SpriteMix:
                 raise ValueError(f"{name} must be in 0..1, got {value}")
 
 
-class SpriteWorld(World):
+class SpriteWorld(StudyWorld):
     """Samples scenes from one part of a bank.
 
     Args:
-        bank: cut-outs and photographs.
-        seed: of the made-up grounds and things, and of the scenes.
-        part: which cut-outs and photographs: those to learn from, or those that were held out.
+        bank: sprites and photographs.
+        seed: of the made-up backgrounds and unnamed sprites, and of the scenes.
+        part: which sprites and photographs: those to learn from, or those that were held out.
         mix: what scenes are made of.
-        num_backgrounds: made-up grounds, beside the photographs.
-        num_things: made-up nameless things, textured by the grounds.
-        names: taught ones (held-out classes keep theirs); cut-outs of other names stay, nameless. None: all.
+        num_backgrounds: made-up backgrounds, beside the photographs.
+        num_unnamed: made-up unnamed sprites, textured by the backgrounds.
+        names: trained ones (held-out classes keep theirs); sprites of other names stay, nameless. None: all.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SpriteWorld(World):
         part: Part = "train",
         mix: SpriteMix | None = None,
         num_backgrounds: int = 64,
-        num_things: int = 160,
+        num_unnamed: int = 160,
         names: Collection[str] | None = None,
     ) -> None:
         rng = np.random.default_rng((seed, 5))
@@ -83,7 +84,7 @@ class SpriteWorld(World):
         self.photos = [_photo_levels(bank.backgrounds[place]) for place in bank.chosen_backgrounds(part)]
         self.made = [make_background(rng) for _ in range(num_backgrounds)]
         self.backgrounds = self.photos + self.made
-        self.things = [make_thing(rng, self._texture(rng)) for _ in range(num_things)]
+        self.unnamed = [make_unnamed(rng, self._texture(rng)) for _ in range(num_unnamed)]
         kept = set(bank.names) if names is None else {*names, *filter(is_held_out_class, bank.names)}
         self._names = [name if name in kept else "" for name in bank.names]
         places = bank.chosen(part)
@@ -92,12 +93,12 @@ class SpriteWorld(World):
 
     @property
     def colours(self) -> list[str]:
-        """Words for colours that cut-outs may be turned to."""
+        """Words for colours that sprites may be turned to."""
         return list(ATTRIBUTES)
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the cut-outs of this part."""
+        """Names of the sprites of this part."""
         return sorted({self._names[place] for place in self.named})
 
     def absent_name(self, scene: Scene, rng: np.random.Generator) -> str | None:
@@ -106,14 +107,14 @@ class SpriteWorld(World):
         others = [place for place in self.named if self._names[place] not in shown]
         return self._names[others[rng.integers(len(others))]] if others else None
 
-    def sample(self, seed: int, config: SceneConfig) -> Scene:
+    def sample(self, seed: int, config: SceneConfig) -> StudyScene:
         """The scene of a seed; objects of one name at most twice."""
         rng = np.random.default_rng((self.seed, 6, seed))
         count = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
         sprites = self._draw_sprites(rng, count)
         use_photo = bool(self.photos) and rng.random() < self.mix.share_photos
-        grounds = self.photos if use_photo else self.made
-        return self._build_scene(rng, sprites, grounds, config, seed)
+        backgrounds = self.photos if use_photo else self.made
+        return self._build_scene(rng, sprites, backgrounds, config, seed)
 
     def _draw_sprites(self, rng: np.random.Generator, count: int) -> list[Sprite]:
         num_named = int(rng.binomial(count, self.mix.share_named)) if self.named else 0
@@ -133,7 +134,7 @@ class SpriteWorld(World):
             if self.nameless and rng.random() < 0.7:
                 sprites.append(self._sprite(rng, int(rng.choice(self.nameless)), None))
             else:
-                sprites.append(self.things[rng.integers(len(self.things))])
+                sprites.append(self.unnamed[rng.integers(len(self.unnamed))])
         return sprites
 
     def _sprite(self, rng: np.random.Generator, place: int, attribute: str | None) -> Sprite:
@@ -146,15 +147,12 @@ class SpriteWorld(World):
         return as_sprite(self.bank.sprites[place], self._names[place], colours=colours, attribute=attribute)
 
 
-def _photo_levels(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+def _photo_levels(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """A photograph as backgrounds are drawn: a square, whole, halved and quartered."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = cv2.resize(
-        picture[top : top + side, left : left + side], (BACKGROUND_SIDE, BACKGROUND_SIDE), interpolation=cv2.INTER_AREA
+        image[top : top + side, left : left + side], (BACKGROUND_SIDE, BACKGROUND_SIDE), interpolation=cv2.INTER_AREA
     )
-    levels = [square]
-    for _ in range(2):
-        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    return levels
+    return halved_twice(square)

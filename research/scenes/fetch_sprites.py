@@ -1,10 +1,10 @@
 """Fetch images from public packages and build the bank of the sprite world.
 
-    python -m elysium.training.synthetic.fetch_sprites data/sprites.npz             # emoji alone (MIT)
-    python -m elysium.training.synthetic.fetch_sprites data/sprites.npz --photos    # and photographs (Debian packages)
+    python -m research.scenes.fetch_sprites data/sprites.npz             # emoji alone (MIT)
+    python -m research.scenes.fetch_sprites data/sprites.npz --photos    # and photographs (Debian packages)
 
 It asks npm for two packages and, with --photos, apt-get for three, each by its own client, which must be installed.
-The emoji (Microsoft's Fluent 3D emoji, MIT) may be passed on. The photographed cut-outs of Tux Paint are under the GPL
+The emoji (Microsoft's Fluent 3D emoji, MIT) may be passed on. The photographed sprites of Tux Paint are under the GPL
 2, the wallpapers under licences of their own: train with them, but do not pass the bank on.
 """
 
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.processing.atomic_files import atomic_path
-
-from .sprite_bank import SpriteBank, normalise_cutout
+from research.scenes.sprite_bank import SpriteBank, normalise_sprite
 
 EMOJI, EMOJI_NAMES = "@lobehub/fluent-emoji-3d@1.1.0", "emoji-datasource-google@16.0.0"
 STAMPS = "tuxpaint-stamps-default"
@@ -63,14 +62,14 @@ def plain_name(short_name: str) -> str:
 
 
 def emoji_entries(folder: Path) -> Iterator[Entry]:
-    """Named pictures of concrete things, and nameless ones of people and faces."""
+    """Named images of concrete objects, and nameless ones of people and faces."""
     for package in (EMOJI, EMOJI_NAMES):
         _run(["npm", "pack", "--silent", package], folder)
-    pictures, names = (next(folder.glob(pattern)) for pattern in ("*fluent-emoji*.tgz", "emoji-datasource*.tgz"))
+    images, names = (next(folder.glob(pattern)) for pattern in ("*fluent-emoji*.tgz", "emoji-datasource*.tgz"))
     with tarfile.open(names) as archive:
         listed: list[dict[str, Any]] = json.load(archive.extractfile("package/emoji.json"))
     by_code = {entry["unified"].lower().replace("-fe0f", ""): entry for entry in listed}
-    with tarfile.open(pictures) as archive:
+    with tarfile.open(images) as archive:
         for member in archive:
             code = Path(member.name).stem.lower().replace("-fe0f", "")
             entry = by_code.get(code)
@@ -100,7 +99,7 @@ def caption_name(caption: str) -> str:
 
 
 def photo_entries(folder: Path) -> Iterator[Entry]:
-    """Cut-out photographs, with the names that their captions give."""
+    """Photographed sprites, with the names that their captions give."""
     stamps = _extract_debian(STAMPS, folder) / "usr" / "share" / "tuxpaint" / "stamps"
     for path in sorted(stamps.rglob("*.png")):
         group = path.relative_to(stamps).as_posix()
@@ -113,7 +112,7 @@ def photo_entries(folder: Path) -> Iterator[Entry]:
 
 
 def wallpaper_entries(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Photographs, scaled down to what backgrounds need: key and picture."""
+    """Photographs, scaled down to what backgrounds need: key and image."""
     for package in WALLPAPERS:
         place = _extract_debian(package, folder)
         found = [path for path in place.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
@@ -124,11 +123,11 @@ def wallpaper_entries(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             if key not in best or path.stat().st_size > best[key].stat().st_size:
                 best[key] = path
         for key, path in sorted(best.items()):
-            picture = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_2)
-            if picture is None or min(picture.shape[:2]) < _BACKGROUND_SIDE // 2:
+            image = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_2)
+            if image is None or min(image.shape[:2]) < _BACKGROUND_SIDE // 2:
                 continue
-            scale = _BACKGROUND_SIDE / min(picture.shape[:2])
-            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            scale = _BACKGROUND_SIDE / min(image.shape[:2])
+            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             yield f"{package}/{key}", np.ascontiguousarray(small[:, : 2 * _BACKGROUND_SIDE, ::-1])
 
 
@@ -139,13 +138,13 @@ def build_bank(folder: Path, *, photos: bool) -> SpriteBank:
         FetchError: a package cannot be had.
     """
     entries = list(emoji_entries(folder)) + (list(photo_entries(folder)) if photos else [])
-    kept = [(key, name, cut) for key, name, rgba in entries if (cut := normalise_cutout(rgba)) is not None]
+    kept = [(key, name, cut) for key, name, rgba in entries if (cut := normalise_sprite(rgba)) is not None]
     backgrounds = list(wallpaper_entries(folder)) if photos else []
     return SpriteBank(
         sprites=np.stack([cut for _, _, cut in kept]),
         names=[name for _, name, _ in kept],
         keys=[key for key, _, _ in kept],
-        backgrounds=[picture for _, picture in backgrounds],
+        backgrounds=[image for _, image in backgrounds],
         background_keys=[key for key, _ in backgrounds],
     )
 
@@ -161,7 +160,7 @@ def main(
         bank.save(temporary)
     named = sum(name != "" for name in bank.names)
     print(
-        f"Bank: {out} ({len(bank.keys)} cut-outs, {named} with one of {len(bank.classes)} names, "
+        f"Bank: {out} ({len(bank.keys)} sprites, {named} with one of {len(bank.classes)} names, "
         f"{len(bank.backgrounds)} photographs)"
     )
 

@@ -1,7 +1,7 @@
 """Bank of the sprite world: named sprites from real images, and photographs as backgrounds.
 
 A bank is one `.npz` file that `fetch_sprites` writes. What is held out is fixed by names alone, so that every bank and
-every run holds out the same: a tenth of the classes (their words are never taught), a tenth of the other cut-outs, and
+every run holds out the same: a tenth of the classes (their words are never taught), a tenth of the other sprites, and
 a fifth of the backgrounds.
 """
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .sprites import SPRITE_SIDE, Sprite
+from elysium.training.synthetic.sprites import SPRITE_SIDE, Sprite
 
 Part = Literal["train", "seen_classes", "held_out_classes"]
 PARTS: tuple[Part, ...] = ("train", "seen_classes", "held_out_classes")
@@ -25,13 +25,13 @@ _LEAST_COVER = 0.12
 
 @dataclass(frozen=True, eq=False)
 class SpriteBank:
-    """Cut-outs and backgrounds.
+    """Sprites and backgrounds.
 
     Args:
         sprites (`np.ndarray` of shape `(N, 128, 128, 4)`): uint8 RGBA, colour premultiplied.
         names: of each, such as "racing car"; "" for one without a name.
         keys: of each, where it is from; unique.
-        backgrounds: uint8 RGB pictures of any size.
+        backgrounds: uint8 RGB images of any size.
         background_keys: of each; unique.
 
     Raises:
@@ -47,7 +47,7 @@ class SpriteBank:
     def __post_init__(self) -> None:
         if not len(self.sprites) == len(self.names) == len(self.keys) > 0:
             raise ValueError(
-                f"a bank must have a name and a key for each cut-out, got {len(self.sprites)}, {len(self.names)} and "
+                f"a bank must have a name and a key for each sprite, got {len(self.sprites)}, {len(self.names)} and "
                 f"{len(self.keys)}; build it again with fetch_sprites"
             )
         if len(self.backgrounds) != len(self.background_keys):
@@ -59,7 +59,7 @@ class SpriteBank:
     def save(self, path: Path) -> None:
         """Write the bank; backgrounds are stored as JPEG."""
         encoded = [
-            cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1] for picture in self.backgrounds
+            cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1] for image in self.backgrounds
         ]
         with path.open("wb") as file:
             np.savez_compressed(
@@ -82,17 +82,17 @@ class SpriteBank:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 parts = np.split(stored["backgrounds"], np.cumsum(stored["background_sizes"])[:-1])
-                pictures = [
+                images = [
                     np.ascontiguousarray(cv2.imdecode(part, cv2.IMREAD_COLOR)[..., ::-1])
                     for part in parts
                     if len(part)
                 ]
                 lists = [stored[name].tolist() for name in ("names", "keys", "background_keys")]
-                return cls(stored["sprites"], lists[0], lists[1], pictures, lists[2])
+                return cls(stored["sprites"], lists[0], lists[1], images, lists[2])
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(
                 f"a bank of sprites must be an .npz file of fetch_sprites, got {path} ({error}); run "
-                "python -m elysium.training.synthetic.fetch_sprites"
+                "python -m research.scenes.fetch_sprites"
             ) from error
 
     @property
@@ -146,8 +146,8 @@ def _bucket(text: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % count
 
 
-def normalise_cutout(rgba: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """A cut-out cropped to what can be seen, scaled to the sprite's side, colour premultiplied.
+def normalise_sprite(rgba: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """A sprite cropped to what can be seen, scaled to the sprite's side, colour premultiplied.
 
     Args:
         rgba (`np.ndarray` of shape `(H, W, 4)`): colour not premultiplied.
@@ -177,7 +177,7 @@ def normalise_cutout(rgba: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 def as_sprite(
     rgba: NDArray[np.uint8], name: str, *, colours: NDArray[np.float32] | None = None, attribute: str | None = None
 ) -> Sprite:
-    """A cut-out of the bank as the renderer takes it, in three sizes.
+    """A sprite of the bank as the renderer takes it, in three sizes.
 
     Args:
         rgba (`np.ndarray` of shape `(128, 128, 4)`): premultiplied.

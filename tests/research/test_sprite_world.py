@@ -1,26 +1,23 @@
-"""The bank of cut-outs, what it holds out, and scenes of it."""
+"""The bank of sprites, what it holds out, and scenes of it."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny import tiny_processor
 
-from elysium import cli
-from elysium.readers.frame_sources import DatasetError
-from elysium.training.catalogue import open_source
-from elysium.training.synthetic import SceneConfig, World, referring_expressions, render_clip
-from elysium.training.synthetic.fetch_sprites import caption_name, plain_name
-from elysium.training.synthetic.sprite_bank import (
+from elysium.training.synthetic import SceneConfig, referring_expressions, render_clip
+from research.scenes.fetch_sprites import caption_name, plain_name
+from research.scenes.sprite_bank import (
     PARTS,
     SpriteBank,
     as_sprite,
     everyday_names,
     is_held_out_class,
-    normalise_cutout,
+    normalise_sprite,
 )
-from elysium.training.synthetic.sprite_world import ATTRIBUTES, SpriteMix, SpriteWorld
+from research.scenes.sprite_world import ATTRIBUTES, SpriteMix, SpriteWorld
+from research.scenes.world import StudyConfig, StudyWorld
 from research.tiny.data import IGNORE, BatchPlan, TinyBatches
 
 CONFIG = SceneConfig(num_objects=(3, 5), side=(0.15, 0.4), share_leaving=0.3)
@@ -38,13 +35,13 @@ def bank():
     """300 discs of 100 names, three of each, 60 without one, and 20 grounds."""
     rng = np.random.default_rng(0)
     names = [f"thing {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(100)] * 3 + [""] * 60
-    sprites = np.stack([normalise_cutout(disc(rng.integers(0, 255, 3))) for _ in names])
+    sprites = np.stack([normalise_sprite(disc(rng.integers(0, 255, 3))) for _ in names])
     grounds = [rng.integers(0, 255, (600, 800, 3), np.uint8) for _ in range(20)]
     return SpriteBank(sprites, names, [f"key {n}" for n in range(360)], grounds, [f"ground {n}" for n in range(20)])
 
 
-def test_a_cut_out_is_cropped_scaled_and_premultiplied():
-    found = normalise_cutout(disc((200, 100, 50)))
+def test_a_sprite_is_cropped_scaled_and_premultiplied():
+    found = normalise_sprite(disc((200, 100, 50)))
     assert found.shape == (128, 128, 4)
     rows = np.flatnonzero(found[..., 3].any(1))
     assert rows[0] == 4 and rows[-1] == 123
@@ -55,12 +52,12 @@ def test_a_cut_out_is_cropped_scaled_and_premultiplied():
 @pytest.mark.parametrize(
     "alpha", [np.zeros((50, 50)), np.eye(200) * 255, np.pad(np.full((3, 200), 255), ((0, 9), (0, 0)))]
 )
-def test_what_is_empty_thin_or_a_line_is_no_cut_out(alpha):
-    picture = np.dstack([np.full((*alpha.shape, 3), 90, np.uint8), alpha.astype(np.uint8)])
-    assert normalise_cutout(picture) is None
+def test_what_is_empty_thin_or_a_line_is_no_sprite(alpha):
+    image = np.dstack([np.full((*alpha.shape, 3), 90, np.uint8), alpha.astype(np.uint8)])
+    assert normalise_sprite(image) is None
 
 
-def test_parts_share_no_cut_out_no_ground_and_no_name_that_is_held_out(bank):
+def test_parts_share_no_sprite_no_ground_and_no_name_that_is_held_out(bank):
     chosen = {part: set(bank.chosen(part)) for part in PARTS}
     assert set.union(*chosen.values()) == set(range(360)) and sum(map(len, chosen.values())) == 360
     assert all(len(places) > 10 for places in chosen.values())
@@ -72,7 +69,7 @@ def test_parts_share_no_cut_out_no_ground_and_no_name_that_is_held_out(bank):
     assert bank.chosen_backgrounds("held_out_classes") == bank.chosen_backgrounds("seen_classes")
 
 
-def test_a_cut_out_that_is_alone_with_its_name_is_not_held_out(bank):
+def test_a_sprite_that_is_alone_with_its_name_is_not_held_out(bank):
     few = SpriteBank(bank.sprites[:100], bank.names[:100], bank.keys[:100], [], [])
     assert few.chosen("seen_classes") == []
     assert len(few.chosen("train")) + len(few.chosen("held_out_classes")) == 100
@@ -83,7 +80,7 @@ def test_a_bank_comes_back_from_its_file(bank, tmp_path):
     again = SpriteBank.load(tmp_path / "bank.npz")
     assert (again.sprites == bank.sprites).all()
     assert (again.names, again.keys, again.background_keys) == (bank.names, bank.keys, bank.background_keys)
-    assert [picture.shape for picture in again.backgrounds] == [(600, 800, 3)] * 20
+    assert [image.shape for image in again.backgrounds] == [(600, 800, 3)] * 20
     (tmp_path / "no.npz").write_bytes(b"no")
     for name in ("no.npz", "missing.npz"):
         with pytest.raises(ValueError, match="must be an .npz file of fetch_sprites.*run python -m"):
@@ -94,17 +91,19 @@ def test_a_bank_comes_back_from_its_file(bank, tmp_path):
 
 def test_scenes_come_from_their_part_and_the_same_seed_gives_the_same(bank):
     for part in PARTS:
-        world = SpriteWorld(bank, 3, part=part, num_backgrounds=2, num_things=4)
+        world = SpriteWorld(bank, 3, part=part, num_backgrounds=2, num_unnamed=4)
         names = {bank.names[place] for place in bank.chosen(part)}
         kinds = {item.sprite.kind for seed in range(30) for item in world.sample(seed, CONFIG).objects}
         assert kinds - {None} <= names and len(kinds) > 5
-    again = SpriteWorld(bank, 3, part=part, num_backgrounds=2, num_things=4)
+    again = SpriteWorld(bank, 3, part=part, num_backgrounds=2, num_unnamed=4)
     first, second = (render_clip(w.sample(7, CONFIG), 3, (64, 64)) for w in (world, again))
     assert (first.frames == second.frames).all()
 
 
 def test_expressions_single_one_object_out_by_name_attribute_place_or_motion(bank):
-    world = SpriteWorld(bank, 1, mix=SpriteMix(share_named=1.0, share_same_class=1.0), num_backgrounds=2, num_things=4)
+    world = SpriteWorld(
+        bank, 1, mix=SpriteMix(share_named=1.0, share_same_class=1.0), num_backgrounds=2, num_unnamed=4
+    )
     said = []
     for seed in range(60):
         scene = world.sample(seed, CONFIG)
@@ -122,7 +121,7 @@ def test_expressions_single_one_object_out_by_name_attribute_place_or_motion(ban
     assert any("moving" in words for words in said)
 
 
-def test_names_that_are_not_taught_leave_their_cut_outs_nameless_and_in_their_part(bank):
+def test_names_that_are_not_taught_leave_their_sprites_nameless_and_in_their_part(bank):
     taught = [name for name in bank.classes if not is_held_out_class(name)][:20]
     worlds = {part: SpriteWorld(bank, 1, part=part, names=taught) for part in PARTS}
     assert worlds["train"].kinds == taught
@@ -166,31 +165,6 @@ def test_a_mix_outside_of_its_range_is_refused():
         SpriteMix(share_named=2)
 
 
-def test_rows_of_a_bank_are_drawn_for_training(bank, tmp_path):
-    bank.save(tmp_path / "bank.npz")
-    spec = {
-        "source": "synthetic",
-        "count": 4,
-        "frames": 4,
-        "width": 96,
-        "height": 72,
-        "bank": str(tmp_path / "bank.npz"),
-    }
-    taught = {bank.names[place] for place in bank.chosen("train")}
-    rows = [open_source(spec)[index] for index in range(4)]
-    assert all(row.frames.read([0, 3]).shape == (2, 72, 96, 3) for row in rows)
-    assert {row.description for row in rows} - {None} and all(
-        any(name in row.description for name in taught) for row in rows if row.description
-    )
-    for change, message in (
-        ({"part": "other"}, "objects of train"),
-        ({"about": "questions"}, "questions need shapes"),
-        ({"bank": "no.npz"}, "an existing file, got no.npz"),
-    ):
-        with pytest.raises(DatasetError, match=message):
-            open_source(spec | change)
-
-
 def test_a_name_that_is_absent_fits_nothing_in_the_scene(bank):
     world = SpriteWorld(bank, 3)
     rng = np.random.default_rng(0)
@@ -206,11 +180,11 @@ def test_training_on_both_worlds_has_words_and_heads_for_both(bank, tmp_path):
     plan = BatchPlan(
         frames={1: 1.0},
         clips_per_batch={1: 8},
-        scene=SceneConfig(num_objects=(3, 4)),
+        scene=StudyConfig(num_objects=(3, 4)),
         worlds={"sprites": 0.5, "shapes": 0.5},
         bank=tmp_path / "bank.npz",
     )
-    shapes, sprites = World(2, num_backgrounds=2, num_things=2, num_variants=1), SpriteWorld(bank, 2)
+    shapes, sprites = StudyWorld(2, num_backgrounds=2, num_unnamed=2, num_variants=1), SpriteWorld(bank, 2)
     worlds = plan.build_worlds(2)
     data = TinyBatches(tiny_processor(), plan, worlds, num_batches=2, seed=2, ranks=1, image_size=32, patch_size=8)
     assert data.kinds == [*sprites.kinds, *(kind for kind in shapes.kinds if kind not in sprites.kinds)]
@@ -222,15 +196,3 @@ def test_training_on_both_worlds_has_words_and_heads_for_both(bank, tmp_path):
         replace(plan, bank=None).build_worlds(1)
     with pytest.raises(ValueError, match="shapes or sprites, got cubes"):
         replace(plan, worlds={"cubes": 1.0}).build_worlds(1)
-
-
-def test_synth_writes_clips_of_a_bank(bank, tmp_path, monkeypatch, capsys):
-    bank.save(tmp_path / "bank.npz")
-    monkeypatch.chdir(tmp_path)
-    command = ["synth", "out", "--count", "4", "--frames", "2", "--size", "64x64", "--bank"]
-    assert cli.run([*command, "bank.npz", "--part", "held_out_classes"]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text("utf-8").splitlines()]
-    assert rows and all(is_held_out_class(row["object_class"]) for row in rows)
-    assert cli.run([*command[:1], "other", *command[2:], "nowhere.npz"]) == 1
-    assert "must be an .npz file of fetch_sprites, got nowhere.npz" in capsys.readouterr().err
-    assert not (tmp_path / "other").exists()
