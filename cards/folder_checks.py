@@ -3,8 +3,6 @@
 A file that is missing or damaged would otherwise show only when the folder is loaded from the Hub.
 """
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from huggingface_hub import SpaceCard
 from elysium.processing.data_files import DatasetError, parquet_batches, read_json, read_json_lines
 
 from .folder_files import list_files
+from .unsafe_files import texts_in
 
 INDEX = "model.safetensors.index.json"
 # Files that a checkpoint needs besides weights, code and card, with what writes them.
@@ -25,7 +24,6 @@ NEEDED = {
     "chat_template.jinja": "processor.save_pretrained",
 }
 DATA = (".parquet", ".jsonl", ".csv", ".tsv", ".tar")
-_MEDIA = {".mp4": "videos", ".webm": "videos", ".jpg": "images", ".jpeg": "images", ".png": "images"}
 
 
 def checkpoint_problems(folder: Path) -> list[str]:
@@ -107,7 +105,7 @@ def dataset_problems(folder: Path) -> list[str]:
     for path in files:
         name = path.relative_to(folder).as_posix()
         try:
-            local = next((text for text in _texts(first_row(path)) if _is_local(text)), None)
+            local = next((text for text in texts_in(first_row(path)) if _is_local(text)), None)
         except DatasetError as error:
             problems.append(f"a damaged {name} ({str(error).splitlines()[0]})")
             continue
@@ -128,15 +126,6 @@ def first_row(path: Path) -> Any:
     return None
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all strings of a row, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
-
-
 def _is_local(text: str) -> bool:
     return len(text) < 4096 and "\n" not in text and Path(text).is_absolute()
 
@@ -148,32 +137,25 @@ class DatasetFacts:
     Attributes:
         rows: of each file; None for archives.
         columns: of the first file with any.
-        media: number of videos and images beside the rows.
-        size_bytes: of all files but the card.
         split: the one that the card's code loads.
     """
 
     rows: dict[str, int | None]
     columns: list[str]
-    media: dict[str, int]
-    size_bytes: int
     split: str
 
 
 def count_dataset(folder: Path) -> DatasetFacts:
-    """Count rows, columns and bytes.
+    """Count rows and columns.
 
     Raises:
         OSError, ValueError: a file cannot be read.
     """
     files = data_files(folder)
-    others = [path for path in list_files(folder) if path.is_file() and path.name != "README.md"]
     stems = " ".join(path.stem for path in files)
     return DatasetFacts(
         rows={path.relative_to(folder).as_posix(): _count_rows(path) for path in files},
         columns=next((list(row) for row in map(first_row, files) if isinstance(row, dict)), []),
-        media=Counter(_MEDIA[path.suffix.lower()] for path in others if path.suffix.lower() in _MEDIA),
-        size_bytes=sum(path.stat().st_size for path in others),
         split=next((name for name in ("train", "validation", "test") if name in stems), "train"),
     )
 
@@ -181,9 +163,7 @@ def count_dataset(folder: Path) -> DatasetFacts:
 def _count_rows(path: Path) -> int | None:
     """Return the number of rows of a file; None for an archive."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq  # in an extra
-
-        return int(pq.ParquetFile(path).metadata.num_rows)
+        return sum(map(len, parquet_batches(path, rows=1 << 16, columns=())))
     if path.suffix == ".tar":
         return None
     with path.open(encoding="utf-8") as lines:

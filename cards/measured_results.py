@@ -4,10 +4,8 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
 
     license: apache-2.0
     files: {scenes: ../research/results/eval_v1.json}      # relative to the recipe
-    optional_files: {table: ../research/results/tracking_table.json}
     results:
       - title: Generated clips
-        source: scenes                                       # a table without its file is left out
         command: python -m research.eval_v1.run
         data: {type: elysium-synthetic, name: generated scenes}
         rows:
@@ -15,8 +13,7 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
     limits: ["Over long videos its mean IoU is {{ scenes.sot_64.model.mean_iou | figure }}."]
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -29,7 +26,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from elysium.processing.data_files import DatasetError, read_json, read_yaml
 
 VIDEO_TASK = "video-text-to-text"
-_TABLE_KEYS = {"title", "source", "command", "data", "note", "rows"}
+_TABLE_KEYS = {"title", "command", "data", "note", "rows"}
 _ROW_KEYS = {"task", "metric", "type", "value", "beside"}
 
 
@@ -68,7 +65,7 @@ class MeasuredCard:
 
     Attributes:
         title: the card's heading.
-        license, language, datasets, base_model: for the metadata.
+        license, language: for the metadata.
         limits: sentences on the model's limitations.
         training_data, training, compute: sentences.
         tables: of figures.
@@ -77,8 +74,6 @@ class MeasuredCard:
     title: str = ""
     license: str | None = None
     language: str | None = None
-    datasets: Sequence[str] = ()
-    base_model: str | None = None
     limits: Sequence[str] = ()
     training_data: str = ""
     training: str = ""
@@ -101,14 +96,11 @@ def read_recipe(path: Path, *, trained_on: str = "") -> MeasuredCard:
     except DatasetError as error:
         raise CardError(f"a recipe must be a YAML file, got {path} ({error}); check the path") from error
     texts = {item.name for item in fields(MeasuredCard)} - {"tables"}
-    _check_keys(recipe, texts | {"files", "optional_files", "results"}, f"the recipe {path}")
-    results = {name: _read_results(path.parent / file, trained_on) for name, file in recipe.pop("files", {}).items()}
-    for name, file in recipe.pop("optional_files", {}).items():
-        place = path.parent / file
-        results[name] = _read_results(place, trained_on) if place.is_file() else None
-    filler = _Filler(path, results)
-    tables = [_table(table, filler) for table in recipe.pop("results", []) if results.get(table["source"]) is not None]
-    return MeasuredCard(tables=tables, **{name: filler.fill(value) for name, value in recipe.items()})
+    _check_keys(recipe, texts | {"files", "results"}, f"the recipe {path}")
+    files = recipe.pop("files", {})
+    results = {name: _read_results(path.parent / file, trained_on) for name, file in files.items()}
+    tables = [_table(table, results, path) for table in recipe.pop("results", [])]
+    return MeasuredCard(tables=tables, **{name: _fill(value, results, path) for name, value in recipe.items()})
 
 
 def read_report(folder: Path, *, model: str) -> ResultTable:
@@ -139,42 +131,30 @@ def read_report(folder: Path, *, model: str) -> ResultTable:
     return ResultTable(found[0].dataset_name, report["command"], rows, note=data)
 
 
-class _Filler:
-    """Fill the figures of result files into the texts of a recipe."""
-
-    def __init__(self, path: Path, results: Mapping[str, Any]) -> None:
-        self._path, self._results = path, results
-        self._environment = Environment(undefined=StrictUndefined)
-        self._environment.filters["figure"] = show_figure
-
-    def fill(self, value: Any) -> Any:
-        """Return a value with every text in it rendered."""
-        if isinstance(value, list):
-            return [self.fill(item) for item in value]
-        if not isinstance(value, str):
-            return value
-        with self._explained(value):
-            return self._environment.from_string(value).render(self._results).strip()
-
-    def number(self, expression: str) -> float:
-        """Return the figure that an expression leads to."""
-        with self._explained(expression):
-            value = self._environment.compile_expression(expression, undefined_to_none=False)(self._results)
-            str(value)  # raises where there is no such figure
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise CardError(f"a value of {self._path} must be a number, got {expression} = {value!r}; fix the recipe")
+def _fill(value: Any, results: Mapping[str, Any], path: Path) -> Any:
+    """Return a value of a recipe with the figures filled into every text in it."""
+    if isinstance(value, list):
+        return [_fill(item, results, path) for item in value]
+    if not isinstance(value, str):
         return value
+    environment = Environment(undefined=StrictUndefined)
+    environment.filters["figure"] = show_figure
+    try:
+        return environment.from_string(value).render(results).strip()
+    except (TemplateError, TypeError) as error:
+        raise CardError(
+            f"a card's figures must stand in its files of results, got {error} in {value!r} of {path}; measure again, "
+            "or fix the recipe"
+        ) from error
 
-    @contextmanager
-    def _explained(self, text: str) -> Iterator[None]:
-        """Turn Jinja's error about a missing figure into one with a remedy."""
-        try:
-            yield
-        except (TemplateError, TypeError) as error:
-            raise CardError(
-                f"a card's figures must stand in its files of results, got {error} in {text!r} of {self._path}; "
-                "measure again, or fix the recipe"
-            ) from error
+
+def _number(expression: str, results: Mapping[str, Any], path: Path) -> float:
+    """Return the figure that an expression of a recipe leads to."""
+    text = _fill("{{ " + expression + " }}", results, path)
+    try:
+        return float(text) if "." in text or "e" in text else int(text)
+    except ValueError as error:
+        raise CardError(f"a value of {path} must be a number, got {expression} = {text!r}; fix the recipe") from error
 
 
 def show_figure(value: float) -> str:
@@ -207,7 +187,8 @@ def _read_results(path: Path, trained_on: str) -> Any:
     return results
 
 
-def _table(table: dict[str, Any], filler: _Filler) -> ResultTable:
+def _table(table: dict[str, Any], results: Mapping[str, Any], path: Path) -> ResultTable:
+    """Return a table of a recipe with its figures."""
     _check_keys(table, _TABLE_KEYS, f"the table {table.get('title')!r}")
     rows = []
     for row in table["rows"]:
@@ -218,11 +199,11 @@ def _table(table: dict[str, Any], filler: _Filler) -> ResultTable:
             dataset_name=table["data"]["name"],
             metric_type=row["type"],
             metric_name=f"{row['metric']}: {row['task']}",  # one dataset has one task in the metadata
-            metric_value=round(filler.number(row["value"]), 4),
+            metric_value=round(_number(row["value"], results, path), 4),
         )
-        beside = {name: filler.number(value) for name, value in row.get("beside", {}).items()}
+        beside = {name: _number(value, results, path) for name, value in row.get("beside", {}).items()}
         rows.append(ResultRow(row["task"], row["metric"], result, beside))
-    return ResultTable(table["title"], table["command"], rows, note=filler.fill(table.get("note", "")))
+    return ResultTable(table["title"], table["command"], rows, note=_fill(table.get("note", ""), results, path))
 
 
 def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -19,14 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    CardData,
-    DatasetCardData,
-    ModelCard,
-    ModelCardData,
-    RepoCard,
-    SpaceCardData,
-)
+from huggingface_hub import CardData, DatasetCardData, ModelCard, ModelCardData, RepoCard, SpaceCardData
 from safetensors import safe_open
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
@@ -57,7 +50,6 @@ _SYNTHETIC_LIMITS = (
     "Boxes are exact and cover the visible part of an object; texts are made by rules, in English.",
 )
 _OTHER_LIMITS = ("Boxes and texts are as good as their source; look at some before you train.",)
-_SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": 1e7, "10M<n<100M": 1e8}
 
 
 def render_model_card(
@@ -96,8 +88,8 @@ def render_model_card(
     for name in ("model-index", "model_name"):  # of figures that are no longer there
         kept.pop(name, None)
     base = ModelCard(model_card(config))
-    ours = {name: getattr(measured, name) for name in ("license", "language", "base_model")}
-    data: dict[str, Any] = _merged(kept, base.data.to_dict(), ours, {"datasets": list(measured.datasets) or None})
+    ours = {"license": measured.license, "language": measured.language}
+    data: dict[str, Any] = _merged(kept, base.data.to_dict(), ours)
     if results := [row.result for table in measured.tables for row in table.rows]:
         data |= {"model_name": measured.title, "eval_results": results}
     numbers, size = count_parameters(checkpoint)
@@ -121,7 +113,6 @@ def count_parameters(checkpoint: Path) -> tuple[int, int]:
 def render_dataset_card(
     folder: Path,
     *,
-    title: str | None = None,
     license: str | None = None,
     made_by: str | None = None,
     repo_id: str | None = None,
@@ -130,7 +121,6 @@ def render_dataset_card(
 
     Args:
         folder: of the dataset's files.
-        title: by default the folder's name.
         license: for the metadata; by default that of the existing card.
         made_by: the command that made it.
         repo_id: the name that the card's code loads.
@@ -151,16 +141,14 @@ def render_dataset_card(
     synthetic = "elysium synth" in (made_by or "")
     ours = {
         "license": license,
-        "pretty_name": title,
         "language": "en",
-        "size_categories": _size_category(sum(count or 0 for count in facts.rows.values())),
         "task_categories": ["video-text-to-text", "image-text-to-text"],
         "tags": ["elysium", "object-tracking", "visual-grounding", *(["synthetic"] if synthetic else [])],
     }
     data = DatasetCardData(**_merged(head, ours))
     text = fill_template(
         "dataset_card.md.jinja",
-        title=title or head.get("pretty_name") or folder.resolve().name,
+        title=head.get("pretty_name") or folder.resolve().name,
         synthetic=synthetic,
         facts=facts,
         repo_id=repo_id or PLACEHOLDER,
@@ -227,32 +215,17 @@ def _section(text: str, title: str) -> str:
     return found[1].strip() if found else ""
 
 
-def _size_category(rows: int) -> str:
-    """Return the Hub's name of a dataset's size.
-
-    >>> _size_category(999), _size_category(1000)
-    ('n<1K', '1K<n<10K')
-    """
-    return next((name for name, above in _SIZES.items() if rows < above), "100M<n<1B")
-
-
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--recipe": {"type": Path, "help": "YAML of texts, with the files of their figures"},
-    "--report": {
-        "type": Path,
-        "action": "append",
-        "dest": "reports",
-        "help": "Folder of a report; repeatable",
-    },
+    "--report": {"type": Path, "action": "append", "dest": "reports", "help": "Folder of a report; repeatable"},
     "--model": {"action": "append", "dest": "models", "metavar": "OWNER/NAME", "help": "Model on offer; repeatable"},
-    "--title": {"help": "Title (default: the folder's name)"},
     "--license": {"help": "Licence, such as apache-2.0"},
     "--made-by": {"metavar": "COMMAND", "help": "Command that made the dataset"},
     "--repo-id": {"help": "OWNER/NAME, for the code on the card"},
 }
 _COMMANDS: dict[Kind, tuple[Callable[..., RepoCard], tuple[str, ...]]] = {
     "model": (render_model_card, ("--recipe", "--report", "--license", "--repo-id")),
-    "dataset": (render_dataset_card, ("--title", "--license", "--made-by", "--repo-id")),
+    "dataset": (render_dataset_card, ("--license", "--made-by", "--repo-id")),
     "space": (render_space_card, ("--recipe", "--model")),
 }
 

@@ -1,12 +1,16 @@
 """Find files that must not be published: texts with secrets, and pickles, whatever their names."""
 
+import mmap
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+from elysium.processing.data_files import DatasetError, parquet_batches
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 # Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
@@ -23,7 +27,7 @@ SECRETS = {
     "an address with a password": rb"\b[a-z]{3,6}://[^\s/:@\"']+:[^\s/:@\"']+@[\w.-]+",
 }
 _ANY = re.compile(b"|".join(b"(" + pattern + b")" for pattern in SECRETS.values()))
-_CHUNK_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 10
+_ROWS = 64  # of Parquet, read at once
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05][ -~\x80-\xff]")  # protocol 2 and later, and an opcode
 
 
@@ -39,55 +43,43 @@ def find_secret(path: Path) -> str | None:
         return _find_secret_in_tar(path)
     if suffix not in TEXTS:
         return None
-    with path.open("rb") as file:
-        held, line = b"", 1
-        while chunk := file.read(_CHUNK_BYTES):
-            held += chunk
-            if found := _ANY.search(held):
-                line += held.count(b"\n", 0, found.start())
-                return f"{_kind(found)} in line {line}"
-            line += held.count(b"\n", 0, max(0, len(held) - _OVERLAP_BYTES))
-            held = held[-_OVERLAP_BYTES:]
-    return None
-
-
-def _secret_in(text: bytes) -> str | None:
-    found = _ANY.search(text)
-    return None if found is None else _kind(found)
+    if not path.stat().st_size:  # nothing to map
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = _ANY.search(content)
+        if found is None:
+            return None
+        lines_before = content[: found.start()].count(b"\n")
+        return f"{_kind(found)} in line {lines_before + 1}"
 
 
 def _kind(found: re.Match[bytes]) -> str:
     return list(SECRETS)[(found.lastindex or 1) - 1]
 
 
-def _find_secret_in_parquet(path: Path) -> str | None:
-    """Search the columns of strings, so that the bytes of images are not read; a damaged file has no secret."""
-    import pyarrow  # an extra; with it datasets are published
-    import pyarrow.parquet as pq
+def _secret_in(text: bytes) -> str | None:
+    """Return the kind of secret in a text; None without one."""
+    found = _ANY.search(text)
+    return None if found is None else _kind(found)
 
-    try:
-        file = pq.ParquetFile(path)
-    except pyarrow.ArrowInvalid:
-        return None
-    leaves = [file.schema.column(place) for place in range(len(file.schema))]
-    columns = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
-    for batch in file.iter_batches(columns=columns) if columns else ():
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            texts = [text for leaf in _leaves(column) for text in leaf.drop_null().to_pylist()]
-            if secret := _secret_in("\n".join(texts).encode()):
-                return f"{secret} in the column {name}"
+
+def _find_secret_in_parquet(path: Path) -> str | None:
+    """Search the texts of all columns, at any depth; a damaged file has no secret."""
+    with suppress(DatasetError):
+        for batch in parquet_batches(path, rows=_ROWS):
+            for name, value in ((name, value) for row in batch for name, value in row.items()):
+                if secret := _secret_in("\n".join(texts_in(value)).encode()):
+                    return f"{secret} in the column {name}"
     return None
 
 
-def _leaves(column: Any) -> Iterator[Any]:
-    """Yield the arrays of values in a column of lists and records."""
-    if column.type.num_fields == 0:
-        yield column
-    elif hasattr(column, "flatten") and hasattr(column, "value_lengths"):
-        yield from _leaves(column.flatten())
-    else:
-        for place in range(column.type.num_fields):
-            yield from _leaves(column.field(place))
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield all strings of a row, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item)
 
 
 def _find_secret_in_tar(path: Path) -> str | None:

@@ -66,7 +66,7 @@ def curve_figure(
     """
     with _settings():
         figure, axes = _empty_figure(title, plot.x_label, lines=len(trackers))
-        lines = []
+        lines: list[tuple[float, str, Any]] = []
         for name, entry in trackers.items():
             percent = 100 * np.asarray(entry["curves"][plot.key], dtype=float)
             (line,) = axes.plot(thresholds, percent, **_line_style(len(lines)))
@@ -87,7 +87,8 @@ def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]]
     """
     with _settings():
         figure, axes = _empty_figure(title, "IoU", lines=len(histograms))
-        outlines, labels = [], []
+        outlines: list[Any] = []
+        labels: list[str] = []
         for name, histogram in histograms.items():
             counts = np.asarray(histogram["counts"], dtype=float)
             outline = axes.stairs(100 * counts / counts.sum(), histogram["edges"], **_line_style(len(outlines)))

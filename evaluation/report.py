@@ -111,7 +111,7 @@ def render_html(report: Record, plots: Mapping[str, bytes]) -> str:
 
 def _title(report: Record) -> str:
     """Return the benchmark's name as its paper writes it."""
-    return report.get("title", report["benchmark"])
+    return str(report.get("title", report["benchmark"]))
 
 
 def _entries(report: Record) -> dict[str, Record]:
