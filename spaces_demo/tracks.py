@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.processing.structures import Track, TrackingResult
-from elysium.processing.video_io import VideoReader
-from elysium.visualization.annotate import AnnotatedVideoWriter, marks_at, object_color
+from elysium.processing.video_io import VideoReader, VideoWriter
+from elysium.visualization.annotate import FrameAnnotator, marks_at, object_color
 from elysium.visualization.contact_sheet import contact_sheet
 
 LIVE_SIDE_PX = 480
@@ -55,7 +55,8 @@ class FrameRecorder:
         self._reader = VideoReader(video)
         info = self._reader.info
         self._frames = iter(self._reader)
-        self._writer = AnnotatedVideoWriter(output, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect)
+        self._writer = VideoWriter(output, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect)
+        self._annotator = FrameAnnotator(info.width, info.height)
         self.num_drawn = 0
 
     def __enter__(self) -> "FrameRecorder":
@@ -75,8 +76,8 @@ class FrameRecorder:
         images = []
         finished = min(len(track) for track in result.tracks)
         while self.num_drawn < finished and (frame := next(self._frames, None)) is not None:
-            marks = marks_at(result.tracks, frame.index)
-            drawn = self._writer.write(frame.image, marks, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
+            drawn = self._annotator.annotate(frame.image, marks_at(result.tracks, frame.index))
+            self._writer.write(drawn, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
             images.append(small_jpeg(drawn))
             self.num_drawn += 1
         return images

@@ -6,9 +6,7 @@ Boxes are x1, y1, x2, y2 in pixels of the image.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +105,7 @@ class FrameAnnotator:
         """Return a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it."""
         seen = [mark for mark in marks if mark.box_xyxy_px is not None]
         scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in OpenCV's order, BGR
-        detections = _detections([mark.box_xyxy_px for mark in seen], seen)
+        detections = _detections(seen)
         if self._trails is not None:
             scene = self._trails.annotate(scene, detections)
         if not marks:
@@ -121,27 +119,22 @@ class FrameAnnotator:
     def _write_labels(self, image: Image.Image, seen: list[Mark], missing: list[Mark]) -> None:
         """Write labels on boxes, and notes on missing objects stacked in the lower left corner."""
         taken: list[Rectangle] = []
-        for mark in seen:
-            score = "" if mark.score is None else f" {mark.score:.0%}"
+        for mark in [*seen, *missing]:
+            if mark.box_xyxy_px is None:
+                ending = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
+            else:
+                ending = "" if mark.score is None else f" {mark.score:.0%}"
             others = [other.box_xyxy_px for other in seen if other is not mark and other.box_xyxy_px is not None]
-            self._labels.write(image, self._text(mark), score, self._color(mark), mark.box_xyxy_px, taken, others)
-        for mark in missing:
-            note = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
-            self._labels.write(image, self._text(mark), note, self._color(mark), None, taken)
-
-    def _text(self, mark: Mark) -> str:
-        return readable_label(mark.label, mark.track_id)
-
-    def _color(self, mark: Mark) -> tuple[int, int, int]:
-        return object_color(mark.track_id).as_rgb()
+            text, color = readable_label(mark.label, mark.track_id), object_color(mark.track_id).as_rgb()
+            self._labels.write(image, text, ending, color, mark.box_xyxy_px, taken, others)
 
 
-def _detections(boxes_xyxy_px: Sequence[Sequence[float] | None], marks: Sequence[Mark]) -> sv.Detections:
+def _detections(marks: Sequence[Mark]) -> sv.Detections:
     """Return the boxes with ids that select the colour; `ColorPalette.by_idx` counts from 0 and wraps around."""
     if not marks:
         return sv.Detections.empty()
     return sv.Detections(
-        xyxy=np.array(boxes_xyxy_px, dtype=np.float32),
+        xyxy=np.array([mark.box_xyxy_px for mark in marks], dtype=np.float32),
         tracker_id=np.array([mark.track_id - 1 for mark in marks]),
     )
 
@@ -181,54 +174,6 @@ def annotate_frame(
     return FrameAnnotator(image.shape[1], image.shape[0], trail_frames=0).annotate(image, marks)
 
 
-class AnnotatedVideoWriter:
-    """`VideoWriter` that draws marks on every frame; the file is written completely or not at all.
-
-    Args:
-        path: output file ending in .mp4, .m4v or .mov.
-        fps: frames per second.
-        width: width of the frames in pixels.
-        height: height of the frames in pixels.
-        pixel_aspect: displayed width of a pixel divided by its height.
-        trail_frames: length of the trails in frames; 0 draws none.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        fps: float,
-        width: int,
-        height: int,
-        *,
-        pixel_aspect: Fraction = Fraction(1),
-        trail_frames: int = 30,
-    ) -> None:
-        self._writer = VideoWriter(path, fps, width, height, pixel_aspect=pixel_aspect)
-        self._annotator = FrameAnnotator(width, height, trail_frames=trail_frames)
-
-    def __enter__(self) -> "AnnotatedVideoWriter":
-        self._writer.__enter__()
-        return self
-
-    def write(
-        self,
-        image: NDArray[np.uint8],
-        marks: Sequence[Mark],
-        *,
-        timestamp_s: float | None = None,
-        duration_s: float | None = None,
-    ) -> NDArray[np.uint8]:
-        """Write a copy of ``image`` (uint8 RGB of shape ``(H, W, 3)``) with the marks on it, and return the copy."""
-        drawn = self._annotator.annotate(image, marks)
-        self._writer.write(drawn, timestamp_s=timestamp_s, duration_s=duration_s)
-        return drawn
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-
 def annotate_video(
     video: str | Path,
     result: TrackingResult,
@@ -254,15 +199,13 @@ def annotate_video(
     count = 0
     with VideoReader(video, folder_fps=result.fps) as reader:
         info = reader.info
-        writer = AnnotatedVideoWriter(
-            path, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect, trail_frames=trail_frames
-        )
-        with writer:
+        annotator = FrameAnnotator(info.width, info.height, trail_frames=trail_frames)
+        with VideoWriter(path, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect) as writer:
             for frame in reader:
                 if not result.complete and frame.index > max(last, 0):
                     break
-                marks = marks_at(result.tracks, frame.index)
-                writer.write(frame.image, marks, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
+                drawn = annotator.annotate(frame.image, marks_at(result.tracks, frame.index))
+                writer.write(drawn, timestamp_s=frame.timestamp_s, duration_s=frame.duration_s)
                 count += 1
                 if on_frame is not None:
                     on_frame(count)

@@ -1,6 +1,5 @@
-"""Contact sheet: evenly spaced frames of a video with boxes, frame numbers and times, in one PNG."""
+"""Draw a contact sheet: evenly spaced frames of a video with boxes, frame numbers and times, in one PNG."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ SHEET_WIDTH_PX = 1600
 TALLEST_TILE_PX = 2000
 GAP_PX = 14
 TITLE_PX, CAPTION_PX = 22, 17
+LINE_PX = round(1.6 * TITLE_PX)  # of the header
 BACKGROUND, INK, FAINT_INK = "#FFFFFF", "#1B1F24", "#6B7480"
 
 
@@ -27,7 +27,6 @@ def contact_sheet(
     path: str | Path,
     *,
     num_frames: int = 12,
-    columns: int | None = None,
 ) -> None:
     """Write the sheet as PNG; the file is written completely or not at all.
 
@@ -36,21 +35,17 @@ def contact_sheet(
         result: its tracks; with an incomplete result only tracked frames are shown.
         path: output file ending in .png.
         num_frames: number of frames, evenly spaced from the first to the last.
-        columns: images per row; by default chosen for a sheet of about 16:10.
 
     Raises:
-        ValueError: another suffix, or fewer than one frame or column.
+        ValueError: another suffix, or fewer than one frame.
         VideoError: the video cannot be read.
         OutputError: the sheet cannot be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"a contact sheet must be saved as .png, got {str(path)!r}; change the suffix")
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns must be 1 or more, got {columns}; omit it for an automatic choice")
     clip = _choose_frames(video, result, num_frames)
     pixel_aspect = 1.0 if isinstance(video, VideoClip) else float(probe_video(video).pixel_aspect)
-    columns = min(len(clip), columns or _best_columns(len(clip), pixel_aspect * clip.width / clip.height))
-    sheet = _draw_sheet(clip, result, columns, pixel_aspect)
+    sheet = _draw_sheet(clip, result, pixel_aspect)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG")
 
@@ -86,17 +81,19 @@ def _best_columns(count: int, aspect: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _draw_sheet(clip: VideoClip, result: TrackingResult, columns: int, pixel_aspect: float) -> Image.Image:
+def _draw_sheet(clip: VideoClip, result: TrackingResult, pixel_aspect: float) -> Image.Image:
+    columns = _best_columns(len(clip), pixel_aspect * clip.width / clip.height)
     rows = -(-len(clip) // columns)
     column_width = (SHEET_WIDTH_PX - GAP_PX * (columns + 1)) // columns
     scale = min(column_width / (clip.width * pixel_aspect), TALLEST_TILE_PX / clip.height)
     scale_xy = scale * pixel_aspect, scale
     tile_width, tile_height = max(1, round(clip.width * scale_xy[0])), max(1, round(clip.height * scale))
-    header = _header_lines(result)
-    top = GAP_PX + len(header) * round(1.6 * TITLE_PX) + GAP_PX // 2
+    legend = _legend(result)
+    lines = 1 + (legend[-1][3] if legend else 1)
+    top = GAP_PX + lines * LINE_PX + GAP_PX // 2
     row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
     sheet = Image.new("RGB", (SHEET_WIDTH_PX, top + rows * row_height + GAP_PX // 2), BACKGROUND)
-    _draw_header(sheet, result, header)
+    _draw_header(sheet, result, legend)
     annotator = FrameAnnotator(tile_width, tile_height, trail_frames=0)
     for i, image in enumerate(clip.frames):
         left = GAP_PX + (i % columns) * (column_width + GAP_PX)
@@ -116,30 +113,22 @@ def _scaled(mark: Mark, scale_xy: tuple[float, float]) -> Mark:
     return replace(mark, box_xyxy_px=[v * s for v, s in zip(mark.box_xyxy_px, scale_xy * 2, strict=True)])
 
 
-def _header_lines(result: TrackingResult) -> list[list[int]]:
-    """Return the track positions on each header line, wrapped at the sheet's width; the first line has none."""
-    lines: list[list[int]] = [[]]
-    x = GAP_PX
-    for position, track in enumerate(result.tracks):
-        width = _legend_width(track)
-        if x + width > SHEET_WIDTH_PX - GAP_PX and lines[-1]:
-            lines.append([])
-            x = GAP_PX
-        lines[-1].append(position)
+def _legend(result: TrackingResult) -> list[tuple[Track, TextLine, int, int]]:
+    """Return each track with its label, its place from the left in pixels and its line; lines are wrapped."""
+    entries: list[tuple[Track, TextLine, int, int]] = []
+    x, line = GAP_PX, 1
+    for track in result.tracks:
+        label = readable_label(track.label, track.track_id)
+        text = TextLine(label if len(label) <= 60 else label[:59] + "…", CAPTION_PX)
+        width = text.width_px + 4 * GAP_PX
+        if x + width > SHEET_WIDTH_PX - GAP_PX and x > GAP_PX:
+            x, line = GAP_PX, line + 1
+        entries.append((track, text, x, line))
         x += width
-    return [[], *lines]
+    return entries
 
 
-def _legend_text(track: Track) -> TextLine:
-    label = readable_label(track.label, track.track_id)
-    return TextLine(label if len(label) <= 60 else label[:59] + "…", CAPTION_PX)
-
-
-def _legend_width(track: Track) -> int:
-    return _legend_text(track).width_px + 4 * GAP_PX
-
-
-def _draw_header(sheet: Image.Image, result: TrackingResult, lines: Sequence[Sequence[int]]) -> None:
+def _draw_header(sheet: Image.Image, result: TrackingResult, legend: list[tuple[Track, TextLine, int, int]]) -> None:
     """Draw the names of the video and the model, then a coloured square and label for every object."""
     draw = ImageDraw.Draw(sheet)
     title = TextLine(Path(result.video).name + ("" if result.complete else " (interrupted)"), TITLE_PX)
@@ -147,12 +136,9 @@ def _draw_header(sheet: Image.Image, result: TrackingResult, lines: Sequence[Seq
     model = TextLine(result.model, CAPTION_PX)
     baseline = GAP_PX + title.ascent_px
     model.draw(sheet, (2 * GAP_PX + title.width_px, baseline - model.ascent_px), FAINT_INK)
-    for row, positions in enumerate(lines[1:], start=1):
-        x, y = GAP_PX, GAP_PX + row * round(1.6 * TITLE_PX)
-        for position in positions:
-            track, side = result.tracks[position], CAPTION_PX
-            color = object_color(track.track_id).as_hex()
-            draw.rounded_rectangle((x, y + 2, x + side, y + 2 + side), radius=4, fill=color)
-            text = _legend_text(track)
-            text.draw(sheet, (x + side + 8, y + 2 + (side - text.height_px) // 2), INK)
-            x += _legend_width(track)
+    side = CAPTION_PX
+    for track, text, x, line in legend:
+        y = GAP_PX + line * LINE_PX
+        color = object_color(track.track_id).as_hex()
+        draw.rounded_rectangle((x, y + 2, x + side, y + 2 + side), radius=4, fill=color)
+        text.draw(sheet, (x + side + 8, y + 2 + (side - text.height_px) // 2), INK)

@@ -1,10 +1,6 @@
 """Choose system fonts that have the letters of a label."""
 
 import importlib.util
-import os
-import shutil
-import subprocess
-import sys
 import unicodedata
 import warnings
 from dataclasses import dataclass
@@ -13,26 +9,18 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, features
 
-FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 SKIPPED_FONTS = ("lastresort", "blank")  # they claim every letter but draw a box, or nothing
 STYLED = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed")
 # Pixel sizes of bitmap emoji fonts: Noto, Apple's and others.
 BITMAP_SIZES = (109, 160, 136, 128, 96, 72, 64)
-MOST_CANDIDATES = 20  # from fontconfig; the first has the letters if any font that PIL can draw has them
 NO_LETTER = "\U0010ffff"  # never assigned, so every font draws its missing-glyph sign
 
 
 @dataclass(frozen=True)
 class FontFile:
-    """Font file of the system.
+    """Font file of the system; of a collection the first font."""
 
-    Args:
-        path: font file; None is the Latin font of PIL.
-        index: index of the font in a collection (.ttc).
-    """
-
-    path: str | None
-    index: int = 0
+    path: str
 
     @lru_cache(maxsize=64)  # noqa: B019 - instances are frozen and few
     def load(self, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont:
@@ -41,13 +29,9 @@ class FontFile:
         Raises:
             OSError: FreeType cannot read the file.
         """
-        if self.path is None:
-            font = ImageFont.load_default(size)
-            assert isinstance(font, ImageFont.FreeTypeFont)
-            return font if layout is None else font.font_variant(layout_engine=layout)
         for pixels in (size, *BITMAP_SIZES):
             try:
-                return ImageFont.truetype(self.path, pixels, self.index, layout_engine=layout)
+                return ImageFont.truetype(self.path, pixels, layout_engine=layout)
             except OSError as error:
                 failure = error
         raise failure
@@ -145,13 +129,10 @@ def _paste_bitmaps(
 
 @cache
 def default_font() -> FontFile:
-    """Return DejaVu Sans (many alphabets) from matplotlib, or PIL's Latin font without matplotlib."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if path.is_file():
-            return FontFile(str(path))
-    return FontFile(None)
+    """Return DejaVu Sans (many alphabets), which comes with matplotlib."""
+    spec = importlib.util.find_spec("matplotlib")  # not imported: that is slow
+    assert spec is not None and spec.origin is not None  # supervision needs it
+    return FontFile(str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
 
 
 def drawn_letters(text: str) -> frozenset[str]:
@@ -174,8 +155,7 @@ def find_font(letters: frozenset[str]) -> FontFile | None:
     others = frozenset(letter for letter in letters if not default_font().has(letter))
     if not others:
         return default_font()
-    candidates = _fontconfig_fonts(others) or _folder_fonts()
-    return next((file for file in candidates if all(file.has(letter) for letter in letters)), None)
+    return next((file for file in _system_fonts() if all(file.has(letter) for letter in letters)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -244,44 +224,12 @@ def readable_label(label: str, track_id: int) -> str:
     return drawn
 
 
-@lru_cache(maxsize=1024)
-def _fontconfig_fonts(letters: frozenset[str]) -> tuple[FontFile, ...]:
-    """Return the fonts that fontconfig prefers for the letters, most letters first; none without fontconfig."""
-    program = shutil.which("fc-match")
-    if program is None:
-        return ()
-    pattern = "sans:charset=" + " ".join(f"{ord(letter):x}" for letter in sorted(letters))
-    command = [program, "-s", "--format", "%{index}\t%{file}\n", pattern]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found = [line.partition("\t") for line in os.fsdecode(done.stdout).splitlines()]
-    # The upper half of the index is the number of a variable font's style.
-    fonts = [FontFile(path, int(index) & 0xFFFF) for index, _, path in found if _is_font(Path(path))]
-    return tuple(fonts[:MOST_CANDIDATES])
-
-
 @cache
-def _folder_fonts() -> tuple[FontFile, ...]:
-    """Return the fonts in the system's font folders, plain faces first."""
-    files = (Path(at) / name for folder in _font_folders() for at, _, names in os.walk(folder) for name in names)
-    plain = sorted(filter(_is_font, files), key=lambda file: (any(s in file.name.lower() for s in STYLED), file.name))
-    return tuple(FontFile(str(file)) for file in plain)
+def _system_fonts() -> tuple[FontFile, ...]:
+    """Return the fonts of the system, plain faces first."""
+    from matplotlib import font_manager  # slow, and only letters beyond the default font need it
 
-
-def _font_folders() -> list[Path]:
-    home = Path(os.environ.get("HOME") or os.environ.get("USERPROFILE") or "/")
-    if sys.platform == "win32":
-        local = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
-        return [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts", local / "Microsoft" / "Windows" / "Fonts"]
-    if sys.platform == "darwin":
-        return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library" / "Fonts"]
-    shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
-    own = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    return [own / "fonts", home / ".fonts", *(Path(folder) / "fonts" for folder in shared.split(":"))]
-
-
-def _is_font(path: Path) -> bool:
-    name = path.name.lower()
-    return name.endswith(FONT_SUFFIXES) and not any(skipped in name for skipped in SKIPPED_FONTS)
+    paths = [Path(path) for path in font_manager.findSystemFonts()]
+    fonts = [path for path in paths if not any(name in path.name.lower() for name in SKIPPED_FONTS)]
+    fonts.sort(key=lambda path: (any(style in path.name.lower() for style in STYLED), path.name))
+    return tuple(FontFile(str(path)) for path in fonts)

@@ -177,7 +177,7 @@ def test_the_copy_of_an_interrupted_result_ends_where_the_tracks_end(grey_video,
 def test_a_contact_sheet_shows_every_chosen_frame_with_the_colours_of_its_objects(grey_video, tmp_path, from_path):
     result = make_result(make_track(1, [True] * 12), make_track(2, [False] * 12))
     video = grey_video if from_path else read_video(grey_video)
-    contact_sheet(video, result, tmp_path / "sheet.png", num_frames=6, columns=3)
+    contact_sheet(video, result, tmp_path / "sheet.png", num_frames=6)
     sheet = np.array(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[1] == SHEET_WIDTH_PX
     for row in range(2):
@@ -196,10 +196,8 @@ def test_a_contact_sheet_of_one_small_frame_and_many_objects_is_whole(tmp_path):
         assert sheet.size[0] == SHEET_WIDTH_PX
 
 
-def test_a_contact_sheet_refuses_other_suffixes_and_no_columns(tmp_path):
+def test_a_contact_sheet_refuses_other_suffixes(tmp_path):
     clip = VideoClip.from_frames(GREY[None], fps=1)
     with pytest.raises(ValueError, match="change the suffix"):
         contact_sheet(clip, make_result(), tmp_path / "sheet.jpg")
-    with pytest.raises(ValueError, match="columns must be 1"):
-        contact_sheet(clip, make_result(), tmp_path / "sheet.png", columns=0)
     assert list(tmp_path.iterdir()) == []

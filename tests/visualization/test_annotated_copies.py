@@ -113,6 +113,6 @@ def test_a_contact_sheet_of_very_tall_images_has_a_bounded_height(tmp_path):
 
 def test_a_contact_sheet_shows_the_shape_of_pixels(tmp_path):
     path = CASES / "pixels_2_to_1.mp4"
-    contact_sheet(path, tracked(path), tmp_path / "sheet.png", num_frames=1, columns=1)
+    contact_sheet(path, tracked(path), tmp_path / "sheet.png", num_frames=1)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == pytest.approx(1572 / 3 + 120, abs=40)

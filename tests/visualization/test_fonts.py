@@ -24,8 +24,7 @@ def system_fonts(monkeypatch):
     """Gives the system only the fonts that are named."""
 
     def only(*files):
-        monkeypatch.setattr(fonts, "_fontconfig_fonts", lambda letters: ())
-        monkeypatch.setattr(fonts, "_folder_fonts", lambda: files)
+        monkeypatch.setattr(fonts, "_system_fonts", lambda: files)
         forget()
 
     def forget():
@@ -109,16 +108,13 @@ def test_a_file_that_is_no_font_is_passed_over(system_fonts, tmp_path):
     assert split_by_font("圆") == (("圆", CHINESE),)
 
 
-def test_fonts_are_found_in_folders_where_fontconfig_is_missing(monkeypatch, system_fonts):
-    monkeypatch.setattr(fonts.shutil, "which", lambda name: None)
-    monkeypatch.setattr(fonts, "_font_folders", lambda: [FIXTURES])
-    fonts._fontconfig_fonts.cache_clear(), fonts._folder_fonts.cache_clear()
-    fonts.find_font.cache_clear()
-    try:
-        assert fonts.find_font(frozenset("红色")) == CHINESE
-        assert fonts.find_font(frozenset("🔴")) == EMOJI
-    finally:
-        fonts._fontconfig_fonts.cache_clear(), fonts._folder_fonts.cache_clear()
+def test_fonts_of_the_system_are_found_and_tried_with_plain_faces_first(monkeypatch, system_fonts):
+    paths = ["/a/Bold.ttf", *(file.path for file in (EMOJI, CHINESE)), "/a/LastResort.otf"]
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: paths)
+    found = fonts._system_fonts.__wrapped__()
+    assert found == (CHINESE, EMOJI, FontFile("/a/Bold.ttf"))
+    system_fonts(*found)
+    assert [fonts.find_font(frozenset(letters)) for letters in ("红色", "🔴")] == [CHINESE, EMOJI]
 
 
 def test_a_contact_sheet_names_objects_in_chinese(system_fonts, tmp_path):
