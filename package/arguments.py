@@ -32,7 +32,7 @@ DecodingOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    str | None,
+    Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(metavar="NAME", help="Data type: float32, bfloat16 or float16. Default: that of the weights."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]

@@ -31,10 +31,8 @@ from .arguments import (
     with_tracking_flags,
 )
 from .console import (
-    IMAGE_OUTPUTS,
     INTERRUPTED,
     check_boxes,
-    check_image_size,
     check_new_folder,
     check_output,
     check_words,
@@ -42,7 +40,6 @@ from .console import (
     frame_progress,
     load_tracker,
     open_info,
-    parse_size,
     print_json,
     require,
     said_warnings,
@@ -86,11 +83,10 @@ def ground(
     as_json: JsonOption = False,
 ) -> None:
     """Locate objects in an image from text prompts."""
-    info = open_info(image)
+    open_info(image)
     words = check_words(text, "--text")
     if output is not None:
-        check_output(output, IMAGE_OUTPUTS, option="--output", source=image)
-        check_image_size(output, info)
+        check_output(output, (".png",), option="--output", source=image)
     tracker = load_tracker(model, device)
     groundings = tracker.ground_many([(image, phrase) for phrase in words])
     if output is not None:
@@ -170,7 +166,11 @@ def synth(
     ] = False,
 ) -> None:
     """Write synthetic clips with exact boxes: mp4 files and their frames, and samples or conversations about them."""
-    width, height = parse_size(size)
+    width, by, height = size.lower().partition("x")
+    if not (by and width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(
+            f"a size must be two whole numbers WxH in pixels, got {size!r}; type it like 320x240", param_hint="--size"
+        )
     if embed and form != "trl":
         raise typer.BadParameter("--embed goes with --as trl alone; leave it out", param_hint="--embed")
     check_new_folder(out)
@@ -178,7 +178,7 @@ def synth(
     from elysium.processing.atomic_files import atomic_folder
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 
-    shape = ClipShape(num_frames=frames, width=width, height=height, fps=fps)
+    shape = ClipShape(num_frames=frames, width=int(width), height=int(height), fps=fps)
     write: Callable[..., int] = write_dataset
     if form == "trl":
         require("datasets", extra="train")
@@ -191,8 +191,6 @@ def synth(
 
 
 app.command()(curate)
-
-
 app.command()(convert)
 app.command()(assemble)
 app.command()(publish)
@@ -209,9 +207,9 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
     boxes, labels = [found.box_xyxy_px for found in groundings], [found.text for found in groundings]
     scores = [found.score if found.valid else None for found in groundings]
     with said_warnings():
-        picture = annotate_frame(load_picture(image), boxes, labels, scores=scores)
+        drawn = annotate_frame(load_picture(image), boxes, labels, scores=scores)
     with atomic_path(output) as temporary:
-        Image.fromarray(picture).save(temporary)
+        Image.fromarray(drawn).save(temporary)
 
 
 def run(args: list[str]) -> int:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from elysium.processing.boxes_elysium import Box
 
 if TYPE_CHECKING:
-    from elysium.processing.structures import TrackingResult
     from elysium.processing.video_io import VideoInfo
     from elysium.tracking.answering import Decoding
     from elysium.tracking.tracker import Tracker
 
 
 INTERRUPTED = 130
-IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
-MAX_IMAGE_SIDES_PX = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -57,25 +54,6 @@ def explain(error: Exception) -> str:
     )
 
 
-def parse_box(text: str) -> Box:
-    """Return a typed box: four numbers with commas, in pixels.
-
-    Raises:
-        typer.BadParameter: other than four numbers.
-
-    >>> parse_box("307,124,414.5,383")
-    (307.0, 124.0, 414.5, 383.0)
-    """
-    try:
-        x1, y1, x2, y2 = (float(number) for number in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"a box must be four numbers x1,y1,x2,y2 in pixels, got {text!r}; type it like 307,124,414,383",
-            param_hint="--box",
-        ) from None
-    return x1, y1, x2, y2
-
-
 def parse_pairs(texts: Sequence[str], option: str, *, form: str = "NAME=VALUE") -> dict[str, str]:
     """Return typed ``NAME=VALUE`` as a dictionary.
 
@@ -96,24 +74,6 @@ def parse_pairs(texts: Sequence[str], option: str, *, form: str = "NAME=VALUE") 
     return pairs
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Return a typed width and height.
-
-    Raises:
-        typer.BadParameter: other than two whole numbers.
-
-    >>> parse_size("320x240")
-    (320, 240)
-    """
-    try:
-        width, height = (int(number) for number in text.lower().split("x"))
-    except ValueError:
-        raise typer.BadParameter(
-            f"a size must be two whole numbers WxH in pixels, got {text!r}; type it like 320x240", param_hint="--size"
-        ) from None
-    return width, height
-
-
 def require(module: str, *, extra: str) -> None:
     """Stop a command whose packages come with an extra that is not installed."""
     if importlib.util.find_spec(module) is None:
@@ -124,21 +84,32 @@ def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
     """Return the typed boxes, each inside the image.
 
     Raises:
-        typer.BadParameter: not a box, not inside the image, or in shares of it instead of pixels.
+        typer.BadParameter: not four numbers, not inside the image, or in shares of it instead of pixels.
     """
     from elysium.processing.pixel_boxes import check_box_xyxy_px
 
-    boxes = [parse_box(text) for text in texts]
+    checked = []
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with said_warnings():
             warnings.simplefilter("always")
-            checked = [check_box_xyxy_px(box, info.width, info.height) for box in boxes]
+            for text in texts:
+                numbers = text.split(",")
+                if len(numbers) != 4 or not all(map(_is_number, numbers)):
+                    rule = f"a box must be four numbers x1,y1,x2,y2 in pixels, got {text!r}"
+                    raise ValueError(f"{rule}; type it like 307,124,414,383")
+                checked.append(check_box_xyxy_px(tuple(map(float, numbers)), info.width, info.height))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--box") from None
-    for warning in caught:
-        say(f"Warning: {warning.message}")
     warnings.filterwarnings("ignore", message="box_xyxy_px .* less than one pixel")  # said; the tracker checks again
     return checked
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_words(texts: Sequence[str], name: str) -> list[str]:
@@ -162,58 +133,24 @@ def check_output(path: Path, suffixes: Sequence[str], *, option: str, source: Pa
         typer.BadParameter: another suffix, a name that cannot be, a folder, the input itself, or a frame of it.
         OutputError: the folder cannot be made or written.
     """
-    _check_name(path, option)
-    if path.suffix.lower() not in suffixes:
-        raise typer.BadParameter(
-            f"the file must end in {', '.join(suffixes)}, got {path}; change the suffix", param_hint=option
-        )
-    if path.is_dir():
-        raise typer.BadParameter(f"the output must be a file name, got the folder {path}", param_hint=option)
-    if path.exists() and path.samefile(source):
-        raise typer.BadParameter(
-            f"the output must be another file than the input, got {path} for both; choose another name",
-            param_hint=option,
-        )
-    if source.is_dir() and path.suffix.lower() in IMAGE_OUTPUTS and path.resolve().parent == source.resolve():
-        raise typer.BadParameter(
-            f"the output must not be a frame of the input, got {path} in the folder of frames {source}; choose "
-            "another folder",
-            param_hint=option,
-        )
-    check_folder(path.absolute().parent)
-
-
-def _check_name(path: Path, option: str) -> None:
-    """Check that a file of this name can exist.
-
-    Raises:
-        typer.BadParameter: the name, or one of a folder that is to be made, is too long.
-    """
     from elysium.processing.atomic_files import longest_name
 
     limit = longest_name(path.absolute().parent)
-    for part in path.parts:
-        length = len(os.fsencode(part))
-        if length > limit:
-            raise typer.BadParameter(
-                f"a name must have at most {limit} bytes here, got {length} in {part[:40]}…; choose a shorter name",
-                param_hint=option,
-            )
-
-
-def check_image_size(path: Path, info: "VideoInfo") -> None:
-    """Make sure, before the work, that the format of an image file holds an image as large as the input.
-
-    Raises:
-        typer.BadParameter: it does not.
-    """
-    limit = MAX_IMAGE_SIDES_PX.get(path.suffix.lower())
-    if limit is not None and max(info.width, info.height) > limit:
-        raise typer.BadParameter(
-            f"an image in {path.suffix} must have at most {limit} pixels a side, got {info.width}x{info.height}; "
-            "save it as .png",
-            param_hint="--output",
-        )
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)))
+    fault = None
+    if (length := len(os.fsencode(longest))) > limit:
+        fault = f"a name must have at most {limit} bytes here, got {length} in {longest[:40]}…; choose a shorter name"
+    elif path.suffix.lower() not in suffixes:
+        fault = f"the file must end in {', '.join(suffixes)}, got {path}; change the suffix"
+    elif path.is_dir():
+        fault = f"the output must be a file name, got the folder {path}; add a file name"
+    elif path.exists() and path.samefile(source):
+        fault = f"the output must be another file than the input, got {path} for both; choose another name"
+    elif source.is_dir() and path.suffix.lower() == ".png" and path.resolve().parent == source.resolve():
+        fault = f"the output must not be a frame of the input, got {path} in {source}; choose another folder"
+    if fault is not None:
+        raise typer.BadParameter(fault, param_hint=option)
+    check_folder(path.absolute().parent)
 
 
 def check_folder(folder: Path) -> None:
@@ -266,15 +203,12 @@ def open_info(path: Path, fps: float | None = None) -> "VideoInfo":
         return probe_video(path)
     if not (math.isfinite(fps) and fps > 0):
         raise typer.BadParameter(
-            f"fps must be a number above 0, got {fps}; give frames per second", param_hint="--fps"
+            f"fps must be a number above 0, got {fps}; type frames per second", param_hint="--fps"
         )
-    if path.exists() and not path.is_dir():
-        own = probe_video(path).fps
-        raise typer.BadParameter(
-            f"fps is for a folder of images, got {fps:g} for a file, which has its own times ({own:g} frames per "
-            "second); leave --fps out",
-            param_hint="--fps",
-        )
+    if path.is_file():
+        rule = f"fps is for a folder of images, got {fps:g} for a file, which has its own times"
+        own = f"{probe_video(path).fps:g} frames per second"
+        raise typer.BadParameter(f"{rule} ({own}); leave --fps out", param_hint="--fps")
     with VideoReader(path, folder_fps=fps) as reader:
         return reader.info
 
@@ -299,10 +233,8 @@ def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") 
         from elysium.tracking.tracker import Tracker
 
         logging.disable_progress_bar()
-        with warnings.catch_warnings(record=True) as caught:
+        with said_warnings():
             tracker = Tracker.from_pretrained(model, device=device, decoding=decoding)
-    for warning in caught:
-        say(f"Warning: {warning.message}")
     if "synthetic" in tracker.trained_on.lower():
         say(f"Note on {model}: {tracker.trained_on}.")
     return tracker
@@ -320,35 +252,14 @@ def said_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def frame_progress(label: str, total: int | None) -> Iterator["FrameProgress"]:
-    """Show a progress bar that counts frames or clips, on stderr if that is a terminal, removed when done."""
+def frame_progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr if that is a terminal, removed when done.
+
+    Yields:
+        A function that takes how many frames or clips are done, and a total that may only be known now.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     off = not stderr.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True, disable=off) as progress:
         task = progress.add_task(label, total=total)
-        yield FrameProgress(progress, task)
-
-
-class FrameProgress:
-    """Update the bar of `frame_progress`."""
-
-    def __init__(self, progress: Progress, task: object) -> None:
-        self._progress, self._task = progress, task
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show how many are done, of a total that may only be known now."""
-        self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
-
-
-def summary(result: "TrackingResult") -> list[str]:
-    """Return one line for each object: frames with a box, frames without by reason, mean score."""
-    lines = []
-    for track in result.tracks:
-        scores = track.scores[track.valid]
-        reasons = [reason for reason in track.reasons if reason is not None]
-        missing = [f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons))]
-        mean = f", mean score {scores.mean():.2f}" if len(scores) else ""
-        lines.append(f"{track.label}: a box in {len(scores)} of {len(track)} frames{mean}")
-        if missing:
-            lines[-1] += f" ({', '.join(missing)})"
-    return lines
+        yield lambda done, total=None: progress.update(task, completed=done, total=total)

@@ -3,30 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .arguments import DtypeOption, JsonOption, NewFolderArgument
 from .console import check_new_folder, frame_progress, quiet_transformers, stderr
-
-if TYPE_CHECKING:
-    import torch
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-def _dtype(name: str | None) -> "torch.dtype | None":
-    """Return the torch dtype of a name.
-
-    Raises:
-        ValueError: none of `DTYPES`.
-    """
-    import torch
-
-    if name is not None and name not in DTYPES:
-        raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}, got {name!r}")
-    return getattr(torch, name) if name else None
 
 
 def convert(
@@ -41,11 +23,14 @@ def convert(
     """Convert weights of the public code's release, shard by shard."""
     check_new_folder(out)
     quiet_transformers()
+    import torch
+
     from elysium.modeling_elysium import convert_elysium_weights
 
+    torch_dtype = getattr(torch, dtype) if dtype else None
     with frame_progress("Converting shards", None) as progress:
         report = convert_elysium_weights.convert(
-            released, out, tokenizer=tokenizer, dtype=_dtype(dtype), progress=progress
+            released, out, tokenizer=tokenizer, dtype=torch_dtype, progress=progress
         )
     if as_json:
         print(json.dumps(asdict(report) | {"folder": str(report.folder)}))
@@ -76,14 +61,14 @@ def assemble(
     """Join a pretrained vision tower and language model to a fresh Elysium, ready to be trained."""
     check_new_folder(out)
     quiet_transformers()
-    from transformers.utils import logging
+    import torch
 
     from elysium.modeling_elysium import assemble_elysium_weights
 
-    logging.disable_progress_bar()
+    torch_dtype = getattr(torch, dtype) if dtype else None
     with stderr.status("Assembling"):
         report = assemble_elysium_weights.assemble(
-            vision, llm, out, num_kept_tokens=kept, projector=projector, dtype=_dtype(dtype), seed=seed
+            vision, llm, out, num_kept_tokens=kept, projector=projector, dtype=torch_dtype, seed=seed
         )
     total = sum(report.parameters.values())
     print(f"Checkpoint: {report.folder} ({total:,} parameters, of which {report.num_new:,} are new and untrained)")

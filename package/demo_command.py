@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .arguments import DEFAULT_MODEL, DeviceOption
-from .console import require, say
+from .console import quiet_transformers, require, say
 
 
 def demo(
@@ -22,6 +22,7 @@ def demo(
 ) -> None:
     """Open the web page to track, ground, describe and ask with the mouse, on this machine."""
     require("gradio", extra="demo")
+    quiet_transformers()
     from elysium.spaces_demo.server import PortError, serve_demo, wait_for_interrupt
 
     models = model or [DEFAULT_MODEL]

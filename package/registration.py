@@ -1,10 +1,8 @@
-"""Makes transformers' Auto classes know Elysium, as soon as transformers itself is loaded.
+"""Registration with transformers' Auto classes, as soon as transformers itself is loaded.
 
-`import elysium` must make ``AutoModel.from_pretrained`` work, but it must not load torch and transformers by itself:
-``elysium --help`` and a message about a mistyped path should not wait for them. So `register_with_transformers`
-registers at once where transformers is loaded already; where it is not, an import finder watches for it. The finder
-loads nothing: it lets Python find the module as always, and registers when the outermost import that brought
-transformers in has finished, so that no module of either package is seen half made.
+`import elysium` must make ``AutoModel.from_pretrained`` work without loading torch and transformers, for which
+``elysium --help`` should not wait. transformers has no entry point for model types, so where it is not loaded yet, an
+import finder registers when the outermost import that brings it in has finished.
 """
 
 import functools
@@ -20,7 +18,7 @@ LOWEST_TRANSFORMERS = (5, 19)
 
 
 def register_auto_classes() -> None:
-    """Registers config, models and processors with transformers' Auto classes. Doing it again changes nothing.
+    """Register config, models and processors with transformers' Auto classes; doing it again changes nothing.
 
     From then on `save_pretrained` also writes the code (the `_elysium.py` files) and `auto_map` beside the weights, so
     that the folder loads with ``trust_remote_code=True`` where this package is not installed.
@@ -52,13 +50,12 @@ def register_auto_classes() -> None:
 
     AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
     AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
-    AutoModelForImageTextToText.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
-    AutoModelForMultimodalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
-    AutoModelForCausalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+        auto_class.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
     backends = ("pil", "torchvision")  # one class does without torchvision, and with it
-    pictures, videos = dict.fromkeys(backends, ElysiumImageProcessor), dict.fromkeys(backends, ElysiumVideoProcessor)
-    AutoImageProcessor.register(ElysiumConfig, image_processor_classes=pictures, exist_ok=True)
+    images, videos = dict.fromkeys(backends, ElysiumImageProcessor), dict.fromkeys(backends, ElysiumVideoProcessor)
+    AutoImageProcessor.register(ElysiumConfig, image_processor_classes=images, exist_ok=True)
     AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=videos, exist_ok=True)
 
     if "object-tracking" not in PIPELINE_REGISTRY.get_supported_tasks():
@@ -82,7 +79,7 @@ def register_auto_classes() -> None:
 
 
 def check_transformers_version() -> None:
-    """Raise `ImportError` where the installed transformers is too old; read from its metadata, without loading it."""
+    """Raise `ImportError` where the installed transformers is too old, by its metadata, without loading it."""
     try:
         installed = version("transformers")
     except PackageNotFoundError:
@@ -94,29 +91,24 @@ def check_transformers_version() -> None:
 
 
 def register_with_transformers() -> None:
-    """Registers now if transformers is loaded, else as soon as it is.
+    """Register now if transformers is loaded, else as soon as it is.
 
     Raises:
         ImportError: transformers is too old.
     """
     check_transformers_version()
-    if _is_loaded("transformers"):
+    loaded = sys.modules.get("transformers")
+    if loaded is not None and not getattr(loaded.__spec__, "_initializing", False):
         register_auto_classes()
     elif not any(isinstance(finder, _TransformersWatcher) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TransformersWatcher())
 
 
-def _is_loaded(name: str) -> bool:
-    """Whether a module is imported to its end."""
-    module = sys.modules.get(name)
-    return module is not None and not getattr(module.__spec__, "_initializing", False)
-
-
 class _TransformersWatcher:
     """Import finder that registers Elysium once transformers has been imported.
 
-    It counts how deep the imports of transformers and of Elysium's own modules are nested in this thread: an Elysium
-    module that imports transformers must finish first, because registering imports that module.
+    It counts how deep imports of both packages are nested in this thread: an Elysium module that imports transformers
+    must finish first, because registering imports that module.
     """
 
     def __init__(self) -> None:
@@ -125,7 +117,7 @@ class _TransformersWatcher:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec that the other finders give; None, which means "not mine", for all but the watched modules."""
+        """Return the spec that the other finders give; None, which means "not mine", for modules not watched."""
         if fullname != "transformers" and not fullname.startswith("elysium."):
             return None
         finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
@@ -135,7 +127,7 @@ class _TransformersWatcher:
         return spec
 
     def _execute(self, loader: Loader, module: ModuleType) -> None:
-        """Runs the module's code, and registers if that was the outermost watched import."""
+        """Run the module's code, and register if that was the outermost watched import."""
         del loader.exec_module  # this method, which find_spec put in front of the loader's own
         self._thread.depth = getattr(self._thread, "depth", 0) + 1
         try:

@@ -68,11 +68,10 @@ def serve(
     _check_port(host, port)
     if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
         raise typer.BadParameter("an API key must be printable ASCII, got something else", param_hint="--api-key")
-    tracker = load_tracker(model, device)
     import uvicorn
 
     app = build_app(
-        tracker,
+        load_tracker(model, device),
         model,
         num_frames=num_frames,
         cors=cors,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elysium.processing.atomic_files import free_name, free_names
 from elysium.tracking.options import TrackingOptions
 
 from .arguments import DEFAULT_MODEL, DecodingOption, DeviceOption, JsonOption, ModelOption, VideoArgument
@@ -22,7 +23,6 @@ from .console import (
     print_json,
     said_warnings,
     say,
-    summary,
 )
 from .interruptions import signals_wait
 
@@ -36,7 +36,7 @@ BOXES_SUFFIXES = (".json", ".csv", ".txt")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold the output files of one run; None where one is not requested.
+    """Output files of one run; None where one is not requested.
 
     Args:
         video: annotated video.
@@ -47,19 +47,6 @@ class Outputs:
     video: Path | None
     boxes: Path | None
     sheet: Path | None
-
-    @classmethod
-    def choose(cls, source: Path, outputs: "Outputs", *, as_json: bool) -> "Outputs":
-        """Return the requested files; where there are none, a video and a JSON file in the working directory.
-
-        A name that nobody gave is never one of a file that is there.
-        """
-        from elysium.processing.atomic_files import free_names
-
-        if as_json or outputs != cls(None, None, None):
-            return outputs
-        video, boxes = free_names(Path(), source.resolve().stem, ".tracked.mp4", ".boxes.json")
-        return cls(video, boxes, None)
 
     def check(self, source: Path, info: "VideoInfo") -> None:
         """Make sure that all of them can be written, before the work.
@@ -88,8 +75,6 @@ class Outputs:
 
         It is the requested file, or else a free name beside it.
         """
-        from elysium.processing.atomic_files import free_names
-
         path = self.boxes or self.video or self.sheet
         if path is None or (path == self.boxes and path.suffix.lower() == ".json"):
             return path
@@ -143,7 +128,9 @@ def track(
         raise typer.BadParameter(
             "--reground must have a text prompt, got a box alone; give --text too, or leave --reground out"
         )
-    outputs = Outputs.choose(video, Outputs(output, boxes, sheet), as_json=as_json)
+    if not (output or boxes or sheet or as_json):
+        output, boxes = free_names(Path(), video.resolve().stem, ".tracked.mp4", ".boxes.json")
+    outputs = Outputs(output, boxes, sheet)
     outputs.check(video, info)
     tracker = load_tracker(model, device, decoding)
     run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, fps=fps, options=options)
@@ -154,7 +141,7 @@ def track(
     if as_json:
         print_json(run.result().to_dict())
     else:
-        print("\n".join([*summary(run.result()), *written]))
+        print("\n".join([*(track.summary() for track in run.result().tracks), *written]))
     return 0
 
 
@@ -200,8 +187,6 @@ def _finished_work_is_kept(
 
 def _keep_boxes(result: "TrackingResult", outputs: Outputs, cause: str) -> None:
     """Save the boxes of the finished windows; where their disk is full, in the system's temporary folder."""
-    from elysium.processing.atomic_files import free_name
-
     num_frames = max(len(track) for track in result.tracks)
     if num_frames == 0:
         say(f"{cause} before the first window was finished; nothing was written.")

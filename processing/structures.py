@@ -6,6 +6,7 @@ a reason, never a zero box.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,15 @@ class Track:
     def label(self) -> str:
         """Return the name of the object: its text prompt, or its number."""
         return self.text or f"object {self.track_id}"
+
+    def summary(self) -> str:
+        """Return one line: frames with a box, their mean score, and frames without one by reason."""
+        scores, missing = self.scores[self.valid], Counter(reason for reason in self.reasons if reason is not None)
+        line = f"{self.label}: a box in {len(scores)} of {len(self)} frames"
+        if len(scores):
+            line += f", mean score {scores.mean():.2f}"
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))
+        return f"{line} ({counts})" if counts else line
 
     def to_dict(self) -> dict[str, Any]:
         """Return the track for JSON: ``{"id", "text" or "init_box_xyxy_px", "frames": [...]}``."""

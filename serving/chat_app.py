@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .fair_queue import BusyError
-from .generation_worker import Delta, Event, Finished, GenerationWorker, Job, RequestError, Started
-from .media_sources import MediaError, MediaSources
-from .request_schema import ChatRequest, describe_errors, parse_request
+from .generation_worker import Delta, Finished, GenerationWorker, Job
+from .media_sources import MediaSources
+from .request_schema import ChatRequest, RequestError, parse_request
 
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
@@ -36,36 +35,7 @@ log = logging.getLogger(__name__)
 BODY_MB = 32
 BODY_S = 60.0
 RETRY_AFTER_S = 5
-
-
-class ApiError(Exception):
-    """Error response.
-
-    Args:
-        status: HTTP status.
-        message: message for the client.
-        param: path of the invalid field.
-        code: OpenAI's error code.
-        headers: headers of the response.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
-
-    def body(self) -> dict[str, Any]:
-        """Return the error in OpenAI's form."""
-        kinds = {401: "authentication_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+_NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def build_app(
@@ -105,7 +75,9 @@ def build_app(
     if cors:
         app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.include_router(_routes(_Service(worker, name), api_key))
-    _handle_errors(app)
+    for kind in (RequestError, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse)
+    app.add_exception_handler(ClientDisconnect, _leave)
     _describe_body(app, name)
     return app
 
@@ -115,124 +87,92 @@ class _Service:
 
     def __init__(self, worker: GenerationWorker, name: str) -> None:
         self.worker, self.name, self.created = worker, name, int(time.time())
-        self._parser = ThreadPoolExecutor(
-            1, thread_name_prefix="elysium-parse"
-        )  # parses large bodies one after another
+        # Parses large bodies outside the event loop, one after another.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="elysium-parse")
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse the name of another model."""
+        if name not in (None, self.name):
+            message = f"model must be {self.name!r}, got {str(name)[:80]!r}"
+            raise RequestError(message, status=404, param="model", code="model_not_found")
 
     def model(self) -> dict[str, Any]:
+        """Return the description of the model."""
         return {"id": self.name, "object": "model", "owned_by": "elysium", "created": self.created}
 
     async def complete(self, http: Request) -> Response:
         """Answer a chat request."""
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise ApiError(415, "Content-Type must be application/json; send the request as JSON")
+            message = "Content-Type must be application/json; send the request as JSON"
+            raise RequestError(message, status=415, param=None)
+        client = http.client.host if http.client else ""
         try:
-            ticket = self.worker.queue.admit(http.client.host if http.client else "")
+            self.worker.queue.admit(client)
         except BusyError as error:
-            raise ApiError(
-                429, str(error), code="rate_limit_exceeded", headers={"Retry-After": str(RETRY_AFTER_S)}
-            ) from None
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            code = "rate_limit_exceeded"
+            raise RequestError(str(error), status=429, param=None, code=code, headers=headers) from None
         try:
-            request = await self._parse(await _read_body(http))
-            if request.model is not None and request.model != self.name:
-                raise ApiError(
-                    404,
-                    f"model must be {self.name!r}, got {request.model[:80]!r}",
-                    param="model",
-                    code="model_not_found",
-                )
-            job = Job(request, ticket, asyncio.get_running_loop())
+            body, loop = await _read_body(http), asyncio.get_running_loop()
+            request = await loop.run_in_executor(self._parser, parse_request, body)
+            self.check_model(request.model)
         except BaseException:
-            self.worker.queue.release(ticket)
+            self.worker.queue.release(client)
             raise
+        job = Job(request, client, loop)
         self.worker.submit(job)
         return await self._answer(http, job)
-
-    async def _parse(self, body: bytes) -> ChatRequest:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._parser, parse_request, body)
-        except ValidationError as error:
-            message, param = describe_errors(error)
-            raise ApiError(400, message, param=param) from None
 
     async def _answer(self, http: Request, job: Job) -> Response:
         """Wait for the answer, or for the start of a streamed one; cancel the job if the client leaves."""
         gone = asyncio.create_task(_wait_for_disconnect(http))
         try:
-            started: Started | None = None
-            finished: list[Finished] = []
-            while len(finished) < job.request.n:
-                event = await _next_event(job, gone)
-                if isinstance(event, Started):
-                    started = event
-                    if job.request.stream:
-                        stream = self._stream(job, event)
-                        return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_CACHE)
-                elif isinstance(event, Finished):
-                    finished.append(event)
-            assert started is not None
-            return JSONResponse(self._completion(job.request, started, finished))
+            while not isinstance(event := await _next_event(job, gone), Finished):
+                if job.request.stream:
+                    return StreamingResponse(self._stream(job), media_type="text/event-stream", headers=_NO_CACHE)
+            message = {"role": "assistant", "content": event.text, "refusal": None}
+            answer = {"choices": [_choice("message", message, event.reason)], "usage": _usage(event)}
+            return JSONResponse(self._head("chat.completion") | answer)
         except BaseException:
             job.cancelled = True
             raise
         finally:
             gone.cancel()
 
-    def _completion(self, request: ChatRequest, started: Started, finished: list[Finished]) -> dict[str, Any]:
-        choices = [
-            {
-                "index": each.index,
-                "message": {"role": "assistant", "content": each.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": each.reason,
-            }
-            for each in sorted(finished, key=lambda each: each.index)
-        ]
-        return self._head("chat.completion") | {"choices": choices, "usage": _usage(started, finished)}
-
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": self.name}
 
-    async def _stream(self, job: Job, started: Started) -> AsyncIterator[str]:
+    async def _stream(self, job: Job) -> AsyncIterator[str]:
         """Yield server-sent events: role, pieces of text, finish reason, and usage on request."""
         head = self._head("chat.completion.chunk")
         wants_usage = job.request.stream_options.include_usage
         if wants_usage:
             head["usage"] = None
 
-        def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> str:
-            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
-            return _sse(head | {"choices": [choice]})
+        def chunk(delta: dict[str, Any], reason: str | None = None) -> str:
+            return _sse(head | {"choices": [_choice("delta", delta, reason)]})
 
         try:
-            for index in range(job.request.n):
-                yield chunk(index, {"role": "assistant", "content": ""})
-            finished: list[Finished] = []
-            while len(finished) < job.request.n:
-                event = await job.events.get()
-                if isinstance(event, Delta):
-                    yield chunk(event.index, {"content": event.text})
-                elif isinstance(event, Finished):
-                    finished.append(event)
-                    yield chunk(event.index, {}, event.reason)
-                elif isinstance(event, Exception):
-                    yield _sse(_as_api_error(event).body())
+            yield chunk({"role": "assistant", "content": ""})
+            while not isinstance(event := await job.events.get(), Finished):
+                if isinstance(event, Exception):
+                    yield _sse(_error_body(_as_refusal(event)))
                     return
+                yield chunk({"content": event.text})
+            yield chunk({}, event.reason)
             if wants_usage:
-                yield _sse(head | {"choices": [], "usage": _usage(started, finished)})
+                yield _sse(head | {"choices": [], "usage": _usage(event)})
             yield "data: [DONE]\n\n"
         finally:
             job.cancelled = True  # no effect on a finished job
-
-
-_NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def _routes(service: _Service, api_key: str | None) -> APIRouter:
     async def check_key(request: Request) -> None:
         sent = request.headers.get("authorization", "")
         if api_key is not None and not hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode()):
-            raise ApiError(401, "Authorization must be 'Bearer' and the server's API key", code="invalid_api_key")
+            message = "Authorization must be 'Bearer' and the server's API key"
+            raise RequestError(message, status=401, param=None, code="invalid_api_key")
 
     routes, v1 = APIRouter(), APIRouter(prefix="/v1", dependencies=[Depends(check_key)])
 
@@ -246,8 +186,7 @@ def _routes(service: _Service, api_key: str | None) -> APIRouter:
 
     @v1.get("/models/{model:path}")
     async def one_model(model: str) -> dict[str, Any]:
-        if model != service.name:
-            raise ApiError(404, f"model must be {service.name!r}, got {model[:80]!r}", code="model_not_found")
+        service.check_model(model)
         return service.model()
 
     @v1.post("/chat/completions", response_model=None)
@@ -259,30 +198,24 @@ def _routes(service: _Service, api_key: str | None) -> APIRouter:
 
 
 # --- reading a request ---
-async def _read_body(http: Request) -> bytes:
+async def _read_body(http: Request) -> bytearray:
     """Read the body.
 
     Raises:
-        ApiError: the body is larger than `BODY_MB`, or takes longer than `BODY_S`.
+        RequestError: the body is larger than `BODY_MB`, or takes longer than `BODY_S`.
     """
-    most = BODY_MB * 1_000_000
-    too_large = ApiError(
-        413, f"a request must have at most {BODY_MB} MB, got more; send less", headers={"Connection": "close"}
-    )
-    declared = http.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:20]) > most:
-        raise too_large
-    chunks, size = [], 0
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
             async for chunk in http.stream():
-                size += len(chunk)
-                if size > most:
-                    raise too_large
-                chunks.append(chunk)
+                body += chunk
+                if len(body) > BODY_MB * 1_000_000:
+                    message = f"a request must have at most {BODY_MB} MB, got more; send less"
+                    raise RequestError(message, status=413, param=None, headers={"Connection": "close"})
     except TimeoutError:
-        raise ApiError(408, f"a request must arrive within {BODY_S:g} s; send it again") from None
-    return b"".join(chunks)
+        message = f"a request must arrive within {BODY_S:g} s; send it again"
+        raise RequestError(message, status=408, param=None) from None
+    return body
 
 
 async def _wait_for_disconnect(http: Request) -> None:
@@ -290,7 +223,7 @@ async def _wait_for_disconnect(http: Request) -> None:
         pass
 
 
-async def _next_event(job: Job, gone: "asyncio.Task[None]") -> Event:
+async def _next_event(job: Job, gone: "asyncio.Task[None]") -> Delta | Finished:
     """Return the next event of a job.
 
     Raises:
@@ -308,43 +241,44 @@ async def _next_event(job: Job, gone: "asyncio.Task[None]") -> Event:
 
 
 # --- responses ---
-def _usage(started: Started, finished: list[Finished]) -> dict[str, int]:
-    tokens = sum(each.tokens for each in finished)
-    return {
-        "prompt_tokens": started.prompt_tokens,
-        "completion_tokens": tokens,
-        "total_tokens": started.prompt_tokens + tokens,
-    }
+def _choice(name: str, value: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    return {"index": 0, name: value, "logprobs": None, "finish_reason": reason}
+
+
+def _usage(finished: Finished) -> dict[str, int]:
+    tokens = {"prompt_tokens": finished.prompt_tokens, "completion_tokens": finished.tokens}
+    return tokens | {"total_tokens": sum(tokens.values())}
 
 
 def _sse(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def _as_api_error(error: Exception) -> ApiError:
-    """Return an error as the client sees it."""
-    if isinstance(error, ApiError):
+def _as_refusal(error: Exception) -> RequestError:
+    """Return an error as the client sees it; unexpected ones go to the log alone."""
+    if isinstance(error, RequestError):
         return error
-    if isinstance(error, MediaError | RequestError):
-        return ApiError(400, str(error), param="messages", code=getattr(error, "code", None))
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-    return ApiError(500, "internal server error; see the server's log")
+        headers = dict(error.headers or {})
+        return RequestError(str(error.detail), status=error.status_code, param=None, headers=headers)
+    log.error("a request failed", exc_info=error)
+    return RequestError("internal server error; see the server's log", status=500, param=None)
 
 
-def _handle_errors(app: FastAPI) -> None:
-    async def refuse(_: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, ApiError | MediaError | RequestError | HTTPException):
-            log.error("a request failed", exc_info=error)
-        known = _as_api_error(error)
-        return JSONResponse(known.body(), known.status, headers=known.headers)
+def _error_body(error: RequestError) -> dict[str, Any]:
+    """Return an error in OpenAI's form."""
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
+    kind = kinds.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
 
-    async def left(_: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # the client has left
 
-    for kind in (ApiError, MediaError, RequestError, HTTPException, Exception):
-        app.add_exception_handler(kind, refuse)
-    app.add_exception_handler(ClientDisconnect, left)
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    known = _as_refusal(error)
+    return JSONResponse(_error_body(known), known.status, headers=known.headers)
+
+
+async def _leave(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # the client has left
 
 
 def _describe_body(app: FastAPI, name: str) -> None:
@@ -352,18 +286,8 @@ def _describe_body(app: FastAPI, name: str) -> None:
     schema = app.openapi()
     body = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     body["properties"]["model"] = {"type": "string", "enum": [name]}
-    parts = schema.setdefault("components", {}).setdefault("schemas", {})
-    parts |= body.pop("$defs") | {"ChatRequest": body}
-    refusal = {"type": "object", "required": ["error"], "properties": {"error": {"type": "object"}}}
-    for path, operations in schema["paths"].items():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            if path.startswith("/v1"):
-                operation["responses"]["4XX"] = {
-                    "description": "Refused",
-                    "content": {"application/json": {"schema": refusal}},
-                }
-    schema["paths"]["/v1/chat/completions"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-    }
+    schema.setdefault("components", {}).setdefault("schemas", {}).update(body.pop("$defs"), ChatRequest=body)
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}}
+    operation = schema["paths"]["/v1/chat/completions"]["post"]
+    operation["requestBody"] = {"required": True, "content": content}
+    operation["responses"]["4XX"] = {"description": "Refused, with an error in OpenAI's form"}

@@ -1,8 +1,7 @@
 """Queue that serves clients in turn, with a maximum of open requests in total and for each client."""
 
 import threading
-from collections import OrderedDict, deque
-from dataclasses import dataclass
+from collections import Counter, OrderedDict, deque
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,63 +11,46 @@ class BusyError(RuntimeError):
     """The server accepts no more requests at the moment."""
 
 
-@dataclass(eq=False)
-class Ticket:
-    """Place of a client's request, held from admission until its response.
-
-    Args:
-        client: the client.
-        held: False once released.
-    """
-
-    client: str
-    held: bool = True
-
-
 class FairQueue(Generic[Item]):
     """Queue of many clients' items, taken round robin, so that many requests of one do not delay another.
 
     Args:
-        most: maximum number of tickets in total.
-        most_of_one: maximum number of tickets of one client.
+        most: maximum number of open requests, from `admit` to `release`.
+        most_of_one: maximum number of open requests of one client.
     """
 
     def __init__(self, most: int, most_of_one: int) -> None:
         if not 1 <= most_of_one <= most:
             raise ValueError(f"most_of_one must be from 1 to most, got {most_of_one} and {most}")
         self.most, self.most_of_one = most, most_of_one
-        self._tickets: dict[str, int] = {}
+        self._open: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[Item]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
 
-    def admit(self, client: str) -> Ticket:
-        """Give a client a ticket.
+    def admit(self, client: str) -> None:
+        """Open a request of a client; `release` ends it.
 
         Raises:
             BusyError: the maximum in total, or of this client, is reached.
         """
         with self._changed:
-            own, all_of_them = self._tickets.get(client, 0), sum(self._tickets.values())
-            if own >= self.most_of_one or all_of_them >= self.most:
-                whose = f"{own} requests of yours" if own >= self.most_of_one else f"{all_of_them} requests"
+            own, total = self._open[client], self._open.total()
+            if own >= self.most_of_one or total >= self.most:
+                whose = f"{own} requests of yours" if own >= self.most_of_one else f"{total} requests"
                 raise BusyError(f"the server must have a free place, got {whose} waiting already; try again later")
-            self._tickets[client] = own + 1
-            return Ticket(client)
+            self._open[client] += 1
 
-    def release(self, ticket: Ticket) -> None:
-        """Release a ticket; a second call has no effect."""
+    def release(self, client: str) -> None:
+        """End a request of a client."""
         with self._changed:
-            if ticket.held:
-                ticket.held = False
-                self._tickets[ticket.client] -= 1
-                if not self._tickets[ticket.client]:
-                    del self._tickets[ticket.client]
+            self._open[client] -= 1
+            self._open += Counter()  # forgets clients without requests
 
-    def put(self, ticket: Ticket, item: Item) -> None:
+    def put(self, client: str, item: Item) -> None:
         """Queue an item after those of the same client."""
         with self._changed:
-            self._waiting.setdefault(ticket.client, deque()).append(item)
+            self._waiting.setdefault(client, deque()).append(item)
             self._changed.notify()
 
     def take(self) -> Item | None:

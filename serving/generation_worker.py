@@ -6,7 +6,6 @@ Two threads decode files and build model inputs, taking clients in turn; one thr
 
 import asyncio
 import copy
-import logging
 import math
 import queue
 import tempfile
@@ -21,14 +20,12 @@ import torch
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from .fair_queue import FairQueue, Ticket
-from .media_sources import MediaError, MediaSources
-from .request_schema import MAX_FRAMES, ChatRequest, ImagePart, TextPart, VideoPart
+from .fair_queue import FairQueue
+from .media_sources import MediaSources
+from .request_schema import MAX_FRAMES, ChatRequest, Message, RequestError, TextPart, VideoPart
 
 if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
-
-log = logging.getLogger(__name__)
 
 BATCH_SIZE = 8
 PREPARING_THREADS = 2
@@ -37,45 +34,21 @@ DEFAULT_MAX_TOKENS = 1024
 _CLIENT_ERRORS = (ValueError, OSError, TemplateError, EOFError, SyntaxError, IndexError, OverflowError)
 
 
-class RequestError(ValueError):
-    """A request is invalid; the message is for the client.
-
-    Args:
-        message: rule, value and remedy.
-        code: OpenAI's error code, None if there is none.
-    """
-
-    def __init__(self, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Started:
-    """Event: the model starts on a request."""
-
-    prompt_tokens: int
-
-
 @dataclass(frozen=True)
 class Delta:
-    """Event: a piece of a streamed answer."""
+    """Event: a piece of the answer, to be streamed; the first, empty one says that the model starts."""
 
-    index: int
     text: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Event: a choice is complete, with its text, finish reason and number of tokens."""
+    """Event: the answer is complete, with its finish reason and numbers of tokens."""
 
-    index: int
     text: str
     reason: str
+    prompt_tokens: int
     tokens: int
-
-
-Event = Started | Delta | Finished | Exception
 
 
 @dataclass(eq=False)
@@ -84,84 +57,70 @@ class Job:
 
     Args:
         request: the validated request.
-        ticket: released when the job ends.
+        client: the client, whose place in the queue is released when the job ends.
         loop: event loop of `events`.
-        events: progress for the handler; an exception is the last event.
+        events: progress for the handler; a `Finished` or an exception is the last event.
         cancelled: set once the client has left.
         inputs: the model's inputs, once prepared.
     """
 
     request: ChatRequest
-    ticket: Ticket
+    client: str
     loop: asyncio.AbstractEventLoop
-    events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
+    events: "asyncio.Queue[Delta | Finished | Exception]" = field(default_factory=asyncio.Queue)
     cancelled: bool = False
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Delta | Finished | Exception) -> None:
         """Send an event to the handler, from any thread."""
         with suppress(RuntimeError):  # the loop is closed, nobody waits for the event
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Number of prompt tokens L."""
-        return int(self.inputs["input_ids"].shape[1])
+
+class _Answers(StoppingCriteria):
+    """Answers of a batch while they are generated; stops the rows that are complete or cancelled."""
+
+    def __init__(self, jobs: Sequence[Job], max_tokens: Sequence[int], tokenizer: Any, eos_ids: set[int]) -> None:
+        self.answers = [_Answer(job, most, tokenizer, eos_ids) for job, most in zip(jobs, max_tokens, strict=True)]
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        done = [answer.add(token) for answer, token in zip(self.answers, input_ids[:, -1].tolist(), strict=True)]
+        return torch.tensor(done, device=input_ids.device)  # (B,)
 
 
-class _Choice:
-    """One choice while it is generated."""
+class _Answer:
+    """One answer while it is generated."""
 
-    def __init__(self, job: Job, indices: Sequence[int], tokenizer: Any, eos_ids: set[int], max_tokens: int) -> None:
-        self.job, self.indices, self.max_tokens = job, indices, max_tokens
+    def __init__(self, job: Job, max_tokens: int, tokenizer: Any, eos_ids: set[int]) -> None:
+        self.job, self.max_tokens = job, max_tokens
+        self._prompt_tokens = int(job.inputs["input_ids"].shape[1])
         self._tokenizer, self._eos_ids = tokenizer, eos_ids
         self._tokens: list[int] = []
-        self._sent = 0
-        self._stops = job.request.stop_strings
-        self.is_done = False
+        self._num_sent = 0
+        self._is_done = False
 
     def add(self, token: int) -> bool:
         """Append a token; return whether the answer is complete or cancelled."""
-        if self.is_done or self.job.cancelled:
+        if self._is_done or self.job.cancelled:
             return True
         self._tokens.append(token)
-        ended = token in self._eos_ids
-        full = len(self._tokens) >= self.max_tokens
-        if not (ended or full or self._stops or self.job.request.stream):
+        stops, streams = self.job.request.stop, self.job.request.stream
+        ended, full = token in self._eos_ids, len(self._tokens) >= self.max_tokens
+        if not (ended or full or stops or streams):
             return False
         text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
-        cut = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
-        if cut is not None or ended or full:
-            self._finish(text[:cut], "stop" if cut is not None or ended else "length")
-        elif self.job.request.stream:
-            # Hold back a possible beginning of a stop string, or part of a character.
-            held = max((len(stop) - 1 for stop in self._stops), default=0)
-            self._stream(text[: max(0, len(text.rstrip("\ufffd")) - held)])
-        return self.is_done
-
-    def _stream(self, text: str) -> None:
-        if len(text) > self._sent:
-            for index in self.indices:
-                self.job.send(Delta(index, text[self._sent :]))
-            self._sent = len(text)
-
-    def _finish(self, text: str, reason: str) -> None:
-        self.is_done = True
-        if self.job.request.stream:
-            self._stream(text)
-        for index in self.indices:
-            self.job.send(Finished(index, text, reason, len(self._tokens)))
-
-
-class _Watch(StoppingCriteria):
-    """Pass each new token to its choice, and stop rows that are complete or cancelled."""
-
-    def __init__(self, choices: Sequence[_Choice]) -> None:
-        self.choices = choices
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        done = [choice.add(token) for choice, token in zip(self.choices, input_ids[:, -1].tolist(), strict=True)]
-        return torch.tensor(done, device=input_ids.device)  # (B,)
+        cut = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
+        self._is_done = ended or full or cut is not None
+        # Hold back a possible beginning of a stop string, or part of a character.
+        held = max((len(stop) - 1 for stop in stops), default=0)
+        end = cut if self._is_done else max(0, len(text.rstrip("\ufffd")) - held)
+        if streams and len(text[:end]) > self._num_sent:
+            self.job.send(Delta(text[self._num_sent : end]))
+            self._num_sent = len(text[:end])
+        if self._is_done:
+            reason = "stop" if cut is not None or ended else "length"
+            self.job.send(Finished(text[:cut], reason, self._prompt_tokens, len(self._tokens)))
+        return self._is_done
 
 
 class GenerationWorker:
@@ -178,22 +137,16 @@ class GenerationWorker:
         self.model, self.sources, self.num_frames = tracker.model, sources, num_frames
         self.queue: FairQueue[Job] = FairQueue(waiting, max(1, waiting // 2))
         # Tokenizers are not thread-safe, so each thread has its own.
-        self._processors = [copy.deepcopy(tracker.processor) for _ in range(PREPARING_THREADS)]
+        processors = [copy.deepcopy(tracker.processor) for _ in range(PREPARING_THREADS)]
         self._tokenizer = copy.deepcopy(tracker.processor.tokenizer)
         self._ready: queue.Queue[Job] = queue.Queue(maxsize=BATCH_SIZE)
-        self._threads = [
-            threading.Thread(target=self._prepare_all, args=[each], daemon=True) for each in self._processors
-        ]
-        self._threads.append(threading.Thread(target=self._answer_all, daemon=True))
-        self._started = False
+        for processor in processors:
+            threading.Thread(target=self._prepare_all, args=[processor], daemon=True).start()
+        threading.Thread(target=self._answer_all, daemon=True).start()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        if not self._started:
-            self._started = True
-            for thread in self._threads:
-                thread.start()
-        self.queue.put(job.ticket, job)
+        self.queue.put(job.client, job)
 
     def close(self) -> None:
         """Stop accepting requests from the queue."""
@@ -201,7 +154,7 @@ class GenerationWorker:
 
     def _end(self, job: Job, error: Exception | None = None) -> None:
         """Release a job's resources, and send an error to its handler."""
-        self.queue.release(job.ticket)
+        self.queue.release(job.client)
         job.inputs = {}
         if error is not None:
             job.send(error)
@@ -216,16 +169,20 @@ class GenerationWorker:
                 job.inputs = self._prepare(job.request, processor)
             except Exception as error:
                 self._end(job, error)
-                continue
-            self._ready.put(job)
+            else:
+                self._ready.put(job)
 
     def _prepare(self, request: ChatRequest, processor: Any) -> dict[str, torch.Tensor]:
-        """Return the model's inputs of one conversation (B = 1)."""
+        """Return the model's inputs of one conversation (B = 1).
+
+        Raises:
+            RequestError: a file or the conversation cannot be used.
+        """
         with tempfile.TemporaryDirectory(prefix="elysium-serve-") as folder:
             conversation: list[dict[str, Any]] = [
                 {
                     "role": "system" if message.role == "developer" else message.role,
-                    "content": self._content(message.content, request, Path(folder)),
+                    "content": self._content(message, request.chat_template_kwargs.fps, Path(folder)),
                 }
                 for message in request.messages
             ]
@@ -245,32 +202,35 @@ class GenerationWorker:
                 )
             except _CLIENT_ERRORS as error:
                 raise RequestError(str(error).replace(folder, "the request")) from error
+        self._check_context(inputs["input_ids"].shape[1])
         return dict(inputs)
 
-    def _content(self, content: Any, request: ChatRequest, folder: Path) -> list[dict[str, Any]]:
+    def _content(self, message: Message, fps: float | None, folder: Path) -> list[dict[str, Any]]:
         """Return the parts of a message in the chat template's form, with local files in place of URLs."""
-        if isinstance(content, str):
-            return [{"type": "text", "text": content}]
         parts: list[dict[str, Any]] = []
-        for part in content:
+        for part in message.content:
             if isinstance(part, TextPart):
                 parts.append({"type": "text", "text": part.text})
                 continue
-            place = Path(tempfile.mkdtemp(dir=folder))
-            if isinstance(part, ImagePart):
-                parts.append(
-                    {"type": "image", "image": str(self.sources.open(part.image_url.url, "image", place).path)}
+            kind, url = ("video", part.video_url.url) if isinstance(part, VideoPart) else ("image", part.image_url.url)
+            path, info = self.sources.open(url, kind, Path(tempfile.mkdtemp(dir=folder)))
+            if kind == "video" and fps and info.duration_s and math.ceil(info.duration_s * fps) > MAX_FRAMES:
+                raise RequestError(
+                    f"fps must give at most {MAX_FRAMES} frames, got {fps:g} for {info.duration_s:.1f} s; lower it"
                 )
-            elif isinstance(part, VideoPart):
-                opened = self.sources.open(part.video_url.url, "video", place)
-                rate = request.chat_template_kwargs.fps
-                if rate and opened.duration_s and math.ceil(opened.duration_s * rate) > MAX_FRAMES:
-                    raise MediaError(
-                        f"fps must give at most {MAX_FRAMES} frames, got {rate:g} for {opened.duration_s:.1f} s; "
-                        "lower it"
-                    )
-                parts.append({"type": "video", "video": str(opened.path)})
+            parts.append({"type": kind, kind: str(path)})
         return parts
+
+    def _room(self, prompt_tokens: int) -> int:
+        return self.model.config.get_text_config().max_position_embeddings - prompt_tokens
+
+    def _check_context(self, prompt_tokens: int) -> None:
+        if (room := self._room(prompt_tokens)) < 1:
+            raise RequestError(
+                f"a prompt must have fewer than {room + prompt_tokens} tokens, got {prompt_tokens}; use fewer frames "
+                "or a shorter text",
+                code="context_length_exceeded",
+            )
 
     # --- answers ---
     def _answer_all(self) -> None:
@@ -280,7 +240,6 @@ class GenerationWorker:
             try:
                 self._answer([job for job in batch if not job.cancelled])
             except Exception as error:
-                log.exception("generation failed")
                 for job in batch:
                     job.send(error)
             for job in batch:
@@ -300,57 +259,34 @@ class GenerationWorker:
         return batch, None
 
     def _samples(self, request: ChatRequest) -> bool:
-        if request.temperature is None and request.top_p is None:
-            return bool(self.model.generation_config.do_sample)
-        return not request.is_greedy
+        """Return whether a request is sampled rather than greedy."""
+        if request.temperature is None:
+            return bool(self.model.generation_config.do_sample) or request.top_p is not None
+        return request.temperature >= 0.01
 
     def _answer(self, jobs: list[Job]) -> None:
         """Run the model on any number of greedy jobs, or on one that samples."""
-        context = self.model.config.get_text_config().max_position_embeddings
-        config = copy.deepcopy(self.model.generation_config)
-        eos = config.eos_token_id
-        eos_ids = set(eos if isinstance(eos, list) else [eos])
-        jobs, choices = self._begin(jobs, context, eos_ids, config.max_new_tokens)
         if not jobs:
             return
-        config.max_new_tokens = max(choice.max_tokens for choice in choices)
-        config.do_sample = False
-        request = jobs[0].request
-        if self._samples(request):
-            config.do_sample, config.num_return_sequences = True, request.n
-            if request.temperature is not None or request.top_p is not None:
-                config.top_k = 0
-                config.temperature = 1.0 if request.temperature is None else request.temperature
-                config.top_p = 1.0 if request.top_p is None else request.top_p
-        self._generate(_collate([job.inputs for job in jobs], config.pad_token_id), config, choices, request.seed)
-
-    def _begin(
-        self, jobs: list[Job], context: int, eos_ids: set[int], default: int | None
-    ) -> tuple[list[Job], list[_Choice]]:
-        """Return the jobs that fit into the context, and a choice for each row of the output."""
-        fitting, choices = [], []
+        config, request = copy.deepcopy(self.model.generation_config), jobs[0].request
+        eos = config.eos_token_id
+        rooms = [self._room(job.inputs["input_ids"].shape[1]) for job in jobs]
+        default = max(config.max_new_tokens or 0, DEFAULT_MAX_TOKENS)
+        wanted = [job.request.max_completion_tokens or job.request.max_tokens or default for job in jobs]
+        max_tokens = [min(pair) for pair in zip(rooms, wanted, strict=True)]
+        answers = _Answers(jobs, max_tokens, self._tokenizer, set(eos if isinstance(eos, list) else [eos]))
         for job in jobs:
-            room = context - job.prompt_tokens
-            if room < 1:
-                job.send(
-                    RequestError(
-                        f"a prompt must have fewer than {context} tokens, got {job.prompt_tokens}; use fewer "
-                        "frames or a shorter text",
-                        code="context_length_exceeded",
-                    )
-                )
-                continue
-            most = min(room, job.request.max_new_tokens or max(default or 0, DEFAULT_MAX_TOKENS))
-            rows = [[index] for index in range(job.request.n)]
-            if not self._samples(job.request):
-                rows = [list(range(job.request.n))]  # the most likely answer, n times
-            fitting.append(job)
-            choices += [_Choice(job, indices, self._tokenizer, eos_ids, most) for indices in rows]
-            job.send(Started(job.prompt_tokens))
-        return fitting, choices
+            job.send(Delta(""))
+        config.max_new_tokens = max(max_tokens)
+        config.do_sample = self._samples(request)
+        if config.do_sample and (request.temperature is not None or request.top_p is not None):
+            config.top_k = 0
+            config.temperature = 1.0 if request.temperature is None else request.temperature
+            config.top_p = 1.0 if request.top_p is None else request.top_p
+        self._generate(_collate([job.inputs for job in jobs], config.pad_token_id), config, answers, request.seed)
 
     def _generate(
-        self, inputs: dict[str, torch.Tensor], config: GenerationConfig, choices: list[_Choice], seed: int | None
+        self, inputs: dict[str, torch.Tensor], config: GenerationConfig, answers: _Answers, seed: int | None
     ) -> None:
         device = self.model.device
         devices = [device] if device.type == "cuda" else []
@@ -362,7 +298,7 @@ class GenerationWorker:
             self.model.generate(
                 **{name: tensor.to(device) for name, tensor in inputs.items()},
                 generation_config=config,
-                stopping_criteria=StoppingCriteriaList([_Watch(choices)]),
+                stopping_criteria=StoppingCriteriaList([answers]),
             )
 
 

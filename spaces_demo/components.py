@@ -1,7 +1,4 @@
-"""Gradio components of the page: file inputs, a canvas to draw boxes, a live player; and the example videos.
-
-Gradio's own inputs decode and convert an upload before a handler runs; these only pass its path.
-"""
+"""Gradio components of the page: an image input, a canvas to draw boxes, a live player; and the example videos."""
 
 import filecmp
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
-from gradio.data_classes import FileData, ImageData
+from gradio.data_classes import ImageData
 
 HERE = Path(__file__).parent
 
@@ -51,44 +48,14 @@ class NoStubs(ComponentMeta):
         return super(ComponentMeta, cls).__new__(cls, name, bases, attrs)
 
 
-def uploaded_path(payload: FileData | ImageData | None, cache: str) -> str | None:
-    """Return the path of an uploaded file, None without one.
-
-    Raises:
-        gr.Error: the path is outside the folder of uploads.
-    """
-    if payload is None:
-        return None
-    path = Path(payload.path or "").resolve()
-    if Path(cache).resolve() not in path.parents:
-        raise gr.Error("a file must be uploaded, got something else; upload it here", print_exception=False)
-    return str(path)
-
-
-class VideoInput(gr.Video, metaclass=NoStubs):
-    """Input for an uploaded or recorded video; the handler gets its path."""
-
-    def get_block_name(self) -> str:
-        return "video"
-
-    def preprocess(self, payload: FileData | None) -> str | None:
-        return uploaded_path(payload, self.GRADIO_CACHE)
-
-    def api_info(self) -> dict[str, Any]:
-        return super().api_info() | {"additional_description": "an uploaded video"}
-
-
 class ImageInput(gr.Image, metaclass=NoStubs):
-    """Input for an uploaded or photographed image; the handler gets its path."""
+    """Input for an image; the handler gets its path, and opens it after its checks."""
 
     def get_block_name(self) -> str:
         return "image"
 
     def preprocess(self, payload: ImageData | None) -> str | None:
-        return uploaded_path(payload, self.GRADIO_CACHE)
-
-    def api_info(self) -> dict[str, Any]:
-        return super().api_info() | {"additional_description": "an uploaded image"}
+        return payload.path if payload else None
 
 
 class BoxCanvas(gr.HTML, metaclass=NoStubs):
@@ -98,24 +65,15 @@ class BoxCanvas(gr.HTML, metaclass=NoStubs):
     ``[[x1, y1, x2, y2], …]`` in pixels of the original.
     """
 
-    def get_block_name(self) -> str:
-        return "html"
-
-    def postprocess(self, value: Any) -> Any:
-        return value
-
     def api_info(self) -> dict[str, Any]:
-        return {
-            "type": "array",
-            "items": {"type": "array", "items": {"type": "number"}},
-            "additional_description": "boxes in the first frame, x1,y1,x2,y2 in pixels of the original",
-        }
+        description = "boxes in the first frame, x1,y1,x2,y2 in pixels of the original"
+        items = {"type": "array", "items": {"type": "number"}}
+        return {"type": "array", "items": items, "additional_description": description}
 
     def example_payload(self) -> Any:
         return [[249, 146, 335, 233]]
 
-    def example_value(self) -> Any:
-        return [[249, 146, 335, 233]]
+    example_value = example_payload
 
 
 class LiveFrames(gr.HTML, metaclass=NoStubs):
@@ -124,36 +82,12 @@ class LiveFrames(gr.HTML, metaclass=NoStubs):
     The page sends ``{"frames": [data URLs], "done", "total", "fps", "first"}``; a ``first`` of 0 restarts it.
     """
 
-    def get_block_name(self) -> str:
-        return "html"
-
-    def postprocess(self, value: Any) -> Any:
-        return value
-
     def api_info(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "additional_description": "frames finished by the last window, as JPEG data URLs",
-        }
+        description = "frames finished by the last window, as JPEG data URLs"
+        return {"type": "object", "additional_description": description}
 
 
-def box_canvas(*, colors: list[str], most: int, **options: Any) -> BoxCanvas:
-    """Build a `BoxCanvas`.
-
-    Args:
-        colors: CSS colors of box 1, 2, 3, …
-        most: maximum number of boxes.
-        options: options of `gr.HTML`.
-    """
-    return BoxCanvas(**_parts("box_canvas"), colors=colors, most=most, **options)
-
-
-def live_frames(**options: Any) -> LiveFrames:
-    """Build a `LiveFrames` with options of `gr.HTML`."""
-    return LiveFrames(**_parts("live_frames"), **options)
-
-
-def _parts(name: str) -> dict[str, Any]:
-    """Return a component's template, style and script."""
+def parts(name: str) -> dict[str, Any]:
+    """Return the template, style and script of a component, as options of `gr.HTML`."""
     html, css, script = ((HERE / f"{name}.{suffix}").read_text("utf-8") for suffix in ("html", "css", "js"))
     return {"html_template": html, "css_template": css, "js_on_load": script, "apply_default_css": False}

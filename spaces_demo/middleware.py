@@ -1,6 +1,7 @@
 """ASGI middleware before Gradio's routes: limits the size of bodies and refuses URLs in place of files.
 
-Gradio accepts only uploaded paths as files, but it downloads a URL given in place of a file, in any field.
+Gradio accepts only uploaded paths as files, but it downloads a URL given in place of a file, in any field. Its
+`max_file_size` limits each file of an upload, not the upload.
 """
 
 import json
@@ -8,8 +9,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,8 +20,7 @@ log = logging.getLogger(__name__)
 
 JSON_BYTES = 200_000
 UPLOAD_ROUTE = "/gradio_api/upload"
-# Gradio would fetch URLs for a visitor here, or pass an upload to an external program.
-CLOSED_ROUTES = ("/gradio_api/proxy=", "/gradio_api/process_recording", "/gradio_api/vibe")
+RECORDING_ROUTE = "/gradio_api/process_recording"  # passes an upload to an external program
 FILE_ROUTES = ("/gradio_api/file=", "/gradio_api/file/")
 NO_FETCHING = "this page fetches nothing: a file must be uploaded, got a URL; download it and upload it here"
 
@@ -46,46 +46,35 @@ class RequestFilter:
         listeners: counts the clients that wait for results.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, upload_bytes: int, kept_bytes: int, kept: Path, listeners: Listeners | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, upload_bytes: int, kept_bytes: int, kept: Path, listeners: Listeners) -> None:
         self.app, self.upload_bytes, self.kept_bytes, self.kept = app, upload_bytes, kept_bytes, kept
-        self.listeners = listeners or Listeners()
+        self.listeners = listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it to Gradio."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        uploads = scope["path"].startswith(UPLOAD_ROUTE)
-        limit = self.upload_bytes if uploads else JSON_BYTES
-        counted = _counted(receive, limit)
+        uploads = scope["path"].rstrip("/") == UPLOAD_ROUTE
+        counted = _counted(receive, self.upload_bytes if uploads else JSON_BYTES)
         try:
-            refusal = self._refusal(scope, limit)
+            refusal = self._refusal(scope["path"], uploads)
             if refusal is None and scope["method"] == "POST" and not uploads:
-                body = await _read(counted)
+                body = await Request(scope, counted).body()
                 refusal, counted = _fault(body), _replayed(body, receive)
             with self.listeners.during(scope):
                 await (refusal or self.app)(scope, counted, send)
-        except TooLargeError:
-            await _too_large(limit)(scope, receive, send)
+        except TooLargeError as error:
+            await PlainTextResponse(error.message, 413)(scope, receive, send)
 
-    def _refusal(self, scope: Scope, limit: int) -> PlainTextResponse | None:
-        """Return the refusal that the path and the headers require, None to continue."""
-        path: str = scope["path"]
-        if path.startswith(CLOSED_ROUTES) or (path.startswith(FILE_ROUTES) and ":/" in path):
+    def _refusal(self, path: str, uploads: bool) -> PlainTextResponse | None:
+        """Return the refusal that the path requires, None to continue."""
+        if path.startswith(RECORDING_ROUTE) or (path.startswith(FILE_ROUTES) and ":/" in path):
             return PlainTextResponse(NO_FETCHING, 404)
-        declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > limit:
-            return _too_large(limit)
-        if path.rstrip("/") == UPLOAD_ROUTE and _folder_bytes(self.kept) > self.kept_bytes:
+        if uploads and _folder_bytes(self.kept) > self.kept_bytes:
             log.warning("uploads are refused: %s is full", self.kept)
             return PlainTextResponse("the server has no room for uploads; try again later", 507)
         return None
-
-
-def _too_large(limit: int) -> PlainTextResponse:
-    return PlainTextResponse(f"a request must have at most {limit} bytes; send less", 413)
 
 
 def _fault(body: bytes) -> PlainTextResponse | None:
@@ -125,26 +114,12 @@ def _counted(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _read(receive: Receive) -> bytes:
-    """Return the whole body."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
-
-
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """Wrap ``receive`` to return a body that was already read, then the messages after it."""
-    given = False
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return messages.pop() if messages else await receive()
 
     return replayed
 

@@ -1,16 +1,10 @@
 """Model registry of the page: loads models in the background, one at a time."""
 
-import json
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal
-
-import elysium.checkpoints
+from typing import TYPE_CHECKING
 
 from .limits import RefusedError
 
@@ -18,33 +12,6 @@ if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
-
-
-def on_gpu(function: Callable[..., Any], *, seconds: int) -> Callable[..., Any]:
-    """Wrap a function to get a GPU for some seconds on a ZeroGPU Space; elsewhere return it unchanged.
-
-    On ZeroGPU the package `spaces` provides a GPU for one call; it must be imported before torch.
-    """
-    try:
-        import spaces
-    except ImportError:
-        return function
-    return spaces.GPU(duration=seconds)(function)
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """Loading state of a model.
-
-    Args:
-        name: name of the model.
-        state: "loading", "ready" or "failed".
-        trained_on: the checkpoint's sentence about its training data, empty while unknown.
-    """
-
-    name: str
-    state: Literal["loading", "ready", "failed"]
-    trained_on: str
 
 
 class ModelRegistry:
@@ -93,19 +60,6 @@ class ModelRegistry:
         except Exception as error:
             raise RefusedError("the model must load, got an error on the server; choose another model") from error
 
-    def state(self, name: str) -> ModelState:
-        """Return the loading state of a model, and start to load it.
-
-        Raises:
-            RefusedError: the name is not in the registry.
-        """
-        loading = self.start(name)
-        if not loading.done():
-            return ModelState(name, "loading", _shipped_sentence(name))
-        if loading.exception() is not None:
-            return ModelState(name, "failed", "")
-        return ModelState(name, "ready", loading.result().trained_on)
-
     def _fill(self, name: str) -> None:
         """Load a model, one at a time."""
         with self._turn:
@@ -116,17 +70,6 @@ class ModelRegistry:
                 self._loading[name].set_exception(error)
 
     def _load(self, name: str) -> "Tracker":
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        from transformers.utils import logging as transformers_logging
-
         from elysium.tracking.tracker import Tracker
 
-        transformers_logging.disable_progress_bar()
         return Tracker.from_pretrained(name, device=self.device)
-
-
-def _shipped_sentence(name: str) -> str:
-    """Return a packaged checkpoint's sentence about its training data, without torch; empty for others."""
-    config = Path(elysium.checkpoints.__file__).parent / name / "config.json"
-    return json.loads(config.read_text("utf-8")).get("trained_on", "") if config.is_file() else ""

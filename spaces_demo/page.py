@@ -17,30 +17,14 @@ import gradio as gr
 import pandas as pd
 
 from elysium.processing.structures import TrackingResult
+from elysium.processing.video_io import VideoInfo, VideoReader
 from elysium.visualization.annotate import OBJECT_COLORS, annotate_frame
 
-from .components import (
-    EXAMPLES,
-    BoxCanvas,
-    Example,
-    ImageInput,
-    VideoInput,
-    box_canvas,
-    example_boxes,
-    live_frames,
-)
-from .limits import Limits, Media, RefusedError, check_boxes, check_media, check_prompts, check_question, naming
+from .components import EXAMPLES, BoxCanvas, Example, ImageInput, LiveFrames, example_boxes, parts
+from .limits import Limits, RefusedError, check_boxes, check_media, check_prompts, check_question, naming
 from .models import ModelRegistry
-from .tasks import Tasks, first_frame
-from .tracks import (
-    FrameRecorder,
-    TrackFiles,
-    small_jpeg,
-    summary_html,
-    timeline_colors,
-    timeline_rows,
-    write_files,
-)
+from .tasks import Tasks
+from .tracks import FrameRecorder, small_jpeg, summary_html, timeline_colors, timeline_rows, write_files
 
 log = logging.getLogger(__name__)
 
@@ -112,24 +96,24 @@ class Page:
 
         Yields after every window; the last result has the annotated video, the contact sheet and the files.
         """
-        media = self._media(video, picture, model)
-        prompts, drawn = check_prompts(words, self.limits), check_boxes(boxes, media.info, self.limits)
-        total = media.info.num_frames or 0
-        live: dict[str, Any] = {"frames": [], "first": 0, "done": 0, "total": total, "fps": media.info.fps}
+        path, info = self._media(video, picture, model)
+        prompts, drawn = check_prompts(words, self.limits), check_boxes(boxes, info, self.limits)
+        total = info.num_frames or 0
+        live: dict[str, Any] = {"frames": [], "first": 0, "done": 0, "total": total, "fps": info.fps}
         yield live, "", *NO_RESULT
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            files = TrackFiles.beside(Path(folder), media.name)
-            with naming(media.path), FrameRecorder(media.path, files.video) as recorder:
-                for result in self.tasks.track(media.path, model, prompts, drawn):
+            annotated = Path(folder, f"{path.stem}.tracked.mp4")
+            with naming(path), FrameRecorder(path, annotated) as recorder:
+                for result in self.tasks.track(path, model, prompts, drawn):
                     first, frames = recorder.num_drawn, recorder.draw(result)
                     live |= {"frames": frames, "first": first, "done": recorder.num_drawn}
                     live["total"] = max(total, recorder.num_drawn)
                     if frames:
                         yield dict(live), *(gr.skip() for _ in range(6))
             live |= {"frames": [], "first": recorder.num_drawn}
-            yield live, *self._results(media, result, files, total=live["total"])
+            yield live, *self._results(path, result, annotated, total=live["total"])
 
-    def _media(self, video: str | None, picture: str | None, model: str | None) -> Media:
+    def _media(self, video: str | None, picture: str | None, model: str | None) -> tuple[Path, VideoInfo]:
         """Return the checked file of a request, after its model is loaded.
 
         The model is loaded in this process: a ZeroGPU call runs in a copy of it, without its threads.
@@ -138,38 +122,43 @@ class Page:
         self.registry.tracker(model)
         return media
 
-    def _results(self, media: Media, result: TrackingResult, files: TrackFiles, *, total: int) -> tuple[Any, ...]:
+    def _results(self, path: Path, result: TrackingResult, annotated: Path, *, total: int) -> tuple[Any, ...]:
         """Return the outputs shown below the frames."""
-        with naming(media.path):
-            write_files(media.path, result, files)
+        with naming(path):
+            sheet, *files = write_files(path, result, annotated.parent)
         rows, colors = pd.DataFrame(timeline_rows(result)), timeline_colors(result)
         plots = [
             gr.LinePlot(rows[rows["plot"] == plot], color_map={line: colors[line] for line in lines})
             for plot, lines in rows.groupby("plot")["line"].unique().items()
         ]
         summary = summary_html(result, num_frames=total, compute_s=self.limits.compute_s)
-        return summary, str(files.video), str(files.sheet), *plots, [str(files.json), str(files.csv)]
+        return summary, str(annotated), str(sheet), *plots, list(map(str, files))
 
     def ground(
         self, video: str | None = None, picture: str | None = None, words: str | None = None, model: str | None = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Ground text prompts, one per line, in an image or in the first frame of a video."""
-        media = self._media(video, picture, model)
-        found = self.tasks.ground(media.path, model, check_prompts(words, self.limits), media.is_video)
+        path, _ = self._media(video, picture, model)
+        prompts = check_prompts(words, self.limits)
+        if not prompts:
+            raise RefusedError("there must be an object to find, got none; type text prompts, one per line")
+        with naming(path):
+            image = _first_frame(path)
+            groundings = self.tasks.call(model, "ground_many", [(image, prompt) for prompt in prompts])
+        found = [grounding.to_dict() for grounding in groundings]
         boxes, labels = [one["box_xyxy_px"] for one in found], [one["text"] for one in found]
-        with naming(media.path):
-            drawn = annotate_frame(first_frame(media.path), boxes, labels, scores=[one["score"] for one in found])
-        return drawn, found
+        return annotate_frame(image, boxes, labels, scores=[one["score"] for one in found]), found
 
     def describe(
         self, video: str | None = None, picture: str | None = None, boxes: Any = None, model: str | None = None
     ) -> str:
         """Describe the object in the first box of an image or of a video's first frame."""
-        media = self._media(video, picture, model)
-        drawn = check_boxes(boxes, media.info, self.limits)
+        path, info = self._media(video, picture, model)
+        drawn = check_boxes(boxes, info, self.limits)
         if not drawn:
             raise RefusedError("there must be a box to describe, got none; draw one on the first frame")
-        return self.tasks.describe(media.path, model, drawn[0])
+        with naming(path):
+            return self.tasks.call(model, "describe", path, drawn[0])
 
     def ask(
         self,
@@ -179,29 +168,31 @@ class Page:
         model: str | None = None,
     ) -> str:
         """Answer a question about a video or image. The model sees no earlier question."""
-        media = self._media(video, picture, model)
-        return self.tasks.ask(media.path, model, check_question(question, self.limits))
+        path, _ = self._media(video, picture, model)
+        question = check_question(question, self.limits)
+        with naming(path):
+            return self.tasks.call(model, "ask", path, question)
 
     def show_first_frame(self, video: str | None, picture: str | None) -> dict[str, Any] | None:
         """Return the first frame for the canvas, with the box of an example; None without an upload."""
         if not video and not picture:
             return None
-        media = check_media(video, picture, self.limits)
-        with naming(media.path):
-            shown = small_jpeg(first_frame(media.path), side_px=CANVAS_SIDE_PX)
-        size = {"width": media.info.width, "height": media.info.height}
-        return {"image": shown, **size, "boxes": example_boxes(media.path)}
+        path, info = check_media(video, picture, self.limits)
+        with naming(path):
+            shown = small_jpeg(_first_frame(path), side_px=CANVAS_SIDE_PX)
+        return {"image": shown, "width": info.width, "height": info.height, "boxes": example_boxes(path)}
 
     def show_state(self, model: str) -> tuple[str, gr.Timer]:
         """Return the model's state and training data; the timer stops once loading ends."""
-        state = self.registry.state(model)
-        trained = f"; {state.trained_on}" if state.trained_on else ""
-        text = {
-            "loading": f"{model} is loading{trained}. You can upload and draw meanwhile.",
-            "ready": f"{model} is ready{trained}.",
-            "failed": f"{model} cannot be loaded here; choose another model.",
-        }[state.state]
-        return f'<p class="state {state.state}">{html.escape(text)}</p>', gr.Timer(active=state.state == "loading")
+        loading = self.registry.start(model)
+        if not loading.done():
+            state, text = "loading", f"{model} is loading. You can upload and draw meanwhile."
+        elif loading.exception() is not None:
+            state, text = "failed", f"{model} cannot be loaded here; choose another model."
+        else:
+            trained_on = loading.result().trained_on
+            state, text = "ready", f"{model} is ready{f'; {trained_on}' if trained_on else ''}."
+        return f'<p class="state {state}">{html.escape(text)}</p>', gr.Timer(active=state == "loading")
 
     @staticmethod
     def add_to_chat(chat: list[Any], question: str, answer: str) -> tuple[list[Any], str]:
@@ -209,6 +200,16 @@ class Page:
         user = {"role": "user", "content": html.escape(question.strip(), quote=False)}
         assistant = {"role": "assistant", "content": html.escape(answer, quote=False) or "(empty answer)"}
         return [*chat, user, assistant][-CHAT_MESSAGES:], ""
+
+
+def _first_frame(path: Path) -> Any:
+    """Return the first frame of a video or image, uint8 RGB `(H, W, 3)`.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    with VideoReader(path) as reader:
+        return next(iter(reader)).image
 
 
 def build_page(page: Page) -> gr.Blocks:
@@ -237,32 +238,22 @@ def build_page(page: Page) -> gr.Blocks:
     return blocks
 
 
-def _build_inputs(page: Page) -> tuple[VideoInput, ImageInput, BoxCanvas]:
+def _build_inputs(page: Page) -> tuple[gr.Video, ImageInput, BoxCanvas]:
     """Build the upload, the examples and the canvas for the first frame."""
-    limits = page.limits
+    camera = gr.WebcamOptions(mirror=False, constraints={"audio": False})
     with gr.Row():
         with gr.Column(min_width=300):
             with gr.Tab("Video"):
-                video = VideoInput(
-                    label="Video",
-                    sources=["upload", "webcam"],
-                    include_audio=False,
-                    elem_id="video",
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                )
+                video = gr.Video(label="Video", elem_id="video", webcam_options=camera)
             with gr.Tab("Image"):
-                image = ImageInput(
-                    label="Image",
-                    sources=["upload", "webcam", "clipboard"],
-                    type="filepath",
-                    elem_id="image",
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                )
+                image = ImageInput(label="Image", type="filepath", elem_id="image", webcam_options=camera)
             with gr.Row():
                 buttons = [gr.Button(f"Example: {example.title}", size="sm", min_width=120) for example in EXAMPLES]
         with gr.Column(min_width=300):
             colors = [color.as_hex() for color in OBJECT_COLORS.colors]
-            boxes = box_canvas(colors=colors, most=limits.objects, label="Boxes", elem_id="boxes")
+            boxes = BoxCanvas(
+                **parts("box_canvas"), colors=colors, most=page.limits.objects, label="Boxes", elem_id="boxes"
+            )
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "first_frame", "concurrency_limit": 2}
     for upload in (video, image):
         upload.change(for_visitors(page.show_first_frame), [video, image], boxes, show_progress="minimal", **private)
@@ -287,7 +278,7 @@ def _build_track(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> 
         stop = gr.Button("Stop", elem_id="stop", scale=0, min_width=90)
     with gr.Row():
         with gr.Column(min_width=300):
-            live = live_frames(label="Frames as they are finished", elem_id="live")
+            live = LiveFrames(**parts("live_frames"), label="Frames as they are finished", elem_id="live")
         with gr.Column(min_width=300):
             summary = gr.HTML(label="Summary", elem_id="summary")
             files = gr.File(label="Boxes, as elysium track writes them", file_count="multiple", interactive=False)

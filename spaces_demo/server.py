@@ -18,19 +18,6 @@ from .models import ModelRegistry
 from .page import Page, build_page
 from .visitor_queue import Listeners, use_visitor_queue
 
-CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.state { margin: 0; padding: 6px 12px; border-radius: 8px; background: var(--background-fill-secondary);
-  border-left: 4px solid var(--color-accent); color: var(--body-text-color); }
-.state.loading { border-left-color: #d97706; }
-.state.failed { border-left-color: #dc2626; }
-.summary { list-style: none; padding: 0; margin: 0; color: var(--body-text-color); }
-.summary .dot { display: inline-block; width: 12px; height: 12px; border-radius: 50%; margin-right: 8px; }
-.note { color: var(--body-text-color); border-left: 4px solid #d97706; padding-left: 10px; }
-#video video, #image img { max-height: 320px; }
-#boxes .html-container, #live .html-container, #summary .html-container { padding: 0; }
-.limits { font-size: 13px; color: var(--body-text-color-subdued); }
-"""
 # System fonts, so that nothing is fetched from other hosts.
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
@@ -74,9 +61,15 @@ def serve_demo(
             blocks = build_page(Page(registry, limits, work))
             listeners = Listeners()
             use_visitor_queue(blocks, limits, listeners)
+            request_filter = Middleware(
+                RequestFilter,
+                upload_bytes=limits.file_mb * 1_000_000 + SPARE_UPLOAD_BYTES,
+                kept_bytes=limits.kept_mb * 1_000_000,
+                kept=cache,
+                listeners=listeners,
+            )
             try:
-                middleware = _middleware(limits, cache, listeners)
-                address = _launch(blocks, limits, middleware, host=host, port=port, open_browser=open_browser)
+                address = _launch(blocks, limits, request_filter, host=host, port=port, open_browser=open_browser)
                 registry.start()
                 yield address
             finally:
@@ -130,12 +123,12 @@ def _launch(
             enable_monitoring=False,
             run_history=False,
             footer_links=["api", "settings"],
-            max_file_size=limits.video_mb * 1_000_000,
+            max_file_size=limits.file_mb * 1_000_000,
             state_session_capacity=200,
             allowed_paths=[str(EXAMPLES[0].path.parent)],
             app_kwargs={"middleware": [middleware]},
             theme=gr.themes.Soft(primary_hue="cyan", neutral_hue="slate", font=SANS, font_mono=MONO),
-            css=CSS,
+            css_paths=Path(__file__).with_name("page.css"),
         )
     except OSError as error:
         raise PortError(
@@ -143,9 +136,3 @@ def _launch(
             "choose others"
         ) from error
     return address
-
-
-def _middleware(limits: Limits, kept: Path, listeners: Listeners) -> Middleware:
-    upload_bytes = limits.video_mb * 1_000_000 + SPARE_UPLOAD_BYTES
-    kept_bytes = limits.kept_mb * 1_000_000
-    return Middleware(RequestFilter, upload_bytes=upload_bytes, kept_bytes=kept_bytes, kept=kept, listeners=listeners)

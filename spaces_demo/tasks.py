@@ -1,35 +1,49 @@
-"""The page's four tasks: track, ground, describe and ask. Independent of Gradio; inputs are already checked."""
+"""The page's use of a model: tracking, and single calls. Independent of Gradio; inputs are already checked."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from elysium.processing.boxes_elysium import Box
 from elysium.processing.structures import TrackingResult
-from elysium.processing.video_io import VideoReader
 
 from .limits import Limits, RefusedError, naming
-from .models import ModelRegistry, on_gpu
+from .models import ModelRegistry
+
+
+def on_gpu(function: Callable[..., Any], *, seconds: int) -> Callable[..., Any]:
+    """Wrap a function to get a GPU for some seconds on a ZeroGPU Space; elsewhere return it unchanged.
+
+    On ZeroGPU the package `spaces` provides a GPU for one call; it must be imported before torch.
+    """
+    try:
+        import spaces
+    except ImportError:
+        return function
+    return spaces.GPU(duration=seconds)(function)
 
 
 class Tasks:
-    """The four tasks, each with a GPU where the platform provides one.
+    """Calls of a model, each with a GPU where the platform provides one.
 
     Args:
         registry: the models.
         limits: limits of one request.
 
     Attributes:
-        track: `_track` through `on_gpu`; `ground`, `describe` and `ask` likewise.
+        track: `_track` through `on_gpu`.
+        call: `_call` through `on_gpu`.
     """
 
     def __init__(self, registry: ModelRegistry, limits: Limits) -> None:
         self.registry, self.limits = registry, limits
         self.track = on_gpu(self._track, seconds=limits.compute_s)
-        self.ground = on_gpu(self._ground, seconds=limits.compute_s)
-        self.describe = on_gpu(self._describe, seconds=limits.compute_s)
-        self.ask = on_gpu(self._ask, seconds=limits.compute_s)
+        self.call = on_gpu(self._call, seconds=limits.compute_s)
+
+    def _call(self, model: str | None, method: str, *arguments: Any) -> Any:
+        """Return what a method of the model's tracker returns."""
+        return getattr(self.registry.tracker(model), method)(*arguments)
 
     def _track(self, path: Path, model: str | None, prompts: list[str], boxes: list[Box]) -> Iterator[TrackingResult]:
         """Track, and yield the result so far after every window.
@@ -61,35 +75,6 @@ class Tasks:
                     break
             else:
                 yield _named(run.result(), path)  # only now is it known that no frame follows
-
-    def _ground(self, path: Path, model: str | None, prompts: list[str], is_video: bool) -> list[dict[str, Any]]:
-        """Return a box for each text prompt, in an image or in the first frame of a video."""
-        if not prompts:
-            raise RefusedError("there must be an object to find, got none; type text prompts, one per line")
-        with naming(path):
-            image = first_frame(path) if is_video else path
-            found = self.registry.tracker(model).ground_many([(image, phrase) for phrase in prompts])
-        return [grounding.to_dict() for grounding in found]
-
-    def _describe(self, path: Path, model: str | None, box_xyxy_px: Box) -> str:
-        """Return a description of the object in a box."""
-        with naming(path):
-            return self.registry.tracker(model).describe(path, box_xyxy_px)
-
-    def _ask(self, path: Path, model: str | None, question: str) -> str:
-        """Return the answer to a question."""
-        with naming(path):
-            return self.registry.tracker(model).ask(path, question)
-
-
-def first_frame(path: Path) -> Any:
-    """Return the first frame of a video or image, uint8 RGB `(H, W, 3)`.
-
-    Raises:
-        VideoError: the file cannot be read.
-    """
-    with VideoReader(path) as reader:
-        return next(iter(reader)).image
 
 
 def _named(result: TrackingResult, path: Path) -> TrackingResult:

@@ -3,8 +3,6 @@
 import base64
 import html
 import io
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,27 +18,6 @@ from elysium.visualization.contact_sheet import contact_sheet
 
 LIVE_SIDE_PX = 480
 JPEG_QUALITY = 75
-
-
-@dataclass(frozen=True)
-class TrackFiles:
-    """Output files of one tracking request, in one folder."""
-
-    video: Path
-    sheet: Path
-    json: Path
-    csv: Path
-
-    @classmethod
-    def beside(cls, folder: Path, name: str) -> "TrackFiles":
-        """Return the file names that `elysium track` uses for a video of this name."""
-        stem = Path(name).stem
-        return cls(
-            video=folder / f"{stem}.tracked.mp4",
-            sheet=folder / f"{stem}.sheet.png",
-            json=folder / f"{stem}.boxes.json",
-            csv=folder / f"{stem}.boxes.csv",
-        )
 
 
 class FrameRecorder:
@@ -92,11 +69,13 @@ def small_jpeg(image: NDArray[np.uint8], *, side_px: int = LIVE_SIDE_PX) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
-def write_files(video: Path, result: TrackingResult, files: TrackFiles) -> None:
-    """Write the boxes as `elysium track` does, and the contact sheet."""
-    result.save(files.json)
-    result.save(files.csv)
-    contact_sheet(video, result, files.sheet)
+def write_files(video: Path, result: TrackingResult, folder: Path) -> list[Path]:
+    """Write the contact sheet, and the boxes as `elysium track` does; return the files: sheet, JSON, CSV."""
+    files = [folder / f"{video.stem}.{ending}" for ending in ("sheet.png", "boxes.json", "boxes.csv")]
+    contact_sheet(video, result, files[0])
+    for path in files[1:]:
+        result.save(path)
+    return files
 
 
 def timeline_rows(result: TrackingResult) -> list[dict[str, Any]]:
@@ -130,13 +109,7 @@ def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> 
     lines = []
     for track in result.tracks:
         color = object_color(track.track_id).as_hex()
-        missing = Counter(reason for reason in track.reasons if reason is not None)
-        notes = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))
-        text = f"{track.label}: a box in {int(track.valid.sum())} of {len(track)} frames"
-        if track.valid.any():
-            text += f", mean score {track.scores[track.valid].mean():.2f}"
-        text += f" ({notes})" if notes else ""
-        lines.append(f'<li><span class="dot" style="background:{color}"></span>{html.escape(text)}</li>')
+        lines.append(f'<li><span class="dot" style="background:{color}"></span>{html.escape(track.summary())}</li>')
     note = ""
     if not result.complete:
         done = min(len(track) for track in result.tracks)

@@ -34,7 +34,7 @@ def test_convert_prints_json_for_other_programs(workplace, capsys) -> None:
     ("args", "code", "message"),
     [
         (["nothing", "out"], 1, "a release must be a folder with a config.json, got nothing"),
-        ([str(GOLDEN / RELEASES[0]), "out", "--dtype", "int8"], 1, "--dtype must be one of float32"),
+        ([str(GOLDEN / RELEASES[0]), "out", "--dtype", "int8"], 2, "'int8' is not one of 'float32', 'bfloat16'"),
         ([str(GOLDEN / RELEASES[0]), "full"], 2, "the output must be a new or empty folder"),
         ([str(GOLDEN / RELEASES[0]), "out", "--tokenizer", "full"], 1, "Error: "),
     ],

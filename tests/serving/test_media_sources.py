@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from elysium.serving import media_sources
-from elysium.serving.media_sources import MediaError, MediaLimits, MediaSources, public_address
+from elysium.serving.media_sources import MediaSources, public_address
+from elysium.serving.request_schema import RequestError
 
 SHAPES = Path(__file__).parents[1] / "fixtures" / "media" / "shapes.mp4"
 
@@ -54,15 +55,15 @@ def taken_as_public(monkeypatch) -> None:
 
 
 def opened(sources: MediaSources, url: str, folder: Path) -> bytes:
-    return sources.open(url, "video", folder).path.read_bytes()
+    return sources.open(url, "video", folder)[0].read_bytes()
 
 
 def test_paths_and_addresses_are_off_by_default_and_data_is_on(tmp_path) -> None:
     sources = MediaSources()
     for url in (str(SHAPES), SHAPES.as_uri()):
-        with pytest.raises(MediaError, match="paths are off"):
+        with pytest.raises(RequestError, match="paths are off"):
             sources.open(url, "video", tmp_path)
-    with pytest.raises(MediaError, match="--allow-url HOST opens it"):
+    with pytest.raises(RequestError, match="--allow-url HOST opens it"):
         sources.open("https://example.org/a.mp4", "video", tmp_path)
     data = "data:video/mp4;base64," + base64.b64encode(SHAPES.read_bytes()).decode()
     assert opened(sources, data, tmp_path) == SHAPES.read_bytes()
@@ -79,18 +80,22 @@ def test_a_link_that_leads_out_of_an_allowed_folder_is_refused(tmp_path) -> None
     assert opened(sources, str(inside / "own_link.mp4"), tmp_path) == SHAPES.read_bytes()
     assert opened(sources, (inside / "own.mp4").as_uri(), tmp_path) == SHAPES.read_bytes()
     for path in (inside / "out.mp4", outside, f"{inside}/../outside.mp4"):
-        with pytest.raises(MediaError, match="must lie in a folder|must not contain"):
+        with pytest.raises(RequestError, match="must lie in a folder|must not contain"):
             sources.open(str(path), "video", tmp_path)
 
 
-def test_files_too_large_or_too_long_are_refused(tmp_path) -> None:
-    for limits, reason in (
-        (MediaLimits(file_mb=0), "at most 0 MB"),
-        (MediaLimits(frame_pixels=1000), "at most 1000 pixels"),
-        (MediaLimits(video_s=1), "at most 1 s"),
-    ):
-        with pytest.raises(MediaError, match=reason):
-            MediaSources(None, limits=limits).open(str(SHAPES), "video", tmp_path)
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("FILE_MB", 0, "at most 0 MB"),
+        ("FRAME_PIXELS", 1000, "at most 1000 pixels"),
+        ("VIDEO_S", 1, "at most 1 s"),
+    ],
+)
+def test_files_too_large_or_too_long_are_refused(tmp_path, monkeypatch, limit, value, reason) -> None:
+    monkeypatch.setattr(media_sources, limit, value)
+    with pytest.raises(RequestError, match=reason):
+        MediaSources(None).open(str(SHAPES), "video", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +109,14 @@ def test_an_address_that_is_not_public_is_never_connected_to(address, monkeypatc
     found = [(family, socket.SOCK_STREAM, 6, "", (address, 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     monkeypatch.setattr(socket, "create_connection", lambda *args: pytest.fail("connected"))
-    with pytest.raises(MediaError, match="must have a public address"):
+    with pytest.raises(RequestError, match="must have a public address"):
         MediaSources(allow_urls=["example.org"]).open("https://example.org/a.mp4", "video", tmp_path)
 
 
 def test_a_host_with_one_private_address_among_public_ones_is_refused(monkeypatch) -> None:
     found = [(2, 1, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
-    with pytest.raises(MediaError, match="must have a public address"):
+    with pytest.raises(RequestError, match="must have a public address"):
         public_address("example.org", 80)
 
 
@@ -119,7 +124,7 @@ def test_a_host_with_one_private_address_among_public_ones_is_refused(monkeypatc
 def test_this_machine_is_not_fetched_from_even_where_it_is_allowed(web, host, tmp_path) -> None:
     port = web.partition(":")[2]
     sources = MediaSources(allow_urls=[f"{host.strip('[]')}:{port}"])
-    with pytest.raises(MediaError):
+    with pytest.raises(RequestError):
         sources.open(f"http://{host}:{port}/shapes.mp4", "video", tmp_path)
     assert not Web.fetched
 
@@ -139,7 +144,7 @@ def test_an_allowed_address_is_fetched_and_redirects_are_checked_like_it(web, ta
         ("file", "a URL must be http"),
         ("nothing", "must respond with status 200, got 404"),
     ):
-        with pytest.raises(MediaError, match=reason):
+        with pytest.raises(RequestError, match=reason):
             sources.open(f"http://{web}/{route}", "video", tmp_path)
 
 
@@ -154,12 +159,13 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(web, monke
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    with pytest.raises(MediaError, match="cannot be fetched"):
+    with pytest.raises(RequestError, match="cannot be fetched"):
         MediaSources(allow_urls=["example.org"]).open("http://example.org/a.mp4", "video", tmp_path)
     assert connected == [("8.8.8.8", 80)]
 
 
-def test_a_fetched_file_that_goes_on_after_the_limit_is_dropped(web, taken_as_public, tmp_path) -> None:
-    sources = MediaSources(allow_urls=[web], limits=MediaLimits(file_mb=0))
-    with pytest.raises(MediaError, match="at most 0 MB"):
+def test_a_fetched_file_that_goes_on_after_the_limit_is_dropped(web, taken_as_public, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(media_sources, "FILE_MB", 0)
+    sources = MediaSources(allow_urls=[web])
+    with pytest.raises(RequestError, match="at most 0 MB"):
         sources.open(f"http://{web}/shapes.mp4", "video", tmp_path)

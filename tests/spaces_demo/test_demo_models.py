@@ -8,8 +8,9 @@ from types import ModuleType
 import pytest
 
 from elysium.spaces_demo.limits import Limits, RefusedError
-from elysium.spaces_demo.models import ModelRegistry, on_gpu
-from elysium.spaces_demo.tasks import Tasks
+from elysium.spaces_demo.models import ModelRegistry
+from elysium.spaces_demo.page import Page
+from elysium.spaces_demo.tasks import Tasks, on_gpu
 from elysium.tracking.tracker import Tracker
 
 SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
@@ -21,18 +22,18 @@ def registry() -> ModelRegistry:
     return ModelRegistry(["elysium-tiny"])
 
 
-def test_a_model_says_what_it_was_trained_on_before_and_after_it_is_loaded(registry, monkeypatch):
+def test_the_page_says_when_a_model_is_loaded_and_what_it_was_trained_on(registry, monkeypatch, tmp_path):
     go_on = threading.Event()
     waiting = ModelRegistry(["elysium-tiny"])
+    page = Page(waiting, Limits(), tmp_path)
     tracker = registry.tracker()
     monkeypatch.setattr(ModelRegistry, "_load", lambda self, name: go_on.wait(10) and tracker)
-    before = waiting.state("elysium-tiny")
+    before, ticking = page.show_state("elysium-tiny")
     go_on.set()
     assert waiting.tracker() is tracker
-    after = waiting.state("elysium-tiny")
-    assert (before.state, after.state) == ("loading", "ready")
-    assert before.trained_on == after.trained_on == tracker.trained_on
-    assert "synthetic" in before.trained_on
+    after, stopped = page.show_state("elysium-tiny")
+    assert "elysium-tiny is loading." in before and "elysium-tiny is ready; " in after and "synthetic" in after
+    assert (ticking.active, stopped.active) == (True, False)
 
 
 def test_a_model_is_loaded_once(registry):
@@ -46,11 +47,14 @@ def test_names_that_are_not_on_the_registry_are_refused(registry):
         ModelRegistry([])
 
 
-def test_a_model_that_cannot_be_loaded_is_said_without_details():
+def test_a_model_that_cannot_be_loaded_is_said_without_details(tmp_path):
     registry = ModelRegistry(["no-such-model"])
     with pytest.raises(RefusedError, match="got an error on the server; choose another model"):
         registry.tracker()
-    assert registry.state("no-such-model").state == "failed"
+    assert (
+        "no-such-model cannot be loaded here; choose another"
+        in Page(registry, Limits(), tmp_path).show_state("no-such-model")[0]
+    )
 
 
 def test_tasks_ask_for_a_gpu_where_the_platform_lends_one(monkeypatch):
@@ -59,7 +63,7 @@ def test_tasks_ask_for_a_gpu_where_the_platform_lends_one(monkeypatch):
     platform.GPU = lambda duration: lambda function: asked.append((function.__name__, duration)) or function
     monkeypatch.setitem(sys.modules, "spaces", platform)
     Tasks(ModelRegistry(["elysium-tiny"]), Limits(compute_s=45))
-    assert asked == [("_track", 45), ("_ground", 45), ("_describe", 45), ("_ask", 45)]
+    assert asked == [("_track", 45), ("_call", 45)]
 
 
 def test_without_the_platform_a_function_stays_itself(monkeypatch):

@@ -11,7 +11,6 @@ from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoWriter, read_video
 from elysium.spaces_demo.tracks import (
     FrameRecorder,
-    TrackFiles,
     small_jpeg,
     summary_html,
     timeline_colors,
@@ -75,9 +74,9 @@ def test_small_pictures_keep_their_shape():
 
 
 def test_files_have_the_names_of_the_command_line(clip, tmp_path):
-    files = TrackFiles.beside(tmp_path, clip.name)
-    write_files(clip, result_of(20), files)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.boxes.csv", "clip.boxes.json", "clip.sheet.png"]
+    files = write_files(clip, result_of(20), tmp_path)
+    assert [path.name for path in files] == ["clip.sheet.png", "clip.boxes.json", "clip.boxes.csv"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 def test_lines_hold_centre_and_size_with_gaps_where_there_is_no_box():
