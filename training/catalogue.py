@@ -57,19 +57,16 @@ def open_tnl2k(path: str) -> SampleList:
     return tracking_samples("tnl2k", find_tracking("tnl2k", path))
 
 
-def open_refcoco(path: str, *, split: str = "train") -> SampleList:
-    """Open RefCOCO. ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas."""
-    return refcoco_samples(path, dataset="refcoco", split=split)
+def _refcoco(dataset: str) -> Callable[..., SampleSource]:
+    def open_refcoco(path: str, *, split: str = "train") -> SampleList:
+        """Open RefCOCO, RefCOCO+ or RefCOCOg.
 
+        ``path``: the folder of refcoco/ and images/; ``split``: train, or several with commas; "google:train" is
+        Google's partition of RefCOCOg.
+        """
+        return refcoco_samples(path, dataset=dataset, split=split)
 
-def open_refcoco_plus(path: str, *, split: str = "train") -> SampleList:
-    """Open RefCOCO+, as RefCOCO."""
-    return refcoco_samples(path, dataset="refcoco+", split=split)
-
-
-def open_refcocog(path: str, *, split: str = "train") -> SampleList:
-    """Open RefCOCOg, as RefCOCO; "google:train" is Google's partition."""
-    return refcoco_samples(path, dataset="refcocog", split=split)
+    return open_refcoco
 
 
 def open_synthetic(
@@ -87,9 +84,7 @@ SOURCES: dict[str, Callable[..., SampleSource]] = {
     "elysium-track": open_elysium_track,
     "llava-pretrain": llava_pretrain_samples,
     "llava-instruct": llava_instruct_samples,
-    "refcoco": open_refcoco,
-    "refcoco+": open_refcoco_plus,
-    "refcocog": open_refcocog,
+    **{name: _refcoco(name) for name in ("refcoco", "refcoco+", "refcocog")},
     "visual-genome": visual_genome_samples,
     "videochat": videochat_samples,
     "lasot": open_lasot,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
 from elysium.processing.data_files import broken_rule
 from elysium.processing.processing_elysium import ElysiumProcessor
@@ -79,11 +80,12 @@ class ElysiumCollator:
         for item in items:
             where = f"item {item.get('index', item.get('id'))} of source {item.get('source')}"
             try:
-                row = self.mixture.row(item)
-                where = row.where
+                sample = self.mixture.sample(item)
+                where = sample.where
                 # A repeated sample gives another example: by its place in a stream, or by its copy and the epoch.
                 epoch = item[INDEX] if self.mixture.streamed else self.epoch + _COPIES_APART * item[COPY]
-                encoded.append(self.encode(draw_example(row, self.plan, self.processor, seed=self.seed, epoch=epoch)))
+                example = draw_example(sample, self.plan, self.processor, seed=self.seed, epoch=epoch)
+                encoded.append(self.encode(example))
             except BROKEN as error:
                 dropped.append(Dropped(where, broken_rule(error), str(error)))
         return self._batch(encoded or [self._nothing()]) | {"dropped": dropped}
@@ -111,6 +113,7 @@ class ElysiumCollator:
         answered = torch.as_tensor(np.array(inputs["assistant_masks"][0])).bool()
         found = {
             "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
             "labels": torch.where(answered, ids, IGNORE),
             "task_id": torch.tensor(list(TASKS).index(example.task)),
             "patch_targets": torch.from_numpy(box_coverage(example.boxes_xyxy_norm, example.num_frames, self.patches)),
@@ -129,19 +132,12 @@ class ElysiumCollator:
         return blank | {"labels": torch.full_like(blank["labels"], IGNORE)}
 
     def _batch(self, encoded: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
-        length = max(len(sample["input_ids"]) for sample in encoded)
-
-        def padded(name: str, value: int) -> torch.Tensor:
-            rows = [torch.nn.functional.pad(s[name], (0, length - len(s[name])), value=value) for s in encoded]
-            return torch.stack(rows)  # (B, L)
-
-        lengths = torch.tensor([len(sample["input_ids"]) for sample in encoded])
+        padding = {"input_ids": self.processor.tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORE}
         batch: dict[str, Any] = {
-            "input_ids": padded("input_ids", self.processor.tokenizer.pad_token_id),
-            "attention_mask": (torch.arange(length)[None] < lengths[:, None]).long(),
-            "labels": padded("labels", IGNORE),
-            "task_ids": torch.stack([sample["task_id"] for sample in encoded]),
+            name: pad_sequence([sample[name] for sample in encoded], batch_first=True, padding_value=value)  # (B, L)
+            for name, value in padding.items()
         }
+        batch["task_ids"] = torch.stack([sample["task_id"] for sample in encoded])
         targets = []
         for name in _VISUAL:
             holding = [sample for sample in encoded if name in sample]

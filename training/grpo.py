@@ -88,9 +88,8 @@ class ElysiumGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 def train(script: GrpoArguments, config: GRPOConfig) -> None:
     """Run training from its arguments to a checkpoint in `output_dir/final`."""
     # Model
-    model, processor = load_checkpoint(
-        script.model_name_or_path, device="cpu", dtype="float32"
-    )  # the trainer moves it
+    # The trainer moves the model.
+    model, processor = load_checkpoint(script.model_name_or_path, device="cpu", dtype="float32")
     freeze(model, script.train_parts)
 
     # Dataset

@@ -46,7 +46,7 @@ class HeldOutBoxes:
         plan, found = replace(self.plan, tasks=tasks, share_other_phrasings=0.0), []
         for item in self.mixture.dataset:
             try:
-                found.append(draw_example(self.mixture.row(item), plan, self.processor, seed=self.seed))
+                found.append(draw_example(self.mixture.sample(item), plan, self.processor, seed=self.seed))
             except (DatasetError, OSError):
                 continue
             if len(found) == self.count:

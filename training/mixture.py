@@ -33,7 +33,7 @@ class Mixture:
     dataset: Dataset | IterableDataset
     sources: Sequence[SampleSource | str]
 
-    def row(self, item: dict[str, Any]) -> Sample:
+    def sample(self, item: dict[str, Any]) -> Sample:
         """Return the sample of an item.
 
         Raises:
@@ -116,8 +116,8 @@ def stream(
     return Mixture(interleave_datasets(endless, shares, seed=seed), list(names))
 
 
-def _numbered(row: dict[str, Any], number: int) -> dict[str, Any]:
-    return row | {SOURCE: number}
+def _numbered(record: dict[str, Any], number: int) -> dict[str, Any]:
+    return record | {SOURCE: number}
 
 
 def _shares(weights: Sequence[float], count: int) -> list[float]:
@@ -156,9 +156,9 @@ class StreamShare(TorchIterable):
         share = self._num_processes * num_workers
         passed = batches * self._batch_size
         # `iter` reads the whole stream; plain iteration would split it by workers itself.
-        for number, rows in enumerate(self._stream.iter(batch_size=1)):
+        for number, records in enumerate(self._stream.iter(batch_size=1)):
             if number % share == place:
                 if passed:
                     passed -= 1
                     continue
-                yield {column: values[0] for column, values in rows.items()} | {INDEX: number}
+                yield {column: values[0] for column, values in records.items()} | {INDEX: number}

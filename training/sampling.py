@@ -39,12 +39,12 @@ class DrawPlan:
         ValueError: an unknown task, or a number out of its range.
     """
 
-    tasks: dict[str, float] | None = None
     min_frames: int = 2
     max_frames: int = 8
     max_interval: int = 60
     question_frames: int = 16
     share_other_phrasings: float = 0.5
+    tasks: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         self.tasks = self.tasks or dict.fromkeys(TASKS, 1.0)
@@ -86,66 +86,69 @@ def draw_rng(seed: int, epoch: int, where: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def possible_tasks(row: Sample) -> list[str]:
+def possible_tasks(sample: Sample) -> list[str]:
     """Return the tasks that a sample allows.
 
     Raises:
         DatasetError: none, since its object is visible nowhere and it has no turns.
     """
     tasks = []
-    is_video = len(row.visible) > 1
-    if row.visible.any():
-        tasks += ["rec"] if row.text else []
-        tasks += ["reg"] if row.description else []
+    is_video = len(sample.visible) > 1
+    if sample.visible.any():
+        tasks += ["rec"] if sample.text else []
+        tasks += ["reg"] if sample.description else []
         if is_video:
-            tasks += ["sot"] + (["rsot"] if row.text else []) + (["video_reg"] if row.description else [])
-    tasks += ["video_qa"] if row.turns else []
+            tasks += ["sot"] + (["rsot"] if sample.text else []) + (["video_reg"] if sample.description else [])
+    tasks += ["video_qa"] if sample.turns else []
     if not tasks:
-        raise DatasetError(f"a sample must teach something, got no visible box and no turns in {row.where}")
+        raise DatasetError(f"a sample must teach something, got no visible box and no turns in {sample.where}")
     return tasks
 
 
 def draw_example(
-    row: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, seed: int = 0, epoch: int = 0
+    sample: Sample, plan: DrawPlan, processor: ElysiumProcessor, *, seed: int = 0, epoch: int = 0
 ) -> Example:
     """Draw an example from a sample, always the same for the same plan, seed and epoch.
 
     Raises:
         DatasetError: the sample allows none of the plan's tasks, or its images cannot be read.
     """
-    rng = draw_rng(seed, epoch, row.where)
-    tasks = [task for task in possible_tasks(row) if plan.tasks.get(task, 0) > 0]
+    rng = draw_rng(seed, epoch, sample.where)
+    possible = possible_tasks(sample)
+    tasks = [task for task in possible if plan.tasks.get(task, 0) > 0]
     if not tasks:
         raise DatasetError(
-            f"a sample must teach a task that is asked for, got only {', '.join(possible_tasks(row))} in {row.where}; "
+            f"a sample must teach a task that is asked for, got only {', '.join(possible)} in {sample.where}; "
             "give that task a weight, or leave the source out"
         )
     weights = np.array([plan.tasks[task] for task in tasks])
     task = str(rng.choice(tasks, p=weights / weights.sum()))
-    indices = draw_frames(row, task, plan, rng, allow_absent=processor.allow_absent)
-    images = row.frames.read(indices)
-    boxes = None if row.boxes_xyxy_norm is None else row.boxes_xyxy_norm[indices]
-    visual = {"image": images[0]} if TASKS[task].visual == "image" or len(row.frames) == 1 else {"video": images}
+    indices = draw_frames(sample, task, plan, rng, allow_absent=processor.allow_absent)
+    images = sample.frames.read(indices)
+    boxes = None if sample.boxes_xyxy_norm is None else sample.boxes_xyxy_norm[indices]
+    visual = {"image": images[0]} if TASKS[task].visual == "image" or len(sample.frames) == 1 else {"video": images}
     if task == "video_qa":
-        messages = _conversation(row, visual, processor)
+        messages = _conversation(sample, visual, processor)
     else:
-        question, answer = _question_and_answer(row, task, boxes, plan, processor, rng)
+        question, answer = _question_and_answer(sample, task, boxes, plan, processor, rng)
         messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
-    return Example(task=task, where=row.where, messages=messages, num_frames=len(indices), boxes_xyxy_norm=boxes)
+    return Example(task=task, where=sample.where, messages=messages, num_frames=len(indices), boxes_xyxy_norm=boxes)
 
 
-def draw_frames(row: Sample, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool) -> list[int]:
+def draw_frames(
+    sample: Sample, task: str, plan: DrawPlan, rng: np.random.Generator, *, allow_absent: bool
+) -> list[int]:
     """Draw 0-based, increasing frame indices for a task.
 
     An image task takes a frame with the object. Tracking by box and describing start at such a frame;
     tracking by text may start at any, unless the model cannot answer absence: then only visible frames are taken.
     """
     if task == "video_qa":
-        return uniform_indices(len(row.frames), plan.question_frames)
-    seen = np.flatnonzero(row.visible)
+        return uniform_indices(len(sample.frames), plan.question_frames)
+    seen = np.flatnonzero(sample.visible)
     if TASKS[task].visual == "image":
         return [int(rng.choice(seen))]
-    usable = np.arange(len(row.visible)) if allow_absent else seen
+    usable = np.arange(len(sample.visible)) if allow_absent else seen
     starts = usable if task == "rsot" else seen
     if len(usable) < 2:
         return [int(seen[0])]
@@ -160,7 +163,7 @@ def draw_frames(row: Sample, task: str, plan: DrawPlan, rng: np.random.Generator
 
 
 def _question_and_answer(
-    row: Sample,
+    sample: Sample,
     task: str,
     boxes: NDArray[np.float64],
     plan: DrawPlan,
@@ -173,26 +176,26 @@ def _question_and_answer(
     by_text = TASKS[task].needs == "text"
     if rng.random() < plan.share_other_phrasings:
         phrasing = str(rng.choice(load_phrasings()[task][1:]))
-        value = str(row.text) if by_text else format_box(answered[0], rounding=rounding)
+        value = str(sample.text) if by_text else format_box(answered[0], rounding=rounding)
         question = phrasing.replace("{text}" if by_text else "{box}", value)
     else:
         question = processor.build_question(
-            task, text=row.text if by_text else None, box_xyxy_norm=None if by_text else answered[0]
+            task, text=sample.text if by_text else None, box_xyxy_norm=None if by_text else answered[0]
         )
-    return question, _answer(row, task, answered, rounding)
+    return question, _answer(sample, task, answered, rounding)
 
 
-def _answer(row: Sample, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
+def _answer(sample: Sample, task: str, boxes: Sequence[NDArray[np.float64] | None], rounding: str) -> str:
     if task == "rec":
         return format_box(boxes[0], rounding=rounding)
     if task in ("reg", "video_reg"):
-        return str(row.description).strip().rstrip(".") + ("." if task == "video_reg" else "")
+        return str(sample.description).strip().rstrip(".") + ("." if task == "video_reg" else "")
     return format_frames(list(boxes), rounding=rounding)
 
 
-def _conversation(row: Sample, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
+def _conversation(sample: Sample, visual: dict[str, Any], processor: ElysiumProcessor) -> list[dict[str, Any]]:
     """Return all turns of a sample; the image or video precedes the first question."""
-    (question, answer), *others = row.turns
+    (question, answer), *others = sample.turns
     messages = processor.build_messages("video_qa", **visual, question=question, answer=answer)
     for question, answer in others:
         messages.append({"role": "user", "content": [{"type": "text", "text": question}]})

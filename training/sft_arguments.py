@@ -35,6 +35,7 @@ class ModelArguments(ModelConfig):
 
     Args:
         model_name_or_path: folder, shipped name or Hub id of the checkpoint to start from; `--model` for short.
+        dtype: of the weights while training; float32, bfloat16, float16, or auto for that of the checkpoint.
         attn_implementation: sdpa, eager or flash_attention_2.
         lora_target_modules: modules with an adapter; several names, or one regular expression.
         train_parts: parts of the model to train, of vision_tower, selector, multi_modal_projector, language_model
@@ -46,6 +47,13 @@ class ModelArguments(ModelConfig):
 
     model_name_or_path: str = field(
         default="elysium-tiny", metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
+    )
+    dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "Type of the weights while training.",
+            "choices": ["auto", "bfloat16", "float16", "float32"],
+        },
     )
     attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation."})
     lora_target_modules: list[str] = field(

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -74,6 +75,13 @@ class Target:
         return float(paired_iou(boxes_xyxy_px, self.boxes_xyxy_px)[first:][seen].mean())
 
 
+class TaskWriter(TrlWriter):
+    """Writes the questions of `TASKS` alone."""
+
+    def examples(self, clip: LabelledClip) -> Iterator[dict[str, Any]]:
+        return (example for example in super().examples(clip) if example["task"] in TASKS)
+
+
 def write_training_data(folder: Path) -> int:
     """Conversations about the training clips; the last tenth of the clips is the test split."""
     world, first = StudyWorld(TRAINING_SEEDS[0]), TRAINING_SEEDS[1]
@@ -82,7 +90,7 @@ def write_training_data(folder: Path) -> int:
         num_frames = TRAINING_FRAMES[number % len(TRAINING_FRAMES)]
         return thermal_clip(world, first + number, ClipShape(num_frames=num_frames, width=WIDTH, height=HEIGHT))
 
-    writer = TrlWriter(folder, fps=FPS, seed=TRAINING_SEEDS[0], tasks=TASKS)
+    writer = TaskWriter(folder, fps=FPS, seed=TRAINING_SEEDS[0])
     num_train = TRAINING_CLIPS * 9 // 10
     train = writer.write("train", map(clip, range(num_train)))
     return train + writer.write("test", map(clip, range(num_train, TRAINING_CLIPS)))

@@ -49,7 +49,7 @@ from elysium.training.mixture import stream
 mixture = stream(["user/zipped"], split="train", buffer=1)
 found = {}
 for item in mixture.dataset.take(2):
-    row = mixture.row(item)
+    row = mixture.sample(item)
     found[row.key] = row.frames.read([0, 2])
 np.savez("found.npz", **found)
 """

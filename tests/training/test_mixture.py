@@ -20,7 +20,7 @@ def source(name, count):
 
 def test_without_weights_every_row_of_every_source_comes_once():
     mixture = mix([source("a", 5), source("b", 3)])
-    rows = [mixture.row(item) for item in mixture.dataset]
+    rows = [mixture.sample(item) for item in mixture.dataset]
     assert sorted(rows) == sorted([f"a {n}" for n in range(5)] + [f"b {n}" for n in range(3)])
     assert not mixture.streamed
 
@@ -29,9 +29,11 @@ def test_weights_decide_how_often_a_source_is_drawn_from_and_seeds_the_order():
     mixture = mix([source("a", 3000), source("b", 3000)], [3, 1], seed=1)
     drawn = np.array([item["source"] for item in mixture.dataset])[:2000]
     assert (drawn == 0).mean() == pytest.approx(0.75, abs=0.03)
-    rows = [mixture.row(item) for item in mixture.dataset]
+    rows = [mixture.sample(item) for item in mixture.dataset]
     assert len(set(rows)) == 6000  # until every row of every source was drawn
-    assert rows == [mixture.row(item) for item in mix([source("a", 3000), source("b", 3000)], [3, 1], seed=1).dataset]
+    assert rows == [
+        mixture.sample(item) for item in mix([source("a", 3000), source("b", 3000)], [3, 1], seed=1).dataset
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_streams_are_endless_shuffled_by_seed_and_give_rows_with_undecoded_pictu
     assert mixture.streamed
     items = [item for item, _ in zip(mixture.dataset, range(6), strict=False)]
     assert {json.dumps(item["id"]) for item in items} == {'"part/a"', '"part/b"'}
-    row = mixture.row(items[0])
+    row = mixture.sample(items[0])
     assert row.text in ("the red square", "the blue square")
     assert row.frames.read([0]).shape == (1, 72, 96, 3)
     both = stream([str(tmp_path / "tracks")] * 2, [3.0, 1.0], split="train", seed=3)
@@ -130,5 +132,5 @@ def test_a_few_rows_fill_a_step_as_copies_that_are_drawn_from_anew():
     mixture = mix([source("a", 3)], at_least=8)
     items = list(mixture.dataset)
     assert len(items) == 9 and len({(item["index"], item["copy"]) for item in items}) == 9
-    assert [mixture.row(item) for item in items].count("a 1") == 3
+    assert [mixture.sample(item) for item in items].count("a 1") == 3
     assert {item["copy"] for item in mix([source("a", 9)], at_least=8).dataset} == {0}

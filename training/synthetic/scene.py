@@ -17,14 +17,14 @@ class SceneConfig:
     """Distribution of scenes. Ranges are inclusive (low, high); sizes and speeds are drawn log-uniformly."""
 
     num_objects: tuple[int, int] = (3, 6)
-    side: tuple[float, float] = (0.14, 0.42)
-    stretch: float = 0.1  # deviation of the logarithm of a named object's width over its height; twice it of others
-    speed: tuple[float, float] = (0.004, 0.06)
     share_unnamed: float = 0.3
     share_leaving: float = 0.12
     share_occluded: float = 0.35
     share_camera_motion: float = 0.7
     share_twins: float = 0.0
+    stretch: float = 0.1  # deviation of the logarithm of a named object's width over its height; twice it of others
+    side: tuple[float, float] = (0.14, 0.42)
+    speed: tuple[float, float] = (0.004, 0.06)
 
     def __post_init__(self) -> None:
         low, high = self.num_objects

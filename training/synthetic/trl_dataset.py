@@ -60,7 +60,7 @@ configs:
   filters: [[task, in, [{videos}]]]
 ---
 
-Conversations about generated pictures and videos, with boxes and words of the objects in them, for `trl sft`.
+Conversations about generated images and videos, with boxes and descriptions of the objects in them, for `trl sft`.
 Configurations: `mixed`, `images`, `videos`. Videos are {place}.
 """
 Example = dict[str, Any]
@@ -109,7 +109,6 @@ class TrlWriter:
         out: a folder, created where missing.
         fps: frames per second of the videos.
         seed: of the order of the samples.
-        tasks: of the questions to write.
         embed, home: as in `write_trl_dataset`.
     """
 
@@ -119,12 +118,11 @@ class TrlWriter:
         *,
         fps: float,
         seed: int,
-        tasks: Iterable[str] = (*IMAGE_TASKS, *VIDEO_TASKS),
         embed: bool = False,
         home: str | Path | None = None,
     ) -> None:
         self.folder, self.home = Path(out), Path(home or out).absolute()
-        self.fps, self.tasks, self.embed = fps, frozenset(tasks), embed
+        self.fps, self.embed = fps, embed
         self._rng = np.random.default_rng((seed, 21))
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
 
@@ -137,7 +135,7 @@ class TrlWriter:
             pq.ParquetWriter(temporary, FEATURES.arrow_schema) as writer,
         ):
             for number, clip in enumerate(clips, start=1):
-                waiting += self._examples(clip)
+                waiting += self.examples(clip)
                 if number % _CLIPS_PER_GROUP == 0:
                     count += self._write_group(writer, waiting)
                     waiting = []
@@ -169,14 +167,14 @@ class TrlWriter:
         writer.write_table(pa.Table.from_pylist(shuffled, schema=FEATURES.arrow_schema))
         return len(examples)
 
-    def _examples(self, clip: LabelledClip) -> Iterator[Example]:
+    def examples(self, clip: LabelledClip) -> Iterator[Example]:
         """Yield each question on a clip once: records of one clip share those on the whole scene."""
         video = self._write_video(clip)
         image = _jpeg(clip.frames[0])
         asked = set()
         for found in (example for row in clip.rows for example in task_examples(row)):
             (name, value), task = next(iter(found["values"].items())), found["task"]
-            if task not in self.tasks or (task, value) in asked:
+            if (task, value) in asked:
                 continue
             asked.add((task, value))
             is_image = task in IMAGE_TASKS
