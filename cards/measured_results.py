@@ -9,7 +9,7 @@ A recipe is YAML. Its texts and values are Jinja over the files that it names, s
         command: python -m research.eval_v1.run
         data: {type: elysium-synthetic, name: generated scenes}
         rows:
-          - {task: find by words, metric: "IoU > 0.5", type: accuracy, value: scenes.rec.model.success_50}
+          - {task: find by text, metric: "IoU > 0.5", type: accuracy, value: scenes.rec.model.success_50}
     limits: ["Over long videos its mean IoU is {{ scenes.sot_64.model.mean_iou | figure }}."]
 """
 

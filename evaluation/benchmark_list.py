@@ -13,7 +13,7 @@ from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.samples import TrackingSequence
 from elysium.readers.tracking_benchmarks import LAYOUTS, read_tracking
 
-from .protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol
+from .protocols import GOT10K, LASOT, LASOT_TEXT, OTB, TRACKINGNET, UAV123, Protocol
 from .result_files import Layout
 
 
@@ -65,14 +65,14 @@ BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
         _official("lasot", "LaSOT", LASOT),
-        _official("lasot-language", "LaSOT", LASOT_WORDS, reader="lasot", task="rsot"),
+        _official("lasot-language", "LaSOT", LASOT_TEXT, reader="lasot", task="rsot"),
         _official("got10k", "GOT-10k", GOT10K, layout="got10k"),
         _official("otb", "OTB", OTB),
         _official("uav123", "UAV123", UAV123),
         _official("nfs", "NfS", OTB),
         _official("trackingnet", "TrackingNet", TRACKINGNET),
-        _official("tnl2k", "TNL2K", LASOT_WORDS, task="rsot"),
+        _official("tnl2k", "TNL2K", LASOT_TEXT, task="rsot"),
         _elysium_track(name="elysium-track-sot", protocol=LASOT),
-        _elysium_track(name="elysium-track-rsot", protocol=LASOT_WORDS, task="rsot"),
+        _elysium_track(name="elysium-track-rsot", protocol=LASOT_TEXT, task="rsot"),
     )
 }

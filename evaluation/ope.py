@@ -72,7 +72,7 @@ def score_sequence(
     predicted = _prepare(predicted_xywh_px, true_xywh_px, protocol, name)
     truth = np.array(true_xywh_px, dtype=np.float64)
     seen = has_area(truth) if visible is None else has_area(truth) & visible
-    if protocol.clip_to_picture:
+    if protocol.clip_to_image:
         if size is None:
             raise ProtocolError(f"{protocol.name} clips boxes to the image, so its size must be known, in {name}")
         predicted, truth = _clip(predicted, size), _clip(truth, size)
@@ -136,28 +136,24 @@ def _clip(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float
 def _share(
     iou: NDArray[np.float64], centre: NDArray[np.float64], norm: NDArray[np.float64], num_visible: int
 ) -> SequenceScore | None:
+    """Return the shares of frames above or within each threshold, by one sort instead of a comparison with each."""
     length = len(iou)
     if not length:
         return None
+
+    def within(values: NDArray[np.float64], thresholds: Curve) -> Curve:
+        return np.searchsorted(np.sort(values), thresholds, side="right") / length
+
     return SequenceScore(
-        success=_share_above(iou),
-        precision=_share_within(centre, CENTRE_THRESHOLDS_PX),
-        norm_precision=_share_within(norm, CENTRE_THRESHOLDS_NORM),
+        success=1 - within(iou, OVERLAP_THRESHOLDS),
+        precision=within(centre, CENTRE_THRESHOLDS_PX),
+        norm_precision=within(norm, CENTRE_THRESHOLDS_NORM),
         average_overlap=float(np.clip(iou, 0, 1).mean()),
         success_50=float((iou > 0.5).mean()),
         success_75=float((iou > 0.75).mean()),
         num_frames=length,
         num_visible=num_visible,
     )
-
-
-def _share_above(iou: NDArray[np.float64]) -> Curve:
-    """Return the share of values above each threshold, by one sort instead of a comparison with each."""
-    return 1 - np.searchsorted(np.sort(iou), OVERLAP_THRESHOLDS, side="right") / len(iou)
-
-
-def _share_within(errors: NDArray[np.float64], thresholds: Curve) -> Curve:
-    return np.searchsorted(np.sort(errors), thresholds, side="right") / len(errors)
 
 
 def headline(score: SequenceScore, protocol: Protocol) -> dict[str, float]:

@@ -20,7 +20,7 @@ class Protocol:
         absent: frames in which the object is not visible are a "miss" (never a hit, but counted), or "left_out".
         without_area: a predicted box without area is taken "from_before" (the box of the frame before), or counts
             "as_given", which has no overlap with anything.
-        clip_to_picture: both boxes are clipped to the image first, as in GOT-10k's toolkit.
+        clip_to_image: both boxes are clipped to the image first, as in GOT-10k's toolkit.
         norm_precision: the share of frames with a normalised error of at most 0.2 ("at_0.2"), or the mean over the
             thresholds 0, 0.01 … 0.5 ("area").
         average: over "sequences", each of which counts the same, or over "frames" of all sequences together.
@@ -31,7 +31,7 @@ class Protocol:
     first_frame: Literal["truth", "left_out", "predicted"] = "truth"
     absent: Literal["miss", "left_out"] = "miss"
     without_area: Literal["from_before", "as_given"] = "as_given"
-    clip_to_picture: bool = False
+    clip_to_image: bool = False
     norm_precision: Literal["at_0.2", "area"] = "at_0.2"
     average: Literal["sequences", "frames"] = "sequences"
 
@@ -55,7 +55,7 @@ class Protocol:
             "A predicted box without area "
             + ("takes the box of the frame before." if self.without_area == "from_before" else "overlaps nothing."),
             "A result with fewer boxes than frames is an error; more boxes are cut; NaN is an error.",
-            *(["Both boxes are clipped to the image."] if self.clip_to_picture else []),
+            *(["Both boxes are clipped to the image."] if self.clip_to_image else []),
             f"Averaged over {self.average}.",
         ]
 
@@ -65,7 +65,7 @@ LASOT = Protocol(
     source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), calc_seq_err_robust",
     without_area="from_before",
 )
-LASOT_WORDS = replace(
+LASOT_TEXT = replace(
     LASOT,
     name=f"{LASOT.name}, text prompt",
     source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is predicted",
@@ -75,26 +75,27 @@ OTB = Protocol(
     name="OTB one-pass evaluation",
     source="OTB (Wu et al., TPAMI 2015), as the got10k toolkit computes it",
 )
-UAV123 = Protocol(
+UAV123 = replace(
+    OTB,
     name="UAV123 one-pass evaluation",
     source="UAV123 (Mueller et al., ECCV 2016), as the got10k toolkit computes it: frames without a box are left out",
     absent="left_out",
+)
+PUBLIC_SCRIPT = Protocol(
+    name="public script",
+    source="Hon-Wong/Elysium, eval/otb.py: boxes in whole percent, scaled to pixels and clamped to 1..100",
+    first_frame="predicted",
 )
 GOT10K = Protocol(
     name="GOT-10k",
     source="got10k toolkit (Huang et al., TPAMI 2021)",
     first_frame="left_out",
     absent="left_out",
-    clip_to_picture=True,
+    clip_to_image=True,
     average="frames",
 )
 TRACKINGNET = Protocol(
     name="TrackingNet one-pass evaluation",
     source="TrackingNet (Mueller et al., ECCV 2018)",
     norm_precision="area",
-)
-PUBLIC_SCRIPT = Protocol(
-    name="public script",
-    source="Hon-Wong/Elysium, eval/otb.py: boxes in whole percent, scaled to pixels and clamped to 1..100",
-    first_frame="predicted",
 )

@@ -46,18 +46,11 @@ class Processes:
         index: of this process, from 0.
         count: number of processes.
         wait: returns when all processes have called it.
-
-    Raises:
-        ValueError: an index outside 0..count - 1.
     """
 
     index: int = 0
     count: int = 1
     wait: Callable[[], None] = lambda: None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise ValueError(f"index must be in 0..{self.count - 1}, got {self.index}; count from 0")
 
     def share(self, total: int | None) -> int | None:
         """Return the number of items that are due to this process; None where the total is not known."""

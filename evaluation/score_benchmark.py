@@ -41,7 +41,7 @@ class _Tally:
     def add(self, sequence: TrackingSequence, protocol: Protocol, *, public_script: bool) -> None:
         runs, truth = self.results.boxes(sequence.name), sequence.boxes_xywh_px
         name = f"{sequence.name} ({self.tracker.name})"
-        size = sequence.picture_size if protocol.clip_to_picture else None
+        size = sequence.picture_size if protocol.clip_to_image else None
         scores = [
             score_sequence(boxes, truth, protocol, visible=sequence.visible, size=size, name=name) for boxes in runs
         ]

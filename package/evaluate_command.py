@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from elysium.evaluation.resumable import Processes, check_failures, check_settings
 from elysium.tracking.options import TrackingOptions
 
 from .arguments import DEFAULT_MODEL, DeviceOption, JsonOption
@@ -21,14 +22,11 @@ from .console import check_folder, frame_progress, load_tracker, parse_pairs, qu
 if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
     from elysium.evaluation.evaluated_trackers import EvaluatedTracker
-    from elysium.evaluation.resumable import Processes
     from elysium.readers.samples import TrackingSequence
 
 
 def evaluate(
-    benchmark: Annotated[
-        str, typer.Argument(metavar="BENCHMARK", help="Benchmark: lasot, got10k, refcoco …; see docs/evaluation.md.")
-    ],
+    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK", help="Benchmark: lasot …; see docs/evaluation.md.")],
     data: Annotated[str, typer.Option(metavar="DIR", help="Dataset in its official layout, or a Hub id.")],
     output: Annotated[
         Path, typer.Option(metavar="REPORT", help="Folder of the report; an interrupted run resumes in it.")
@@ -97,34 +95,31 @@ def evaluate(
                 BENCHMARKS[benchmark], trackers, output, public_script=protocol == "public-script", **shared
             )
         else:
-            judge = _judge(judge_url, judge_model)
-            (name,) = model or [DEFAULT_MODEL]
+            (name,), judge = model or [DEFAULT_MODEL], (judge_url, judge_model)
             report = _evaluate_questions(
-                benchmark, model=name, folder=output, device=device, batch_size=batch_size, judge=judge, **shared
+                benchmark, judge=judge, model=name, folder=output, device=device, batch_size=batch_size, **shared
             )
+        if report is not None:
+            _write(report, output, as_json=as_json)
     except KeyboardInterrupt:
         if processes.index == 0:
             say(f"Interrupted: what is finished is kept in {output}; the same command resumes the run.")
         raise
-    if report is not None:
-        _write(report, output, as_json=as_json)
 
 
-def _evaluate_questions(benchmark: str, *, processes: "Processes", **options: Any) -> dict[str, Any] | None:
-    """Call `evaluate_questions` with a progress bar."""
+def _evaluate_questions(
+    benchmark: str, *, judge: tuple[str | None, str | None], processes: Processes, **options: Any
+) -> dict[str, Any] | None:
+    """Answer what is not answered yet and score everything, with a judge where its address and name are given."""
     from elysium.evaluation.answer_benchmark import evaluate_questions
-
-    with _progress("Answering", None, processes) as progress:
-        return evaluate_questions(benchmark, processes=processes, progress=progress, **options)
-
-
-def _judge(url: str | None, model: str | None) -> Any:
-    """Return the judge of answers, None where none is named."""
     from elysium.evaluation.judge import Judge
 
-    if bool(url) != bool(model):
+    url, name = judge
+    if bool(url) != bool(name):
         raise typer.BadParameter("a judge must have both --judge-url and --judge-model, got one of them")
-    return Judge(url, model) if url and model else None
+    judged_by = Judge(url, name) if url and name else None
+    with _progress("Answering", None, processes) as progress:
+        return evaluate_questions(benchmark, judge=judged_by, processes=processes, progress=progress, **options)
 
 
 def _evaluate_trackers(
@@ -136,7 +131,7 @@ def _evaluate_trackers(
     split: str | None,
     limit: int | None,
     public_script: bool,
-    processes: "Processes",
+    processes: Processes,
 ) -> dict[str, Any] | None:
     """Track what is not tracked yet and score everything.
 
@@ -171,11 +166,10 @@ def _run_trackers(
     read: "Callable[[], Iterator[TrackingSequence]]",
     settings: dict[str, Any],
     total: int | None,
-    processes: "Processes",
+    processes: Processes,
 ) -> None:
     """Run every tracker over the sequences that it has no result for; failures are raised after the last tracker."""
     from elysium.evaluation.evaluated_trackers import run_tracker
-    from elysium.evaluation.resumable import check_failures, check_settings
 
     errors = []
     for tracker in trackers:
@@ -190,10 +184,8 @@ def _run_trackers(
         check_failures("sequence", found)
 
 
-def _processes() -> "Processes":
+def _processes() -> Processes:
     """Return the processes that share the work: one, or those that `accelerate launch` started."""
-    from elysium.evaluation.resumable import Processes
-
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     require("accelerate", extra="eval")
@@ -279,7 +271,7 @@ def _write(report: dict[str, Any], output: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(label: str, total: int | None, processes: "Processes") -> Iterator[Callable[..., None] | None]:
+def _progress(label: str, total: int | None, processes: Processes) -> Iterator[Callable[..., None] | None]:
     """Yield a progress bar in the first process, None in the others."""
     if processes.index:
         yield None

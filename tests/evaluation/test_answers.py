@@ -203,8 +203,3 @@ def test_a_model_that_cannot_be_loaded_is_no_item_s_fault(tmp_path):
 
     with pytest.raises(RuntimeError, match="no such model"):
         run(tmp_path, Model(), prepare=prepare)
-
-
-def test_an_index_beyond_the_number_of_processes_is_refused():
-    with pytest.raises(ValueError, match=r"index must be in 0\.\.1, got 2"):
-        Processes(2, 2)

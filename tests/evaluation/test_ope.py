@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from elysium.evaluation.ope import class_means, headline, overall, score_sequence
-from elysium.evaluation.protocols import GOT10K, LASOT, LASOT_WORDS, OTB, TRACKINGNET, UAV123, Protocol, ProtocolError
+from elysium.evaluation.protocols import GOT10K, LASOT, LASOT_TEXT, OTB, TRACKINGNET, UAV123, Protocol, ProtocolError
 from elysium.evaluation.score_benchmark import as_public_script, score_public_script
 from elysium.processing.overlap import paired_iou_xywh
 
 STILL = np.tile([10.0, 20.0, 40.0, 20.0], (4, 1))
 AWAY = np.tile([200.0, 200.0, 40.0, 20.0], (4, 1))
-ALL = [LASOT, LASOT_WORDS, OTB, UAV123, GOT10K, TRACKINGNET]
+ALL = [LASOT, LASOT_TEXT, OTB, UAV123, GOT10K, TRACKINGNET]
 PLAIN = Protocol(name="plain", source="tests", first_frame="predicted")
 
 
@@ -33,7 +33,7 @@ def test_disjoint_boxes_have_no_overlap_and_only_frame_1_which_is_given_scores()
     found = figures(AWAY, STILL, LASOT)
     assert found["success_auc"] == pytest.approx(100 * 20 / 21 / 4)
     assert found["precision"] == 25
-    assert figures(AWAY, STILL, LASOT_WORDS)["success_auc"] == 0  # by words nothing is given
+    assert figures(AWAY, STILL, LASOT_TEXT)["success_auc"] == 0  # by words nothing is given
 
 
 def test_an_overlap_of_exactly_a_half_is_not_above_a_half():
