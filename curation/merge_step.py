@@ -6,19 +6,15 @@ OUT/rows.jsonl    OUT/report/{exclusions.jsonl, summary.json}    OUT/README.md
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from elysium.readers.elysium_track import rows_of
-
 from .chunk_store import CHUNKS, EXCLUSIONS, REPORT, VIDEOS, ChunkStore
-from .near_duplicates import VideoPrint, duplicate_videos, fingerprints, leak_report
 from .video_records import VideoRecord
-from .write_step import FORMATS, Row, read_rows
+from .write_step import FORMATS
 
 STEPS = ("phrases", "decode", "detect", "track", "drift", "agree")
 CARD = Path(__file__).with_name("curated_card.md.jinja")
@@ -34,14 +30,13 @@ class MergeChunks(PipelineStep):
         store: Output.
         form: Format of the records.
         settings: Settings of the run, for the report.
-        held_out: Validation records to compare with: JSONL file, folder with one, or Hub id.
     """
 
     type, name = "Curation", "merge"
 
-    def __init__(self, store: ChunkStore, *, form: str, settings: dict[str, Any], held_out: str | None = None) -> None:
+    def __init__(self, store: ChunkStore, *, form: str, settings: dict[str, Any]) -> None:
         super().__init__()
-        self.store, self.form, self.settings, self.held_out = store, form, settings, held_out
+        self.store, self.form, self.settings = store, form, settings
 
     def run(self, data: Iterable[VideoRecord] | None, rank: int = 0, world_size: int = 1) -> Iterator[VideoRecord]:
         """Write the report; no video is yielded."""
@@ -49,10 +44,7 @@ class MergeChunks(PipelineStep):
         if self.form == "jsonl":
             self._join(FORMATS[self.form], FORMATS[self.form])
         self._join(EXCLUSIONS, f"{REPORT}/{EXCLUSIONS}")
-        counts = RowCounts()
-        root = self.store.local if self.form == "jsonl" else None  # other records hold their frames
-        prints = list(fingerprints(map(counts.add, read_rows(self.store, self.form)), root))
-        summary = self._summary(counts.to_dict(), prints)
+        summary = self._summary()
         with self.store.file("README.md") as path:
             path.write_text(str(dataset_card(summary)), "utf-8")
         with self.store.file(f"{REPORT}/summary.json") as path:  # last: it marks the report as complete
@@ -66,68 +58,31 @@ class MergeChunks(PipelineStep):
                 with self.store.folder.open(part, "rb") as file:
                     joined.writelines(file)
 
-    def _summary(self, statistics: dict[str, Any], prints: list[VideoPrint]) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         of_videos, of_phrases = (
             drop_counts(line for line in self.store.lines(EXCLUSIONS) if (line["phrase"] is None) == whole)
             for whole in (True, False)
         )
-        groups = [[prints[place].vid for place in group] for group in duplicate_videos(prints)]
-        summary = {
-            "videos": sum(1 for _ in self.store.lines(VIDEOS)),
-            "dropped_videos": of_videos,
-            "rows": statistics["rows"],
-            "format": self.form,
-            "steps": step_counts(of_phrases, statistics["rows"]),
-            "settings": self.settings,
-            "statistics": statistics,
-            "near_duplicates": {"videos": len(prints), "same_pictures": groups},
-        }
-        if self.held_out is not None:
-            summary["leaks"] = {"held_out": self.held_out, **leak_report(prints, held_out_prints(self.held_out))}
-        return summary
-
-
-class RowCounts:
-    """Count records, their videos, frames and classes."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._videos, self._classes = Counter[str](), Counter[str]()
-        self._frames = {"boxed": 0, "absent": 0}
-
-    def add(self, row: Row) -> Row:
-        """Count a record with `vid`, `box` and `object_class`, and return it."""
-        self.rows += 1
-        self._videos[row["vid"]] += 1
-        self._classes[row["object_class"]] += 1
-        for box in row["box"]:
-            self._frames["absent" if box is None else "boxed"] += 1
-        return row
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts as plain values, with the most common classes."""
+        videos, classes, counts = 0, Counter[str](), Counter[str](with_rows=0, boxed=0, absent=0)
+        for line in self.store.lines(VIDEOS):
+            videos += 1
+            classes.update(line["classes"])
+            counts.update(with_rows=line["rows"] > 0, boxed=line["boxed"], absent=line["absent"])
+        rows = classes.total()
         return {
-            "rows": self.rows,
-            "videos": len(self._videos),
-            "frames": self._frames,
-            "classes": len(self._classes),
-            "commonest_classes": dict(sorted(self._classes.items(), key=lambda item: (-item[1], item[0]))[:_COMMON]),
+            "videos": videos,
+            "dropped_videos": of_videos,
+            "rows": rows,
+            "format": self.form,
+            "steps": step_counts(of_phrases, rows),
+            "settings": self.settings,
+            "statistics": {
+                "videos": counts["with_rows"],
+                "frames": {"boxed": counts["boxed"], "absent": counts["absent"]},
+                "classes": len(classes),
+                "commonest_classes": dict(sorted(classes.items(), key=lambda item: (-item[1], item[0]))[:_COMMON]),
+            },
         }
-
-
-def held_out_prints(source: str) -> list[VideoPrint]:
-    """Return the fingerprint of each video of other records.
-
-    Args:
-        source: JSONL file, folder with one, or Hub id, whose split validation is read.
-
-    Raises:
-        DatasetError: it cannot be read.
-    """
-    prints: list[VideoPrint] = []
-    for root, rows in groupby(rows_of(source, "validation"), key=lambda found: found[1]):
-        prints += fingerprints((row for row, _ in rows), root)
-    return prints
 
 
 def drop_counts(drops: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

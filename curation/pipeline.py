@@ -71,7 +71,6 @@ def curate(
     *,
     videos: Path | None = None,
     split: str = "train",
-    held_out: str | None = None,
     tasks: int = 1,
     workers: int = 1,
     executor: str = "local",
@@ -85,7 +84,6 @@ def curate(
         settings: Settings of the steps.
         videos: Folder of the videos, if it is not that of their table.
         split: Split of a dataset on the Hub.
-        held_out: Validation records; the report lists their videos that are among the new ones.
         tasks: Number of tasks to split the input into.
         workers: Number of tasks that run at once.
         executor: local, slurm, ray or jobs.
@@ -104,7 +102,7 @@ def curate(
             "Hugging Face Jobs must read their videos from the Hub, got files of this machine; upload them as a "
             "dataset, and give its id"
         )
-    last = MergeChunks(store, form=settings.format, settings=settings.to_dict(), held_out=held_out)
+    last = MergeChunks(store, form=settings.format, settings=settings.to_dict())
     steps = build_steps(source, store, settings)
     options = executor_options or {}
     done = run_tasks(executor, steps, last, store, tasks=tasks, workers=workers, options=options)

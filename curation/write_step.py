@@ -94,8 +94,7 @@ class WriteChunks(PipelineStep):
                         images = [_jpeg(frame, self.settings.jpeg_quality) for frame in record.clip.frames]
                         key = _key(record.video.video_id, keys)
                         writer.add(rows, images, key)
-                    line = {"video_id": record.video.video_id, "rows": len(rows), "dropped": len(record.drops)}
-                    videos.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    videos.write(json.dumps(_video_line(record, rows), ensure_ascii=False) + "\n")
                 self.stat_update("rows", value=len(rows))
                 yield VideoRecord(video=record.video, candidates=record.candidates, drops=record.drops)
 
@@ -120,6 +119,19 @@ class WriteChunks(PipelineStep):
             "object_description": phrase.description,
             "frame_size": [record.clip.width, record.clip.height],
         }
+
+
+def _video_line(record: VideoRecord, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the report counts of a video, so that it need not read the records with their frames again."""
+    boxes = [box for row in rows for box in row["box"]]
+    return {
+        "video_id": record.video.video_id,
+        "rows": len(rows),
+        "dropped": len(record.drops),
+        "classes": [row["object_class"] for row in rows],
+        "boxed": sum(box is not None for box in boxes),
+        "absent": sum(box is None for box in boxes),
+    }
 
 
 def _jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
@@ -221,14 +233,3 @@ def row_features() -> Any:
             "frame_size": List(Value("int64")),
         }
     )
-
-
-def read_rows(store: ChunkStore, form: str) -> Iterator[Row]:
-    """Yield the records of all chunks; paths of JSONL are relative to the output, Parquet holds the frames."""
-    if form == "jsonl":
-        yield from store.lines(FORMATS[form])
-        return
-    for name in store.files(FORMATS[form]):
-        with store.folder.open(name, "rb") as file:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_PARQUET_ROWS):
-                yield from batch.to_pylist()

@@ -37,9 +37,6 @@ def curate(
         Path | None, typer.Option(metavar="DIR", help="Folder of the videos; by default the table's.")
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset on the Hub.")] = "train",
-    held_out: Annotated[
-        str | None, typer.Option(metavar="ROWS", help="Validation records; the report lists videos found in both.")
-    ] = None,
     tasks: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tasks to split the input into.")] = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of tasks that run at once; by default all.")
@@ -85,7 +82,6 @@ def curate(
             settings,
             videos=videos,
             split=split,
-            held_out=held_out,
             tasks=tasks,
             workers=workers or tasks,
             executor=executor,
@@ -190,9 +186,4 @@ def summary_lines(summary: Mapping[str, Any], out: str) -> list[str]:
     for step in summary["steps"]:
         dropped = ", ".join(f"{reason} {count}" for reason, count in step["dropped"].items())
         lines.append(f"{step['step']}: {step['in']} phrases in, {step['out']} out{dropped and f' ({dropped})'}")
-    twice = len(summary["near_duplicates"]["same_pictures"])
-    if twice:
-        lines.append(f"near-duplicates: {twice} groups of videos with the same images")
-    if "leaks" in summary:
-        lines.append(f"leaks: {summary['leaks']['leaked_val_videos']} held-out videos are among them")
     return [*lines, f"Report: {out}/report"]

@@ -29,7 +29,6 @@ from tiny import tiny_model, tiny_processor
 import elysium.cli as cli
 import elysium.evaluate_command as evaluate_command
 import elysium.evaluation.opencv_trackers as opencv_trackers
-from elysium.curation.near_duplicates import image_hash
 from elysium.evaluation.benchmark_list import BENCHMARKS
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
 from elysium.processing.overlap import paired_iou
@@ -272,9 +271,6 @@ def test_an_opencv_without_contributed_modules_is_said_with_what_removed_them(tm
     error = capsys.readouterr().err
     assert "the tracker CSRT needs OpenCV's contributed modules" in error
     assert f"of {' and '.join(both)}; pip uninstall -y {' '.join(both)} and then pip install opencv-contrib" in error
-    monkeypatch.delattr(opencv_trackers.cv2, "img_hash")
-    with pytest.raises(RuntimeError, match="the perceptual hash needs OpenCV's contributed modules"):
-        image_hash(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", OPENCV_TRACKERS)
