@@ -117,7 +117,7 @@ def first_box(sequence: TrackingSequence) -> tuple[int, Box]:
 
 def ground_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
     """Return boxes, in pixels of the stored image, or the reason for the absence of one."""
-    pairs = ((item.question.target.load_picture(), item.question.text) for item in batch)
+    pairs = ((item.question.target.load_image(), item.question.text) for item in batch)
     found = [answer.to_dict() for answer in tracker.ground_many(pairs)]
     return [{name: answer.get(name) for name in ("box_xyxy_px", "score", "reason")} for answer in found]
 
@@ -136,15 +136,15 @@ def ask_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
 def _frames_and_box(item: Item) -> tuple[NDArray[np.uint8], Box]:
     """Return the image, or the frames of a video description, and the box in the first of them."""
     if not isinstance(item.question, TrackingSequence):
-        image = item.question.load_picture()
+        image = item.question.load_image()
         return image, item.question.box_inside(image.shape[1], image.shape[0])
     sequence = item.question
     first, box = first_box(sequence)
     later = uniform_indices(len(sequence.boxes_xywh_px) - first, DESCRIBE_FRAMES)
     frames = sequence.frames.read([first + index for index in later])
-    if (frames.shape[2], frames.shape[1]) != sequence.picture_size:
+    if (frames.shape[2], frames.shape[1]) != sequence.image_size:
         raise DatasetError(
-            f"frames must have the row's frame_size {sequence.picture_size}, got {frames.shape[2]}x{frames.shape[1]} "
+            f"frames must have the row's frame_size {sequence.image_size}, got {frames.shape[2]}x{frames.shape[1]} "
             f"in {sequence.name}; give them in their original size"
         )
     return frames, box

@@ -41,14 +41,14 @@ class _Tally:
     def add(self, sequence: TrackingSequence, protocol: Protocol, *, public_script: bool) -> None:
         runs, truth = self.results.boxes(sequence.name), sequence.boxes_xywh_px
         name = f"{sequence.name} ({self.tracker.name})"
-        size = sequence.picture_size if protocol.clip_to_image else None
+        size = sequence.image_size if protocol.clip_to_image else None
         scores = [
             score_sequence(boxes, truth, protocol, visible=sequence.visible, size=size, name=name) for boxes in runs
         ]
         if counted := [score for score in scores if score is not None]:
             self.scores[sequence.name] = overall(counted, protocol)
         if public_script:
-            self.public += [score_public_script(boxes, truth, sequence.picture_size, sequence.name) for boxes in runs]
+            self.public += [score_public_script(boxes, truth, sequence.image_size, sequence.name) for boxes in runs]
 
     def record(self, protocol: Protocol, classes: dict[str, str | None]) -> Record:
         """Return the tracker's part of the report."""

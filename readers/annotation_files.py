@@ -41,20 +41,23 @@ def read_boxes(path: Path, *, columns: int = 4) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def read_flags(path: Path) -> NDArray[np.float64]:
+def read_flags(path: Path, length: int) -> NDArray[np.float64]:
     """Return the numbers of a file, on one line or many: LaSOT's `full_occlusion.txt` or GOT-10k's `cover.label`.
 
     Returns:
-        `np.ndarray` of shape `(T,)`.
+        `np.ndarray` of shape `(length,)`.
 
     Raises:
-        DatasetError: no such file, or text that is not a number.
+        DatasetError: no such file, text that is not a number, or another number of them.
     """
     try:
         with warnings.catch_warnings(action="error"):  # text that is not a number
-            return np.fromstring(read_text(path).translate(_SEPARATORS), dtype=np.float64, sep=" ")
+            flags = np.fromstring(read_text(path).translate(_SEPARATORS), dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning) as error:
         raise DatasetError(f"a file of labels must hold numbers, got {error} in {path}; get it again") from error
+    if len(flags) != length:
+        raise DatasetError(f"a file of labels must have {length} flags, one a frame, got {len(flags)} in {path}")
+    return flags
 
 
 def fields_of(row: Any, names: Sequence[str], where: str) -> list[Any]:

@@ -18,7 +18,7 @@ from elysium.visualization.annotate import REASON_NOTES, object_color
 from elysium.visualization.contact_sheet import BACKGROUND, CAPTION_PX, FAINT_INK, GAP_PX, INK, TITLE_PX
 from elysium.visualization.fonts import TextLine
 
-from .frame_sources import PictureFrames
+from .frame_sources import ImageFrames
 from .samples import Sample, SampleList, SampleSource
 
 SHEET, SUMMARY = "overlays.png", "summary.json"
@@ -104,7 +104,7 @@ def look_at(sample: Sample) -> tuple[list[int], NDArray[np.uint8]]:
     if not sample.turns and not (sample.visible.any() and (worded or length > 1)):
         got = "an object without a text in an image" if sample.visible.any() else "no visible box"
         raise DatasetError(f"a sample must have something to learn, got {got} in {sample.where}; leave it out")
-    if isinstance(sample.frames, PictureFrames):
+    if isinstance(sample.frames, ImageFrames):
         _check_sizes(sample.frames, sample.where)
     places = sorted({0, length // 2, length - 1})
     images = sample.frames.read(places)
@@ -117,10 +117,10 @@ def look_at(sample: Sample) -> tuple[list[int], NDArray[np.uint8]]:
     return places, images
 
 
-def _check_sizes(frames: PictureFrames, where: str) -> None:
+def _check_sizes(frames: ImageFrames, where: str) -> None:
     """Check that all images have the same size, without decoding them."""
     for file in frames.files[1:]:
-        size = PictureFrames([file]).size
+        size = ImageFrames([file]).size
         if size != frames.size:
             raise DatasetError(
                 f"frames of a sample must have one size, got {size[0]}x{size[1]} after "

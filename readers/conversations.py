@@ -20,7 +20,7 @@ from typing import Any
 from elysium.processing.data_files import DatasetError
 
 from .annotation_files import VIDEO_SUFFIXES, check_some, fields_of, first_file
-from .frame_sources import PictureFrames, VideoFrames
+from .frame_sources import ImageFrames, VideoFrames
 from .indexed_json import index_json_array
 from .samples import Sample, SampleList, Turn
 
@@ -107,7 +107,7 @@ def _llava_sample(numbered: tuple[int, Any], *, name: str, file: Path, media: Pa
     if not isinstance(image, str):
         raise DatasetError(f"image must be one path, got {image!r} in {where}; leave the entry out")
     turns = _llava_turns(conversation, where)
-    return Sample(source=name, key=f"{number}-{entry_id}", frames=PictureFrames([media / image]), turns=turns)
+    return Sample(source=name, key=f"{number}-{entry_id}", frames=ImageFrames([media / image]), turns=turns)
 
 
 def _llava_turns(conversation: Any, where: str) -> tuple[Turn, ...]:

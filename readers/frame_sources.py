@@ -17,8 +17,8 @@ from elysium.processing.media_info_elysium import VideoError
 
 from .zipped_frames import ZipMember, ZippedFolder
 
-PictureLike = str | Path | bytes | ZipMember
-Picture = NDArray[np.uint8]
+ImageFile = str | Path | bytes | ZipMember
+ImageArray = NDArray[np.uint8]
 
 
 class Frames(Protocol):
@@ -27,7 +27,7 @@ class Frames(Protocol):
     def __len__(self) -> int:
         """Return the number of frames."""
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageArray]:
         """Yield all frames; none is kept in memory."""
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -38,25 +38,25 @@ class Frames(Protocol):
         """Return width and height in pixels."""
 
 
-class PictureFrames:
+class ImageFrames:
     """Frames from image files.
 
     Args:
         files: paths or encoded images in order, or a function that lists them when first needed.
     """
 
-    def __init__(self, files: Sequence[PictureLike] | Callable[[], Sequence[PictureLike]]) -> None:
+    def __init__(self, files: Sequence[ImageFile] | Callable[[], Sequence[ImageFile]]) -> None:
         self._files = files
 
     @cached_property
-    def files(self) -> Sequence[PictureLike]:
+    def files(self) -> Sequence[ImageFile]:
         """Return paths or encoded images."""
         return self._files() if callable(self._files) else self._files
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageArray]:
         return (_decode(file) for file in self.files)
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -65,11 +65,11 @@ class PictureFrames:
         Raises:
             DatasetError: an image is missing, does not decode, or has another size than the first.
         """
-        pictures = [_decode(self.files[index]) for index in indices]
-        if len({picture.shape for picture in pictures}) > 1:
-            sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
+        images = [_decode(self.files[index]) for index in indices]
+        if len({image.shape for image in images}) > 1:
+            sizes = sorted({f"{image.shape[1]}x{image.shape[0]}" for image in images})
             raise DatasetError(f"frames of a sequence must have one size, got {', '.join(sizes)}; get them again")
-        return np.stack(pictures)
+        return np.stack(images)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -83,7 +83,7 @@ class PictureFrames:
 class VideoFrames:
     """Frames of a video, given by its path or its bytes."""
 
-    def __init__(self, video: PictureLike, *, num_frames: int | None = None) -> None:
+    def __init__(self, video: ImageFile, *, num_frames: int | None = None) -> None:
         self._video = video
         self._num_frames = num_frames
 
@@ -101,7 +101,7 @@ class VideoFrames:
     def __len__(self) -> int:
         return self._info[2]
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageArray]:
         with VideoReader(self.video) as reader:
             for frame in reader:
                 yield frame.image
@@ -144,10 +144,10 @@ class SomeFrames:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageArray]:
         wanted = set(self.indices)
         leading = islice(self.frames, self.indices[-1] + 1)
-        return (picture for index, picture in enumerate(leading) if index in wanted)
+        return (image for index, image in enumerate(leading) if index in wanted)
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return frames by their indices among the annotated ones, `(n, H, W, 3)`."""
@@ -159,13 +159,13 @@ class SomeFrames:
         return self.frames.size
 
 
-def picture_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> PictureFrames:
+def image_folder(folder: Path, *, first: int = 0, stop: int | None = None) -> ImageFrames:
     """Return the images of a folder in natural order, from the ``first`` (0-based) up to ``stop``."""
 
-    return PictureFrames(partial(_list_pictures, folder, first, stop))
+    return ImageFrames(partial(_list_images, folder, first, stop))
 
 
-def _list_pictures(folder: Path, first: int, stop: int | None) -> list[Path]:
+def _list_images(folder: Path, first: int, stop: int | None) -> list[Path]:
     try:
         names = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     except OSError as error:
@@ -194,7 +194,7 @@ def row_frames(row: dict[str, Any], root: Path | ZippedFolder | None) -> Frames:
         if not isinstance(row["frames"], list | tuple):
             raise DatasetError(f"frames of a row must be a list of images, got {type(row['frames']).__name__}")
         base = _base(row["frames"][0], root)
-        return PictureFrames([_place(item, base) for item in row["frames"]])
+        return ImageFrames([_place(item, base) for item in row["frames"]])
     if row.get("video"):
         return VideoFrames(_place(row["video"], _base(row["video"], root)))
     raise DatasetError(
@@ -202,7 +202,7 @@ def row_frames(row: dict[str, Any], root: Path | ZippedFolder | None) -> Frames:
     )
 
 
-def _place(item: Any, root: Path | ZippedFolder | None) -> PictureLike:
+def _place(item: Any, root: Path | ZippedFolder | None) -> ImageFile:
     """Return the image or video that a row's path or ``{"bytes", "path"}`` names."""
     if isinstance(item, dict):
         if isinstance(item.get("bytes"), bytes | bytearray) and item["bytes"]:
@@ -226,12 +226,12 @@ def _base(first: Any, root: Path | ZippedFolder | None) -> Path | ZippedFolder |
     return root
 
 
-def _opened(file: PictureLike) -> str | Path | bytes:
+def _opened(file: ImageFile) -> str | Path | bytes:
     """Return a path or bytes unchanged, and the content of a member of a zip file."""
     return file.read() if isinstance(file, ZipMember) else file
 
 
-def _decode(file: PictureLike) -> Picture:
+def _decode(file: ImageFile) -> ImageArray:
     """Return the image as it is stored: annotations count stored pixels, so EXIF does not turn it."""
     try:
         return load_image(_opened(file), upright=False)

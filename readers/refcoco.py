@@ -23,7 +23,7 @@ from elysium.processing.data_files import DatasetError, is_number, parquet_batch
 
 from .annotation_files import check_present, fields_of
 from .elysium_track import streamed_rows
-from .frame_sources import PictureFrames
+from .frame_sources import ImageFrames
 from .plain_pickle import load_plain_pickle
 from .referring_records import ReferredObject, ReferringExpression, checked_box, expressions_of, spoken
 from .samples import Sample, SampleList
@@ -71,10 +71,10 @@ def read_referred_objects(
             f"{source}; give the folder that holds {dataset}/ and images/"
         )
     targets = [target for name in splits for target in _official(folder, dataset, name)][:limit]
-    pictures = [target.picture for target in targets if isinstance(target.picture, Path)]
-    missing = [str(picture) for picture in dict.fromkeys(pictures) if not os.path.isfile(picture)]
+    images = list(dict.fromkeys(target.image for target in targets))
+    missing = [str(image) for image in images if not os.path.isfile(image)]
     remedy = f"extract COCO's train2014.zip into {folder / IMAGE_FOLDERS[0]}"
-    check_present(missing, len(set(pictures)), "images", remedy)
+    check_present(missing, len(images), "images", remedy)
     yield from targets
 
 
@@ -104,7 +104,7 @@ def _sample(expression: ReferringExpression, *, name: str) -> Sample:
         DatasetError: nothing of the box is inside the image, or the image does not open.
     """
     target: ReferredObject = expression.target
-    frames = PictureFrames([target.picture])
+    frames = ImageFrames([target.image])
     width, height = target.size or frames.size
     box = target.box_inside(width, height)
     return Sample(
@@ -155,7 +155,7 @@ def _parquet_objects(source: str | Path, split: str) -> Iterator[ReferredObject]
         if not all(text is None or isinstance(text, str) for text in texts):
             raise DatasetError(f"sentences must be texts, got {answer!r} for {key}")
         yield ReferredObject(
-            key=key, split=split, picture=content, sentences=spoken(texts), box_xyxy_px=checked_box(box, key)
+            key=key, split=split, image=content, sentences=spoken(texts), box_xyxy_px=checked_box(box, key)
         )
     if number < 0:
         raise DatasetError(f"the split {split!r} must have rows, got none; check its name")
@@ -246,15 +246,12 @@ def _by_id(rows: Any, name: str, path: Path) -> dict[Any, dict[str, Any]]:
     return found
 
 
-def _form_of(sentence: dict[str, Any], key: str) -> list[str]:
-    """Return the field of a sentence that holds its text: `sent`, else `raw`; none where both are empty."""
-    for form in ("sent", "raw"):
-        text = sentence.get(form)
-        if text is not None and not isinstance(text, str):
-            raise DatasetError(f"a sentence must be text, got {type(text).__name__} for {key}; get it again")
-        if text and text.strip():
-            return [form]
-    return []
+def _text_of(sentence: dict[str, Any], key: str) -> str | None:
+    """Return the text of a sentence: `sent`, or `raw` where that is empty."""
+    texts = [sentence.get(form) for form in ("sent", "raw")]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise DatasetError(f"a sentence must be text, got {texts!r} for {key}; get it again")
+    return next((text for text in texts if text and text.strip()), None)
 
 
 def _target(
@@ -272,12 +269,11 @@ def _target(
     (box,) = fields_of(annotations[row["ann_id"]], ("bbox",), key)
     if not (isinstance(file_name, str) and is_number(width) and is_number(height)):
         raise DatasetError(f"an image must have a file_name, width and height, got others for {key}; get it again")
-    texts = [sentence.get(form) for sentence in row["sentences"] for form in _form_of(sentence, key)]
     return ReferredObject(
         key=key,
         split=row["split"],
-        picture=folder / file_name,
-        sentences=spoken(texts),
+        image=folder / file_name,
+        sentences=spoken([_text_of(sentence, key) for sentence in row["sentences"]]),
         box_xyxy_px=checked_box(box, key),
         size=(int(width), int(height)),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from elysium.processing.boxes_elysium import Box
 from elysium.processing.data_files import DatasetError, is_number
 
-from .frame_sources import PictureFrames
+from .frame_sources import ImageFrames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class ReferredObject:
     Args:
         key: unique in its dataset, and the same whenever it is read.
         split: split of the dataset, such as "testA".
-        picture: path of an image, or the bytes of a JPEG or PNG file.
+        image: path of an image, or the bytes of a JPEG or PNG file.
         sentences: one or more, none of them blank.
         box_xyxy_px: in pixels of the stored image, as annotated: rounding may take it past the edge.
         size: width and height in pixels where the annotation says so, else None.
@@ -30,26 +30,26 @@ class ReferredObject:
 
     key: str
     split: str
-    picture: Path | bytes
+    image: Path | bytes
     sentences: tuple[str, ...]
     box_xyxy_px: Box
     size: tuple[int, int] | None = None
 
-    def load_picture(self) -> NDArray[np.uint8]:
+    def load_image(self) -> NDArray[np.uint8]:
         """Return the stored image, uint8 RGB `(H, W, 3)`; not rotated by EXIF, since boxes count stored pixels.
 
         Raises:
             DatasetError: it is missing, does not decode, or has another size than annotated.
         """
-        picture = PictureFrames([self.picture]).read([0])[0]
-        height, width = picture.shape[:2]
+        image = ImageFrames([self.image]).read([0])[0]
+        height, width = image.shape[:2]
         if self.size is not None and self.size != (width, height):
             raise DatasetError(
                 f"an image must have the annotated size {self.size[0]}x{self.size[1]}, got {width}x{height} in "
-                f"{'its bytes' if isinstance(self.picture, bytes) else self.picture} for {self.key}; "
+                f"{'its bytes' if isinstance(self.image, bytes) else self.image} for {self.key}; "
                 "get the images in their original size"
             )
-        return picture
+        return image
 
     def box_inside(self, width: int, height: int) -> Box:
         """Return `box_xyxy_px` cut to an image of this size.

@@ -63,7 +63,7 @@ class TrackingSequence:
         return len(self.boxes_xywh_px) == 1
 
     @property
-    def picture_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """Return width and height in pixels: as annotated, else of the first frame."""
         return self.size or self.frames.size
 
@@ -75,7 +75,7 @@ class TrackingSequence:
         """
         box = self.box_xyxy_px(0)
         if box is None:
-            right, bottom = self.picture_size
+            right, bottom = self.image_size
             raise DatasetError(
                 f"frame 1 must have a box inside the {right}x{bottom} image to track by box, got "
                 f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or "
@@ -86,7 +86,7 @@ class TrackingSequence:
     def box_xyxy_px(self, frame: int) -> Box | None:
         """Return the box of a frame, cut to the image; None where it has no area inside."""
         x, y, width, height = self.boxes_xywh_px[frame]
-        x1, y1, x2, y2 = np.clip([x, y, x + width, y + height], 0, [*self.picture_size] * 2).tolist()
+        x1, y1, x2, y2 = np.clip([x, y, x + width, y + height], 0, [*self.image_size] * 2).tolist()
         return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None  # None for NaN as well
 
     def check_length(self) -> None:
@@ -200,7 +200,7 @@ def tracking_sample(sequence: TrackingSequence, source: str, *, description: str
     Raises:
         DatasetError: the size of its images is unknown.
     """
-    width, height = sequence.picture_size
+    width, height = sequence.image_size
     boxes = sequence.boxes_xywh_px
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     norm = np.clip(corners / [width, height, width, height], 0, 1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from elysium.processing.data_files import DatasetError, is_number
 
 from .annotation_files import fields_of, first_file
-from .frame_sources import PictureFrames
+from .frame_sources import ImageFrames
 from .indexed_json import JsonEntries, scan_json_array
 from .samples import Sample, SampleList
 
@@ -121,7 +121,7 @@ def _sample(place: NDArray[np.int32], *, entries: JsonEntries, folder: Path, siz
     return Sample(
         source=NAME,
         key=f"{image_id}/{region_id}",
-        frames=PictureFrames([_image(folder, image_id)]),
+        frames=ImageFrames([_image(folder, image_id)]),
         boxes_xyxy_norm=np.array([box]),
         text=phrase.strip(),
         description=phrase.strip(),

@@ -20,7 +20,7 @@ from elysium.processing.media_elysium import VideoReader, load_image, probe_vide
 from elysium.processing.media_info_elysium import VideoError, media_file
 from elysium.processing.video_io import read_video
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
-from elysium.readers.frame_sources import PictureFrames, VideoFrames
+from elysium.readers.frame_sources import ImageFrames, VideoFrames
 from elysium.tracking.streams import load_picture, open_stream
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -142,7 +142,7 @@ def test_an_image_is_the_same_array_for_chat_training_and_tracking(name: str) ->
     tracked = load_picture(path)
     with Image.open(path) as opened:
         (given,) = fetch_images([opened])
-    for other in (*fetch_images([str(path), url, path.read_bytes()]), given, PictureFrames([path]).read([0])[0]):
+    for other in (*fetch_images([str(path), url, path.read_bytes()]), given, ImageFrames([path]).read([0])[0]):
         np.testing.assert_array_equal(other, tracked)
 
 

@@ -26,7 +26,7 @@ from row_miniatures import (
 import elysium.cli as cli
 from elysium.readers.check import TILE_PX, check_samples, draw_sample, draw_sheet, look_at, reason_of
 from elysium.readers.conversations import llava_instruct_samples, videochat_samples
-from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
+from elysium.readers.frame_sources import DatasetError, ImageFrames, VideoFrames
 from elysium.readers.samples import Sample, SampleList
 from elysium.readers.user_folder import folder_rows
 from elysium.readers.visual_genome import NO_AREA, NO_TEXT, visual_genome_samples
@@ -39,7 +39,7 @@ def pictures_row(files, *, visible=True, **fields):
     x, y = CORNERS[9]["red"]
     box = np.array([x, y, x + SIDE, y + SIDE]) / [WIDTH, HEIGHT, WIDTH, HEIGHT]
     boxes = np.array([box if visible else [np.nan] * 4] * len(files))
-    known = {"source": "made", "key": "one", "frames": PictureFrames(files), "boxes_xyxy_norm": boxes}
+    known = {"source": "made", "key": "one", "frames": ImageFrames(files), "boxes_xyxy_norm": boxes}
     return Sample(**known | {"text": "the red square"} | fields)
 
 
@@ -223,8 +223,8 @@ def test_the_sheet_holds_long_texts_portraits_and_single_images(tmp_path):
     Image.new("RGB", (30, 400), "red").save(tall)
     talk = tuple((f"question {n} " * 30, "日本 " * 500) for n in range(9))
     rows = [
-        Sample(source="made", key="long/" * 60, frames=PictureFrames([tall]), turns=talk),
-        Sample(source="made", key="tall", frames=PictureFrames([tall] * 3), turns=talk),
+        Sample(source="made", key="long/" * 60, frames=ImageFrames([tall]), turns=talk),
+        Sample(source="made", key="tall", frames=ImageFrames([tall] * 3), turns=talk),
         pictures_row([tall], description="a red thing"),
     ]
     drawn = [draw_sample(row, *look_at(row), color=n) for n, row in enumerate(rows, start=1)]

@@ -51,7 +51,7 @@ def test_every_sentence_is_a_sample_with_the_corners_of_its_object(dataset, pict
     ]
     # x,y,w,h of the annotation: 40,10,24,24
     assert samples[0].target.box_xyxy_px == (40, 10, 64, 34)
-    assert np.abs(samples[2].target.load_picture().astype(int) - picture_with(25)).mean() < 6  # JPEG
+    assert np.abs(samples[2].target.load_image().astype(int) - picture_with(25)).mean() < 6  # JPEG
     assert len({sample.key for sample in samples}) == 3
 
 
@@ -110,7 +110,7 @@ def test_a_picture_of_another_size_than_annotated_is_refused(tmp_path):
     folder = build_refer(tmp_path)
     Image.new("RGB", (WIDTH // 2, HEIGHT // 2)).save(folder / "images/train2014" / picture_name(9))
     with pytest.raises(DatasetError, match="must have the annotated size 96x72, got 48x36"):
-        next(read_refcoco(folder)).target.load_picture()
+        next(read_refcoco(folder)).target.load_image()
 
 
 def test_a_picture_is_taken_as_it_is_stored_whatever_its_exif_says(tmp_path):
@@ -118,7 +118,7 @@ def test_a_picture_is_taken_as_it_is_stored_whatever_its_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to show it
     Image.fromarray(picture_with(9)).save(folder / "images/train2014" / picture_name(9), exif=exif, quality=95)
-    assert next(read_refcoco(folder)).target.load_picture().shape == (HEIGHT, WIDTH, 3)
+    assert next(read_refcoco(folder)).target.load_image().shape == (HEIGHT, WIDTH, 3)
 
 
 def test_a_box_that_reaches_past_the_edge_is_kept_and_cut_only_to_be_asked_about(tmp_path):
@@ -186,7 +186,7 @@ def test_the_form_with_encoded_pictures_has_boxes_of_x_y_w_h(tmp_path):
     samples = list(read_refcoco(tmp_path, "refcoco", "val"))
     assert [sample.text for sample in samples] == ["the green square", "green one", "the blue square"]
     assert list(samples[2].target.box_xyxy_px) == box_xyxy(25, "blue")
-    assert np.array_equal(samples[2].target.load_picture(), picture_with(25))
+    assert np.array_equal(samples[2].target.load_image(), picture_with(25))
     assert texts(tmp_path, split="testA") == ["the red square", "red thing in the middle"]
 
 
@@ -231,7 +231,7 @@ def test_a_data_set_of_the_hub_is_streamed_undecoded_by_its_id(tmp_path, monkeyp
     samples = list(read_refcoco("hf://lmms-lab/RefCOCO", "refcoco", "val"))
     assert asked == [("lmms-lab/RefCOCO", "val", True)]
     assert [list(sample.target.box_xyxy_px) for sample in samples][1] == box_xyxy(9, "green")
-    assert isinstance(samples[0].target.picture, bytes)
+    assert isinstance(samples[0].target.image, bytes)
 
 
 def test_reading_loads_no_trainer():
@@ -246,4 +246,4 @@ def test_reading_loads_no_trainer():
 def test_an_object_keeps_its_sentences_together_for_descriptions(refer):
     targets = list(read_referred_objects(refer, "refcoco", "val"))
     assert [target.sentences for target in targets] == [("the green square", "green one"), ("the blue square",)]
-    assert all(isinstance(target.picture, Path) for target in targets)
+    assert all(isinstance(target.image, Path) for target in targets)

@@ -28,7 +28,7 @@ from row_miniatures import (
 
 import elysium.training.synthetic.synthetic_samples as synthetic_samples
 from elysium.readers.conversations import llava_instruct_samples, llava_pretrain_samples, videochat_samples
-from elysium.readers.frame_sources import DatasetError, PictureFrames, SomeFrames
+from elysium.readers.frame_sources import DatasetError, ImageFrames, SomeFrames
 from elysium.readers.refcoco import refcoco_samples
 from elysium.readers.visual_genome import NO_AREA, NO_TEXT, visual_genome_samples
 from elysium.training.catalogue import SOURCES, open_source
@@ -133,13 +133,13 @@ def test_an_unknown_source_or_option_is_refused_with_what_there_is(spec, message
 # --- some frames ---
 def test_some_frames_are_a_video_of_their_own(tmp_path):
     files = [write_picture(tmp_path / f"{number}.png", number) for number in (9, 25, 581857)]
-    some = SomeFrames(PictureFrames(files), [0, 2])
+    some = SomeFrames(ImageFrames(files), [0, 2])
     assert (len(some), some.size) == (2, (WIDTH, HEIGHT))
     assert np.array_equal(some.read([1])[0], picture_with(581857))
     assert [np.array_equal(*pair) for pair in zip(some, some.read([0, 1]), strict=True)] == [True, True]
     for indices in ([], [-1, 2], [2, 0], [1, 1]):
         with pytest.raises(DatasetError, match="0 or more and strictly increasing"):
-            SomeFrames(PictureFrames(files), indices)
+            SomeFrames(ImageFrames(files), indices)
 
 
 # --- LLaVA ---

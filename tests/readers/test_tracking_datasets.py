@@ -25,7 +25,7 @@ from PIL import Image
 from elysium.processing.video_io import VideoWriter
 from elysium.readers.annotation_files import read_boxes, read_flags
 from elysium.readers.elysium_track import read_elysium_track, sequence_of_row
-from elysium.readers.frame_sources import DatasetError, PictureFrames, VideoFrames
+from elysium.readers.frame_sources import DatasetError, ImageFrames, VideoFrames
 from elysium.readers.tracking_benchmarks import LASOT_TEST, LAYOUTS, UAV_PARTS, read_tracking
 
 RED = pictures_and_boxes()[1]
@@ -41,7 +41,7 @@ def test_lasot_gives_boxes_words_classes_and_where_the_object_is_out_of_view(tmp
     assert found["airplane-1"].boxes_xywh_px == pytest.approx(RED)
     assert found["airplane-2"].visible.tolist() == [True, True, True, False, False, *[True] * 5]
     assert (found["cup-7"].text, found["cup-7"].object_class) == ("the red square", "cup")
-    assert (len(found["cup-7"].frames), found["cup-7"].picture_size) == (LENGTH, (WIDTH, HEIGHT))
+    assert (len(found["cup-7"].frames), found["cup-7"].image_size) == (LENGTH, (WIDTH, HEIGHT))
     assert found["cup-7"].frames.read([2, 9]).shape == (2, HEIGHT, WIDTH, 3)
 
 
@@ -225,7 +225,7 @@ def test_boxes_are_read_with_blank_lines_a_byte_order_mark_windows_lines_and_nan
     boxes = read_boxes(tmp_path / "boxes.txt")
     assert boxes[0].tolist() == [1, 2, 3, 4] and np.isnan(boxes[1]).all()
     (tmp_path / "flags.txt").write_text("0,1,0")
-    assert read_flags(tmp_path / "flags.txt").tolist() == [0, 1, 0]
+    assert read_flags(tmp_path / "flags.txt", 3).tolist() == [0, 1, 0]
 
 
 def test_lengths_of_flags_boxes_and_frames_must_agree(tmp_path):
@@ -235,7 +235,7 @@ def test_lengths_of_flags_boxes_and_frames_must_agree(tmp_path):
     with pytest.raises(DatasetError, match="got 10 boxes and 9 frames for airplane-1"):
         next(read_tracking("lasot", tmp_path)).check_length()
     (place / "out_of_view.txt").write_text("0,0")
-    with pytest.raises(DatasetError, match="a flag for each of 10 frames, got 2"):
+    with pytest.raises(DatasetError, match="must have 10 flags, one a frame, got 2"):
         next(read_tracking("lasot", tmp_path))
 
 
@@ -246,9 +246,9 @@ def test_pictures_that_do_not_open_or_differ_in_size_are_refused_by_name(tmp_pat
     small = io.BytesIO()
     Image.new("RGB", (4, 8)).save(small, "PNG")
     with pytest.raises(DatasetError, match="an image that opens, got .*cut.jpg"):
-        PictureFrames([tmp_path / "cut.jpg"]).read([0])
+        ImageFrames([tmp_path / "cut.jpg"]).read([0])
     with pytest.raises(DatasetError, match="one size, got 4x8, 8x8"):
-        PictureFrames([buffer.getvalue(), small.getvalue()]).read([0, 1])
+        ImageFrames([buffer.getvalue(), small.getvalue()]).read([0, 1])
 
 
 def test_a_sequence_that_starts_without_a_box_cannot_be_tracked_by_box(tmp_path):
@@ -260,4 +260,4 @@ def test_a_sequence_that_starts_without_a_box_cannot_be_tracked_by_box(tmp_path)
 def test_labels_that_are_no_numbers_are_refused(tmp_path):
     (tmp_path / "flags.txt").write_text("0,yes,0")
     with pytest.raises(DatasetError, match="labels must hold numbers.*flags.txt"):
-        read_flags(tmp_path / "flags.txt")
+        read_flags(tmp_path / "flags.txt", 3)
