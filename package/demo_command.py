@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import DEFAULT_MODEL, DeviceOption
+from .arguments import DEFAULT_MODEL, DeviceOption, HostOption, PortOption
 from .console import quiet_transformers, require, say
 
 
@@ -13,10 +13,8 @@ def demo(
         list[str] | None,
         typer.Option(metavar="DIR_OR_ID", help="Checkpoint to offer; repeat it for several. Default: elysium-tiny."),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts visitors from other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 7860,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
     device: DeviceOption = None,
 ) -> None:

@@ -24,19 +24,12 @@ def register_auto_classes() -> None:
     that the folder loads with ``trust_remote_code=True`` where this package is not installed.
     """
     import transformers
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoModelForMultimodalLM,
-        AutoProcessor,
-    )
+    from transformers import AutoConfig, AutoProcessor
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-    from transformers.models.auto.image_processing_auto import AutoImageProcessor
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto
 
     # The top-level names may be placeholders where torchvision is not installed; these are the classes themselves.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -49,8 +42,9 @@ def register_auto_classes() -> None:
     from elysium.tracking.object_tracking_pipeline import ObjectTrackingPipeline
 
     AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
-    AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
-    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+    modeling_auto.AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
+    for name in ("ImageTextToText", "MultimodalLM", "CausalLM"):
+        auto_class = getattr(modeling_auto, f"AutoModelFor{name}")
         auto_class.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
     backends = ("pil", "torchvision")  # one class does without torchvision, and with it
@@ -59,13 +53,15 @@ def register_auto_classes() -> None:
     AutoVideoProcessor.register(ElysiumConfig, video_processor_classes=videos, exist_ok=True)
 
     if "object-tracking" not in PIPELINE_REGISTRY.get_supported_tasks():
+        model = modeling_auto.AutoModelForImageTextToText
         PIPELINE_REGISTRY.register_pipeline(
-            "object-tracking", ObjectTrackingPipeline, pt_model=AutoModelForImageTextToText, type="multimodal"
+            "object-tracking", ObjectTrackingPipeline, pt_model=model, type="multimodal"
         )
 
     # transformers' server and TRL look classes up by these names.
     transformers.ElysiumForConditionalGeneration = ElysiumForConditionalGeneration
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[ElysiumConfig.model_type] = ElysiumForConditionalGeneration.__name__
+    names = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    names[ElysiumConfig.model_type] = ElysiumForConditionalGeneration.__name__
 
     # The public release loads as it is, too.
     register_checkpoint_conversion_mapping(ElysiumConfig.model_type, released_conversions(), overwrite=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import DEFAULT_MODEL, DeviceOption, ModelOption
+from .arguments import DEFAULT_MODEL, DeviceOption, HostOption, ModelOption, PortOption
 from .console import load_tracker, require, say
 
 if TYPE_CHECKING:
@@ -22,18 +22,15 @@ SWITCH_S = 0.001
 
 def serve(
     model: ModelOption = DEFAULT_MODEL,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts requests from other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
     num_frames: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=256,
             metavar="T",
-            help="Number of frames sampled evenly from a video, unless a request sets it. Default: the number the "
-            "checkpoint was trained on.",
+            help="Number of frames sampled evenly from a video, unless a request sets it. Default: the checkpoint's.",
         ),
     ] = None,
     cors: Annotated[bool, typer.Option("--cors", help="Accept requests from web pages of other origins.")] = False,

@@ -1,9 +1,8 @@
 """Gradio components of the page: an image input, a canvas to draw boxes, a live player; and the example videos."""
 
 import filecmp
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
@@ -12,15 +11,8 @@ from gradio.data_classes import ImageData
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Example:
-    """Example video with a first box.
-
-    Args:
-        title: text of its button.
-        path: video file.
-        box_xyxy_px: box of an object in the first frame.
-    """
+class Example(NamedTuple):
+    """Example video: text of its button, file, and box of an object in the first frame."""
 
     title: str
     path: Path

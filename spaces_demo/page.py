@@ -5,10 +5,9 @@ The arguments of a handler (`picture`, `words`) name the endpoint's parameters, 
 
 import functools
 import html
-import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from elysium.visualization.annotate import OBJECT_COLORS, annotate_frame
 
 from .components import EXAMPLES, BoxCanvas, Example, ImageInput, LiveFrames, example_boxes, parts
 from .limits import Limits, RefusedError, check_boxes, check_media, check_prompts, check_question, naming
-from .models import ModelRegistry
-from .tasks import Tasks
+from .models import ModelRegistry, Tasks
 from .tracks import FrameRecorder, small_jpeg, summary_html, timeline_colors, timeline_rows, write_files
 
 log = logging.getLogger(__name__)
@@ -39,25 +37,12 @@ HOW_TO_TRACK = (
 )
 
 
-def for_visitors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a handler: refusals are shown to the visitor, other errors only logged."""
-
-    @functools.wraps(function)
-    def generate(*args: Any) -> Iterator[Any]:
-        with _visible_errors():
-            yield from function(*args)
-
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        with _visible_errors():
-            return function(*args)
-
-    return generate if inspect.isgeneratorfunction(function) else call
-
-
 @contextmanager
-def _visible_errors() -> Iterator[None]:
-    """Replace errors of the block by what a visitor may see; Gradio renders messages as HTML."""
+def visible_errors() -> Iterator[None]:
+    """Replace errors by what a visitor may see: refusals as they are, others only in the log.
+
+    It decorates handlers, too. Gradio renders messages as HTML.
+    """
     try:
         yield
     except RefusedError as error:
@@ -96,6 +81,12 @@ class Page:
 
         Yields after every window; the last result has the annotated video, the contact sheet and the files.
         """
+        with visible_errors():
+            yield from self._track(video, picture, words, boxes, model)
+
+    def _track(
+        self, video: str | None, picture: str | None, words: str | None, boxes: Any, model: str | None
+    ) -> Iterator[tuple[Any, ...]]:
         path, info = self._media(video, picture, model)
         prompts, drawn = check_prompts(words, self.limits), check_boxes(boxes, info, self.limits)
         total = info.num_frames or 0
@@ -134,6 +125,7 @@ class Page:
         summary = summary_html(result, num_frames=total, compute_s=self.limits.compute_s)
         return summary, str(annotated), str(sheet), *plots, list(map(str, files))
 
+    @visible_errors()
     def ground(
         self, video: str | None = None, picture: str | None = None, words: str | None = None, model: str | None = None
     ) -> tuple[Any, list[dict[str, Any]]]:
@@ -149,6 +141,7 @@ class Page:
         boxes, labels = [one["box_xyxy_px"] for one in found], [one["text"] for one in found]
         return annotate_frame(image, boxes, labels, scores=[one["score"] for one in found]), found
 
+    @visible_errors()
     def describe(
         self, video: str | None = None, picture: str | None = None, boxes: Any = None, model: str | None = None
     ) -> str:
@@ -160,6 +153,7 @@ class Page:
         with naming(path):
             return self.tasks.call(model, "describe", path, drawn[0])
 
+    @visible_errors()
     def ask(
         self,
         video: str | None = None,
@@ -173,6 +167,7 @@ class Page:
         with naming(path):
             return self.tasks.call(model, "ask", path, question)
 
+    @visible_errors()
     def show_first_frame(self, video: str | None, picture: str | None) -> dict[str, Any] | None:
         """Return the first frame for the canvas, with the box of an example; None without an upload."""
         if not video and not picture:
@@ -182,6 +177,7 @@ class Page:
             shown = small_jpeg(_first_frame(path), side_px=CANVAS_SIDE_PX)
         return {"image": shown, "width": info.width, "height": info.height, "boxes": example_boxes(path)}
 
+    @visible_errors()
     def show_state(self, model: str) -> tuple[str, gr.Timer]:
         """Return the model's state and training data; the timer stops once loading ends."""
         loading = self.registry.start(model)
@@ -234,7 +230,7 @@ def build_page(page: Page) -> gr.Blocks:
             _build_ask(page, video, image, model)
         hidden: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         for event in (timer.tick, model.change, blocks.load):
-            event(for_visitors(page.show_state), model, [state, timer], **hidden)
+            event(page.show_state, model, [state, timer], **hidden)
     return blocks
 
 
@@ -256,7 +252,7 @@ def _build_inputs(page: Page) -> tuple[gr.Video, ImageInput, BoxCanvas]:
             )
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "first_frame", "concurrency_limit": 2}
     for upload in (video, image):
-        upload.change(for_visitors(page.show_first_frame), [video, image], boxes, show_progress="minimal", **private)
+        upload.change(page.show_first_frame, [video, image], boxes, show_progress="minimal", **private)
     for button, example in zip(buttons, EXAMPLES, strict=True):
         button.click(functools.partial(_use_example, example), None, [video, image], **private)
     return video, image, boxes
@@ -291,7 +287,7 @@ def _build_track(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> 
         centre = gr.LinePlot(title="Centre of the box", label="Centre", y_title="centre, px", **axes)
         size = gr.LinePlot(title="Size of the box", label="Size", y_title="size, px", **axes)
     tracking = run.click(
-        for_visitors(page.track),
+        page.track,
         [video, image, prompts, boxes, model],
         [live, summary, annotated, sheet, centre, size, files],
         show_progress_on=summary,
@@ -310,7 +306,7 @@ def _build_ground(page: Page, video: Any, image: Any, model: Any) -> None:
     with gr.Row():
         drawn = gr.Image(label="Boxes", interactive=False, min_width=300)
         found = gr.JSON(label="Boxes in pixels", min_width=300)
-    run.click(for_visitors(page.ground), [video, image, prompts, model], [drawn, found], **_model_event("ground"))
+    run.click(page.ground, [video, image, prompts, model], [drawn, found], **_model_event("ground"))
 
 
 def _build_describe(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> None:
@@ -318,7 +314,7 @@ def _build_describe(page: Page, video: Any, image: Any, boxes: Any, model: Any) 
     gr.Markdown("Draw a box around an object on the first frame to get a description.")
     run = gr.Button("Describe", variant="primary", elem_id="describe")
     description = gr.Textbox(label="Description", interactive=False, elem_id="description")
-    run.click(for_visitors(page.describe), [video, image, boxes, model], description, **_model_event("describe"))
+    run.click(page.describe, [video, image, boxes, model], description, **_model_event("describe"))
 
 
 def _build_ask(page: Page, video: Any, image: Any, model: Any) -> None:
@@ -330,7 +326,7 @@ def _build_ask(page: Page, video: Any, image: Any, model: Any) -> None:
     answer = gr.Textbox(label="Answer", visible=False)
     asking = gr.on(
         [run.click, question.submit],
-        for_visitors(page.ask),
+        page.ask,
         [video, image, question, model],
         answer,
         show_progress_on=chat,

@@ -69,7 +69,7 @@ def serve_demo(
                 listeners=listeners,
             )
             try:
-                address = _launch(blocks, limits, request_filter, host=host, port=port, open_browser=open_browser)
+                address = _launch(blocks, limits, request_filter, host, port, inbrowser=open_browser)
                 registry.start()
                 yield address
             finally:
@@ -101,20 +101,14 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def _launch(
-    blocks: gr.Blocks,
-    limits: Limits,
-    middleware: Middleware,
-    *,
-    host: str | None,
-    port: int | None,
-    open_browser: bool,
+    blocks: gr.Blocks, limits: Limits, middleware: Middleware, host: str | None, port: int | None, *, inbrowser: bool
 ) -> str:
     """Launch the page and return its URL."""
     try:
         _, address, _ = blocks.launch(
             server_name=host,
             server_port=port,
-            inbrowser=open_browser,
+            inbrowser=inbrowser,
             prevent_thread_lock=True,
             quiet=True,
             share=False,

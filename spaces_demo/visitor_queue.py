@@ -8,7 +8,7 @@ listens for its result.
 import html
 import re
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +17,13 @@ from urllib.parse import parse_qs
 import gradio as gr
 from gradio import queueing
 from gradio.server_messages import EventMessage, ProcessCompletedMessage
+from gradio.utils import LRUCache
 from starlette.types import Scope
 
 from .limits import Limits
 
 _STREAM_ROUTE = "/gradio_api/queue/data"
 _CALL_ROUTE = "/gradio_api/call/"
-_REMEMBERED = 1000
 # A path on the server, up to the file name.
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\"<>/()]+/)+")
 
@@ -76,7 +76,7 @@ class VisitorQueue(queueing.Queue):
         super().__init__(**options)
         self.limits, self.listeners = limits, listeners
         self._turn = 0
-        self._served: OrderedDict[str, int] = OrderedDict()  # address or session -> turn
+        self._served: LRUCache[str, int] = LRUCache(1000)  # address or session -> turn
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Queue a request, or return the reason for refusing it."""
@@ -96,41 +96,24 @@ class VisitorQueue(queueing.Queue):
         return await super().push(body, request, username)
 
     def get_events(self) -> Any:
-        """Return the requests to run next: the one whose turn it is, among those with a listener."""
+        """Return the request to run next: the one whose turn it is, among those with a listener."""
         self._drop_abandoned()
-        unheard: list[tuple[queueing.EventQueue, list[queueing.Event]]] = []
-        for queue in self.event_queue_per_concurrency_id.values():
+        for concurrency_id, queue in self.event_queue_per_concurrency_id.items():
             if queue.current_concurrency == queue.concurrency_limit:
-                continue  # Gradio calls this every millisecond
+                continue
             heard = [event for event in queue.queue if self.listeners.wait_for(event)]
-            unheard.append((queue, [event for event in queue.queue if event not in heard]))
-            queue.queue[:] = self._in_turn(heard)
-        found = super().get_events()
-        for queue, events in unheard:
-            queue.queue.extend(events)
-        if found is not None:
-            self._note_turn(self._served, found[0][0])
-            while len(self._served) > _REMEMBERED:
-                self._served.popitem(last=False)
-        return found
+            if heard:
+                event = min(heard, key=self._turn_of)
+                queue.queue.remove(event)
+                self._turn += 1
+                for name in _names(event):
+                    self._served[name] = self._turn
+                return [event], False, concurrency_id
+        return None
 
-    def _in_turn(self, events: list[queueing.Event]) -> list[queueing.Event]:
-        """Return requests in the order in which they run if no other arrives."""
-        served, ordered, left = self._served.copy(), [], list(events)
-        while left:
-            chosen = min(
-                left, key=lambda event: (*(served.get(name, 0) for name in _names(event)), event.enqueue_time)
-            )
-            left.remove(chosen)
-            ordered.append(chosen)
-            self._note_turn(served, chosen)
-        return ordered
-
-    def _note_turn(self, served: "OrderedDict[str, int]", event: queueing.Event) -> None:
-        self._turn += 1
-        for name in _names(event):
-            served[name] = self._turn
-            served.move_to_end(name)
+    def _turn_of(self, event: queueing.Event) -> tuple[float, ...]:
+        """Return a key that is lowest for the address, and the session there, that were served longest ago."""
+        return *(self._served.get(name, 0) for name in _names(event)), event.enqueue_time
 
     def _drop_abandoned(self) -> None:
         """Remove requests that had no listener for too long; a client that comes later gets the reason."""

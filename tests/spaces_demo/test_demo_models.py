@@ -8,9 +8,8 @@ from types import ModuleType
 import pytest
 
 from elysium.spaces_demo.limits import Limits, RefusedError
-from elysium.spaces_demo.models import ModelRegistry
+from elysium.spaces_demo.models import ModelRegistry, Tasks, on_gpu
 from elysium.spaces_demo.page import Page
-from elysium.spaces_demo.tasks import Tasks, on_gpu
 from elysium.tracking.tracker import Tracker
 
 SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
