@@ -107,7 +107,7 @@ def dataset_problems(folder: Path) -> list[str]:
         try:
             local = next((text for text in texts_in(first_row(path)) if _is_local(text)), None)
         except DatasetError as error:
-            problems.append(f"a damaged {name} ({str(error).splitlines()[0]})")
+            problems.append(damaged(name, error))
             continue
         if local is not None:
             problems.append(
@@ -115,6 +115,11 @@ def dataset_problems(folder: Path) -> list[str]:
                 "put the files into them: elysium synth --as trl --embed)"
             )
     return problems
+
+
+def damaged(name: str, error: Exception) -> str:
+    """Return the problem of a file that cannot be read."""
+    return f"a damaged {name} ({str(error).splitlines()[0]})"
 
 
 def first_row(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """Check a folder (checkpoint, dataset or Space), list the files that would be uploaded to the Hub, and upload them."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +12,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from .folder_checks import DATA, checkpoint_problems, data_files, dataset_problems, space_problems
+from elysium.processing.data_files import DatasetError
+
+from .folder_checks import DATA, checkpoint_problems, damaged, data_files, dataset_problems, space_problems
 from .folder_files import PublishError, check_place, list_files
-from .unsafe_files import find_pickle, find_secret, is_leftover
+from .unsafe_files import LEFTOVERS, find_pickle, find_secret
 
 Kind = Literal["model", "dataset", "space"]
 TITLES = {"model": "checkpoint", "dataset": "dataset", "space": "Space"}
@@ -108,17 +111,27 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
             problems.append(f"{name}, which {pickled} (it can run code when it is loaded: take it out)")
         elif reason or path.suffix.lower() not in GOING[kind]:
             staying[name] = reason or f"no part of a {TITLES[kind]}"
-        elif secret := find_secret(path):
-            problems.append(f"{secret} of {name} (take it out, and revoke it)")
+        elif problem := _unsafe_text(path, name):
+            problems.append(problem)
         else:
             going[name] = path.stat().st_size
     if problems:
         raise PublishError(
-            f"a published {TITLES[kind]} must be complete and safe, got {folder} with " + "; ".join(problems)
+            f"a published {TITLES[kind]} must be complete and safe, got {folder} with "
+            + "; ".join(dict.fromkeys(problems))
         )
     data = CARDS[kind].load(folder / "README.md").data
     models = list(data.get("models") or []) if kind == "space" else []
     return PublishPlan(folder, repo_id, kind, going, staying, data.get("license"), data.get("sdk"), models)
+
+
+def _unsafe_text(path: Path, name: str) -> str | None:
+    """Return why the texts of a file keep it from being published; None for one that may be."""
+    try:
+        secret = find_secret(path)
+    except DatasetError as error:
+        return damaged(name, error)
+    return f"{secret} of {name} (take it out, and revoke it)" if secret else None
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -195,7 +208,7 @@ def _reason_to_stay(path: Path) -> str | None:
     """Return why a file is never uploaded; None for one that may be."""
     if path.name.startswith("."):
         return "hidden"
-    if is_leftover(path.name):
+    if any(fnmatch(path.name, pattern) for pattern in LEFTOVERS):
         return "pickled, by a trainer: it can run code when it is loaded"
     if path.is_symlink() and not path.exists():
         return "a link that leads nowhere"

@@ -1,16 +1,13 @@
 """Find files that must not be published: texts with secrets, and pickles, whatever their names."""
 
-import mmap
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from elysium.processing.data_files import DatasetError, parquet_batches
+from elysium.processing.data_files import parquet_batches
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 # Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
@@ -27,7 +24,7 @@ SECRETS = {
     "an address with a password": rb"\b[a-z]{3,6}://[^\s/:@\"']+:[^\s/:@\"']+@[\w.-]+",
 }
 _ANY = re.compile(b"|".join(b"(" + pattern + b")" for pattern in SECRETS.values()))
-_ROWS = 64  # of Parquet, read at once
+_CHUNK_BYTES, _OVERLAP_BYTES, _ROWS = 1 << 20, 1 << 10, 64
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05][ -~\x80-\xff]")  # protocol 2 and later, and an opcode
 
 
@@ -35,6 +32,9 @@ def find_secret(path: Path) -> str | None:
     """Return the kind of secret in a file and its place, never the secret itself; None without one.
 
     Texts are searched, the texts in the columns of Parquet, and those in tar shards; other files are not looked into.
+
+    Raises:
+        DatasetError: a Parquet file is damaged.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -43,33 +43,28 @@ def find_secret(path: Path) -> str | None:
         return _find_secret_in_tar(path)
     if suffix not in TEXTS:
         return None
-    if not path.stat().st_size:  # nothing to map
-        return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = _ANY.search(content)
-        if found is None:
-            return None
-        lines_before = content[: found.start()].count(b"\n")
-        return f"{_kind(found)} in line {lines_before + 1}"
+    with path.open("rb") as file:
+        held, line = b"", 1
+        while chunk := file.read(_CHUNK_BYTES):
+            held += chunk
+            if found := _ANY.search(held):
+                line += held[: found.start()].count(b"\n")
+                return f"{_kind(found)} in line {line}"
+            line += held[:-_OVERLAP_BYTES].count(b"\n")
+            held = held[-_OVERLAP_BYTES:]
+    return None
 
 
 def _kind(found: re.Match[bytes]) -> str:
     return list(SECRETS)[(found.lastindex or 1) - 1]
 
 
-def _secret_in(text: bytes) -> str | None:
-    """Return the kind of secret in a text; None without one."""
-    found = _ANY.search(text)
-    return None if found is None else _kind(found)
-
-
 def _find_secret_in_parquet(path: Path) -> str | None:
-    """Search the texts of all columns, at any depth; a damaged file has no secret."""
-    with suppress(DatasetError):
-        for batch in parquet_batches(path, rows=_ROWS):
-            for name, value in ((name, value) for row in batch for name, value in row.items()):
-                if secret := _secret_in("\n".join(texts_in(value)).encode()):
-                    return f"{secret} in the column {name}"
+    """Search the texts of all columns, at any depth."""
+    for batch in parquet_batches(path, rows=_ROWS):
+        for name, value in ((name, value) for row in batch for name, value in row.items()):
+            if found := _ANY.search("\n".join(texts_in(value)).encode()):
+                return f"{_kind(found)} in the column {name}"
     return None
 
 
@@ -86,18 +81,9 @@ def _find_secret_in_tar(path: Path) -> str | None:
     with tarfile.open(path) as archive:
         for member in archive:
             file = archive.extractfile(member) if Path(member.name).suffix.lower() in TEXTS else None
-            if file is not None and (secret := _secret_in(file.read())):
-                return f"{secret} in {member.name}"
+            if file is not None and (found := _ANY.search(file.read())):
+                return f"{_kind(found)} in {member.name}"
     return None
-
-
-def is_leftover(name: str) -> bool:
-    """Return whether a trainer left this file.
-
-    >>> is_leftover("rng_state_0.pth"), is_leftover("pytorch_model.bin")
-    (True, False)
-    """
-    return any(fnmatch(name, pattern) for pattern in LEFTOVERS)
 
 
 def find_pickle(path: Path) -> str | None:

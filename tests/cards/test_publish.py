@@ -183,6 +183,12 @@ def test_a_damaged_file_of_a_data_set_is_refused(dataset) -> None:
     assert "a damaged rows.jsonl" in refusal(dataset) and "a damaged train.parquet" in refusal(dataset)
 
 
+def test_parquet_that_cannot_be_searched_to_its_end_is_refused(dataset) -> None:
+    texts = pa.array([b"fine", b"\xff" + SECRETS["a Hugging Face token"].encode()]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"words": texts}), dataset / "train.parquet", row_group_size=1)
+    assert refusal(dataset).count("a damaged train.parquet") == 1
+
+
 def test_a_data_set_without_a_card_is_refused_with_what_writes_one(dataset) -> None:
     (dataset / "README.md").unlink()
     assert "no README.md (python -m elysium.cards.render_card dataset writes it)" in refusal(dataset)
