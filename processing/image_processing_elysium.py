@@ -13,7 +13,7 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, PILImageResampling
 
-from .arrays_elysium import image_array, is_array
+from .images_elysium import image_array, is_array
 from .media_elysium import load_image
 from .media_info_elysium import downloaded
 
@@ -73,7 +73,7 @@ class ElysiumImageProcessor(SquareResize, PilBackend):
         return fetch_images(image_url_or_urls)
 
     def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
-        """Preprocess as transformers does; arrays of any layout and range are recognised (see `arrays_elysium`)."""
+        """Preprocess as transformers does; arrays of any layout and range are recognised (see `images_elysium`)."""
         options = array_options(kwargs, self.do_rescale)
 
         def rgb(value: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from elysium.processing.arrays_elysium import image_array, is_array, video_array
+from elysium.processing.images_elysium import image_array, is_array, video_array
 from elysium.processing.media_elysium import load_image
 from elysium.processing.structures import VideoClip
 from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_indices
@@ -150,7 +150,7 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
 
     Args:
         video: path of a video, image, GIF or folder of images; a file's bytes; a `VideoClip`; one image; or images in
-            order, PIL or arrays as `arrays_elysium` takes them (floats that come one by one must be 0..1).
+            order, PIL or arrays as `images_elysium` takes them (floats that come one by one must be 0..1).
         fps: frames per second of bare images or of a folder of them; other videos carry their own.
 
     Raises:

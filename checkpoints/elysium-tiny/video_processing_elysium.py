@@ -17,8 +17,8 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata, make_batched_metadata
 
-from .arrays_elysium import is_array, video_array
 from .image_processing_elysium import MEDIA, SquareResize, array_options, fetch_images
+from .images_elysium import is_array, video_array
 from .media_elysium import read_frames
 from .media_info_elysium import downloaded
 
@@ -139,7 +139,7 @@ class ElysiumVideoProcessor(SquareResize, VideoProcessorMixin, PilBackend):
         """Preprocess as transformers does; `num_frames` and `fps` are checked, and cause sampling.
 
         Args:
-            videos: see `flat_videos`; arrays of any layout and range are recognised (see `arrays_elysium`).
+            videos: see `flat_videos`; arrays of any layout and range are recognised (see `images_elysium`).
             **kwargs: settings of transformers' video processors.
 
         Raises:
@@ -245,44 +245,14 @@ class ElysiumVideoProcessor(SquareResize, VideoProcessorMixin, PilBackend):
         metadata.frames_indices = indices
         return frames, metadata
 
-    def _prepare_input_videos(
-        self, videos: Any, do_convert_rgb: bool | None = None, input_data_format: Any = None, device: Any = None
-    ) -> list[list[np.ndarray]]:
-        return [
-            [
-                self.process_image(
-                    np.asarray(frame), do_convert_rgb=do_convert_rgb, input_data_format=input_data_format
-                )
-                for frame in video
-            ]
-            for video in videos
-        ]
+    def _prepare_input_videos(self, videos: Any, device: Any = None, **settings: Any) -> list[list[np.ndarray]]:
+        return [[self.process_image(np.asarray(frame), **settings) for frame in video] for video in videos]
 
-    def _preprocess(
-        self,
-        videos: list[list[np.ndarray]],
-        do_resize: bool | None = None,
-        size: Any = None,
-        resample: Any = None,
-        do_rescale: bool | None = None,
-        rescale_factor: float | None = None,
-        do_normalize: bool | None = None,
-        image_mean: Any = None,
-        image_std: Any = None,
-        return_tensors: Any = None,
-        **kwargs: Any,
-    ) -> BatchFeature:
-        frames: list[np.ndarray] = []
-        for video in videos:
-            for frame in video:
-                if do_resize:
-                    frame = self.resize(frame, size=size, resample=resample)
-                if do_rescale:
-                    frame = self.rescale(frame, rescale_factor)
-                if do_normalize:
-                    frame = self.normalize(frame, image_mean, image_std)
-                frames.append(frame)
-        data = {"pixel_values_videos": np.stack(frames), "video_num_frames": [len(video) for video in videos]}
+    def _preprocess(self, videos: list[list[np.ndarray]], return_tensors: Any = None, **settings: Any) -> BatchFeature:
+        frames = [frame for video in videos for frame in video]
+        none = dict.fromkeys(("do_center_crop", "crop_size", "do_pad", "pad_size"))
+        images = PilBackend._preprocess(self, frames, return_tensors=None, **(settings | none))
+        data = {"pixel_values_videos": np.stack(images["pixel_values"]), "video_num_frames": list(map(len, videos))}
         return BatchFeature(data, tensor_type=return_tensors)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from elysium.processing.arrays_elysium import image_array, video_array
 from elysium.processing.image_processing_elysium import ElysiumImageProcessor
+from elysium.processing.images_elysium import image_array, video_array
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
 from elysium.tracking.streams import load_picture, open_stream, sample_frames
 
