@@ -44,9 +44,9 @@ from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
-from elysium.tracking.session import ObjectPrompt, TrackingSession, WindowRequest
+from elysium.tracking.session import ObjectPrompt, TrackingSession
 from elysium.tracking.streams import open_stream
-from elysium.tracking.windows import WindowPlan
+from elysium.tracking.windows import WindowPlan, WindowRequest
 
 WINDOW = 8
 AnswererMaker = Callable[..., Answerer]
@@ -124,12 +124,9 @@ class Subject:
 
     def request(self, number: int, start: int) -> WindowRequest:
         """A window of the scene that asks for an object by its true box."""
-        indices = tuple(range(start, start + WINDOW))
         box = tuple(self.scene.boxes_xyxy_norm[number, start].tolist())
-        frames = tuple(self.scene.pictures[index] for index in indices)
-        return WindowRequest(
-            "sot", frames, indices, None, box, WindowPlan("box", None, start, WINDOW), (None,) * len(frames)
-        )
+        frames = tuple(self.scene.video_frames[start : start + WINDOW])
+        return WindowRequest("sot", frames, None, box, WindowPlan("box", None, start, WINDOW), (None,) * WINDOW)
 
 
 def tiny_subject(scene: MovingScene, **options: Any) -> Subject:

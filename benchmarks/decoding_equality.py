@@ -16,8 +16,7 @@ from benchmarks.decoding_models import MovingScene, smol_elysium
 from elysium.modeling_elysium.box_drafting_elysium import AnswerWriter
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
-from elysium.tracking.session import WindowRequest
-from elysium.tracking.windows import WindowPlan
+from elysium.tracking.windows import WindowPlan, WindowRequest
 
 BATCH = 32
 WORDS = ("the red square", "a dog", "the large blue circle", "the thing on the left")
@@ -30,13 +29,13 @@ def windows(count: int, seed: int) -> Iterator[WindowRequest]:
     for number in range(-(-count // 4)):
         length = 8 if number % 4 else rng.randint(1, 7)
         scene = MovingScene.make(4, length, seed=seed + number, width=96, height=72)
-        frames, indices = tuple(scene.pictures), tuple(range(length))
+        frames = tuple(scene.video_frames)
         for each in range(4):
             by_box = rng.random() < 0.7
             box = tuple(scene.boxes_xyxy_norm[each, 0].tolist()) if by_box else None
             plan = WindowPlan("box" if by_box else "text", None, 0, length)
             task, words = ("sot", None) if by_box else ("rsot", WORDS[each])
-            yield WindowRequest(task, frames, indices, words, box, plan, (None,) * len(frames))  # type: ignore[arg-type]
+            yield WindowRequest(task, frames, words, box, plan, (None,) * len(frames))  # type: ignore[arg-type]
 
 
 def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = None) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGenerat
 from elysium.modeling_elysium.box_grammar_elysium import AnswerState, BoxAnswerGrammar
 from elysium.processing.boxes_elysium import Box, norm_to_px
 from elysium.processing.build_processor import build_processor
-from elysium.processing.video_io import VideoWriter
+from elysium.processing.video_io import Frame, VideoWriter
 from elysium.tracking.answering import Answerer
 from elysium.tracking.loading import load_checkpoint
-from elysium.tracking.session import WindowRequest
+from elysium.tracking.windows import WindowRequest
 
 SMOL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOL_SHAPE = {
@@ -58,9 +58,9 @@ class MovingScene:
     frames: NDArray[np.uint8]
 
     @cached_property
-    def pictures(self) -> list[NDArray[np.uint8]]:
+    def video_frames(self) -> list[Frame]:
         """The frames one by one, the same objects every time, as they come from a video."""
-        return list(self.frames)
+        return [Frame(index, index / 10, image) for index, image in enumerate(self.frames)]
 
     @classmethod
     def make(

@@ -19,8 +19,6 @@ from .messages_elysium import PlainText, plain_conversation
 from .prompts_elysium import TASKS, TaskPromptsMixin
 from .video_processing_elysium import ElysiumVideoProcessor, flat_videos
 
-FRAME_LABELS = ("index", "seconds")
-
 
 class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
     r"""Join an image processor, a video processor and a tokenizer.
@@ -31,8 +29,6 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         allow_absent (`bool`): whether the model was trained on the answer `none`.
         tracking (`dict[str, Any]`): the checkpoint's defaults for tracking, fields of `TrackingOptions` by name, such
             as `{"zoom": 2.0, "absent_log_odds": 0.75}`. What a user sets explicitly wins.
-        frame_label (`str`): what stands before a frame's tokens: `index` (`Frame 3: `) or `seconds` (`<1.2s>: `, from
-            the video's metadata).
         task_prompts (`dict[str, str]`): prompts at inference by task, where they differ from those of `TASKS`.
     """
 
@@ -48,23 +44,16 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         box_rounding: str = "floor",
         allow_absent: bool = True,
         tracking: dict[str, Any] | None = None,
-        frame_label: str = "index",
         task_prompts: dict[str, str] | None = None,
-        absent_log_odds: float | None = None,  # these two are `tracking` in older checkpoints
-        tracking_zoom: float | None = None,
         **kwargs: Any,
     ):
-        if frame_label not in FRAME_LABELS:
-            raise ValueError(f"frame_label must be one of {FRAME_LABELS}, got {frame_label!r}")
         unknown = sorted(set(task_prompts or {}) - set(TASKS))
         if unknown:
             raise ValueError(f"task_prompts must name tasks of {', '.join(TASKS)}, got {', '.join(unknown)}")
         self.num_kept_tokens = num_kept_tokens
         self.box_rounding = box_rounding
         self.allow_absent = allow_absent
-        older = {"zoom": tracking_zoom, "absent_log_odds": absent_log_odds}
-        self.tracking = {name: value for name, value in older.items() if value is not None} | dict(tracking or {})
-        self.frame_label = frame_label
+        self.tracking = dict(tracking or {})
         self.task_prompts = {name: task.prompt for name, task in TASKS.items()} | dict(task_prompts or {})
         self.image_token, self.video_token = "<image>", "<video>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
@@ -122,35 +111,25 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
     def _process_videos(self, videos: Any, **kwargs: Any) -> tuple[BatchFeature, list[str]]:
         processed = self.video_processor(videos, **(kwargs | {"return_metadata": True}))
         counts = [int(count) for count in processed["video_num_frames"]]
-        self._warn_beyond_training(max(counts))
-        return processed, [self.replace_video_token(processed, number, **kwargs) for number in range(len(counts))]
-
-    def _warn_beyond_training(self, num_frames: int) -> None:
-        """Warn where a video has more frames than the model was trained on (Python shows the same warning once)."""
-        most = self.max_trained_frames
-        if most is not None and num_frames > most:
+        longest, most = max(counts), self.max_trained_frames
+        if most is not None and longest > most:  # Python shows the same warning once
             warnings.warn(
-                f"a video should have at most {most} frames, on which this checkpoint was trained, got {num_frames}; "
+                f"a video should have at most {most} frames, on which this checkpoint was trained, got {longest}; "
                 f"boxes and answers may be wrong: pass num_frames={most}, or track long videos with elysium's Tracker",
                 stacklevel=3,
             )
+        return processed, [self.replace_video_token(processed, number, **kwargs) for number in range(len(counts))]
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
         return self.image_token * self.num_kept_tokens
 
     def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs: Any) -> str:
-        num_frames = int(video_inputs["video_num_frames"][video_idx])
-        metadata = (video_inputs.get("video_metadata") or [None] * (video_idx + 1))[video_idx]
-        return self.expand_frames(num_frames, self._timestamps_s(num_frames, metadata))
+        return self.expand_frames(int(video_inputs["video_num_frames"][video_idx]))
 
-    def expand_frames(self, num_frames: int, timestamps_s: Sequence[float] | None = None) -> str:
-        """Return `Frame 1: <video>…<video>, Frame 2: …` with K placeholders a frame, or seconds as labels."""
-        labels = [f"Frame {number}" for number in range(1, num_frames + 1)]
-        if self.frame_label == "seconds":
-            if timestamps_s is None:
-                raise ValueError("frame_label 'seconds' needs each video's frame rate, got none; pass video_metadata")
-            labels = [f"<{second:.1f}s>" for second in timestamps_s]
-        return ", ".join(f"{label}: {self.video_token * self.num_kept_tokens}" for label in labels)
+    def expand_frames(self, num_frames: int) -> str:
+        """Return `Frame 1: <video>…<video>, Frame 2: …` with K placeholders a frame."""
+        tokens = self.video_token * self.num_kept_tokens
+        return ", ".join(f"Frame {number}: {tokens}" for number in range(1, num_frames + 1))
 
     @property
     def max_trained_frames(self) -> int | None:
@@ -160,13 +139,6 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
     def state_trained_frames(self, num_frames: int) -> None:
         """Record that the model is trained on videos of up to ``num_frames`` frames; a larger record is kept."""
         self.video_processor.max_trained_frames = max(num_frames, self.max_trained_frames or 0)
-
-    def _timestamps_s(self, num_frames: int, metadata: Any) -> list[float] | None:
-        if self.frame_label == "index" or metadata is None or metadata.fps is None:
-            return None
-        if metadata.frames_indices is None:
-            return [index / metadata.fps for index in range(num_frames)]
-        return [float(second) for second in metadata.timestamps]
 
     @property
     def unused_input_names(self) -> list[str]:
@@ -204,7 +176,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
             num_frames: T for tracking answers; None for an answer of one box (grounding).
 
         Returns:
-            For each answer a list of plain dicts (the fields of `boxes_elysium.BoxReading`), one a frame; a frame
+            For each answer a list of plain dicts (the fields of `boxes_elysium.ParsedBox`), one a frame; a frame
             whose box could not be read has `box_xyxy_norm` None and says why in `status`.
         """
         batch = [texts] if isinstance(texts, str) else list(texts)
@@ -237,17 +209,13 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
             ValueError: placeholders and images or videos in different numbers, or a prompt longer than the context.
         """
         inputs = super().__call__(images=images, text=text, videos=videos, **kwargs)
-        self._check_context(inputs.get("input_ids", ()))
-        return inputs
-
-    def _check_context(self, input_ids: Any) -> None:
-        """Refuse a prompt of more tokens than the model's context, which the tokenizer states."""
-        longest = max(map(len, input_ids), default=0)
-        if longest > self.tokenizer.model_max_length:
+        longest, most = max(map(len, inputs.get("input_ids", ())), default=0), self.tokenizer.model_max_length
+        if longest > most:
             raise ValueError(
-                f"a prompt must have at most {self.tokenizer.model_max_length} tokens, the model's context, got "
-                f"{longest}; shorten the text, or give fewer frames"
+                f"a prompt must have at most {most} tokens, the model's context, got {longest}; shorten the text, or "
+                "give fewer frames"
             )
+        return inputs
 
 
 __all__ = ["ElysiumProcessor"]

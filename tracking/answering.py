@@ -24,12 +24,14 @@ from elysium.modeling_elysium.box_grammar_elysium import (
     nearby_log_probs,
 )
 from elysium.modeling_elysium.generation_elysium import BoxDecoder, BoxQuestion, Prefix, why_not_decodable
-from elysium.processing.boxes_elysium import BoxReading, format_frames, norm_to_bin, parse_box, parse_frames
+from elysium.processing.boxes_elysium import ParsedBox, format_frames, norm_to_bin, parse_box, parse_frames
+from elysium.processing.media_elysium import Frame
 
-from .session import WindowRequest
+from .windows import Shown, WindowRequest, image_of
 
 Conversation = list[dict[str, Any]]
-Image = NDArray[np.uint8]
+# The tokens that a window's prompt begins with, and what it shows of each frame.
+Beginning = tuple[tuple[int, ...], tuple[Shown, ...]]
 Decoding = Literal["fast", "reference", "plain"]
 
 DECODINGS = ("fast", "reference", "plain")
@@ -57,6 +59,9 @@ class Answer:
         """Return the confidence in the numbers of a span: exp of the mean log probability of the tokens with digits.
 
         Brackets and commas are left out, since they say nothing about where the object is.
+
+        Args:
+            span: first and last-plus-one character in `text`.
 
         Returns:
             0..1, or NaN where there is no span or no number in it.
@@ -123,19 +128,20 @@ class Answerer:
         return answers
 
     def answer_windows(
-        self, requests: Sequence[WindowRequest], *, upcoming: Sequence[Sequence[Image]] = ()
-    ) -> list[tuple[Answer, list[BoxReading], list[float]]]:
+        self, requests: Sequence[WindowRequest], *, upcoming: Sequence[Sequence[Frame]] = ()
+    ) -> list[tuple[Answer, list[ParsedBox], list[float]]]:
         """Return for each window the model's answer, and a parsed box and a score for each of its frames.
 
         Args:
             requests: the windows.
-            upcoming: images of windows that will probably be requested next; those that are read together with
+            upcoming: frames of windows that will probably be requested next; those that are read together with
                 the windows need not be read later. It changes no answer.
         """
         replies = []
+        expected = [tuple((frame, None) for frame in window) for window in upcoming]
         for start in range(0, len(requests), self.batch_size):
             batch = requests[start : start + self.batch_size]
-            later = [request.frames for request in requests[start + self.batch_size :]] + list(upcoming)
+            later = [request.shown for request in requests[start + self.batch_size :]] + expected
             for request, answer in zip(batch, self._answer_batch(batch, later), strict=True):
                 parsed = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
                 replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
@@ -143,6 +149,10 @@ class Answerer:
 
     def check_window(self, text: str, num_frames: int) -> None:
         """Refuse a text that leaves no room in the model's context for a window's frames and answer.
+
+        Args:
+            text: text prompt.
+            num_frames: frames of the window.
 
         Raises:
             ValueError: with both counts.
@@ -160,7 +170,7 @@ class Answerer:
     def window_conversation(self, request: WindowRequest) -> Conversation:
         """Return the conversation that requests the boxes of one window."""
         return self.processor.build_messages(
-            request.task, video=np.stack(request.frames), text=request.text, box_xyxy_norm=request.box_xyxy_norm
+            request.task, video=np.stack(request.images), text=request.text, box_xyxy_norm=request.box_xyxy_norm
         )
 
     def window_start(self, request: WindowRequest) -> AnswerState:
@@ -173,7 +183,7 @@ class Answerer:
             self._grammars[key] = BoxAnswerGrammar(template)
         return self._grammars[key].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
 
-    def read_box(self, answer: Answer) -> tuple[BoxReading, float]:
+    def read_box(self, answer: Answer) -> tuple[ParsedBox, float]:
         """Return the parsed box of a grounding answer, and its score."""
         parsed = parse_box(answer.text, rounding=self.processor.box_rounding)
         return parsed, answer.score(parsed.span)
@@ -183,14 +193,14 @@ class Answerer:
         longest = format_frames([_WIDEST_BOX_NORM] * num_frames, rounding=self.processor.box_rounding)
         return len(self.processor.tokenizer(longest, add_special_tokens=False)["input_ids"]) + _SPARE_TOKENS
 
-    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[Sequence[Image]]) -> list[Answer]:
+    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[tuple[Shown, ...]]) -> list[Answer]:
         """Return one answer for each window, by the decoding in use."""
+        states = [] if self.decoding == "plain" else [self.window_start(request) for request in requests]
         if self._reader is not None:
-            return self._reader.answer(requests, [self.window_start(request) for request in requests], later)
+            return self._reader.answer(requests, states, later)
         conversations = [self.window_conversation(request) for request in requests]
-        if self.decoding == "plain":
+        if not states:
             return self._generate(conversations, self.tracking_budget(max(map(len, requests))))
-        states = [self.window_start(request) for request in requests]
         return self._generate(conversations, max(state.grammar.longest for state in states), states)
 
     def _generate(
@@ -246,8 +256,8 @@ def prompt_ids(processor: Any, num_frames: int, question: str) -> tuple[tuple[in
 class WindowReader:
     """Answer windows by `BoxDecoder`: every image is encoded once, and windows of the same images are read once.
 
-    Visual tokens of the last call's images are held, since the next windows open with one of them. Images are known by
-    identity: crops of one frame differ, and a video of bare images has no other name for them.
+    Visual tokens of the last call's images are held, since the next windows open with one of them. An image is known
+    by its `Frame`, which belongs to one stream, and its crop.
 
     Args:
         model: `ElysiumForConditionalGeneration` that `why_not_decodable` has nothing against.
@@ -258,26 +268,25 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        # By the image's id; the image is held, so that its id is not given to another.
-        self._seen: dict[int, tuple[Image, torch.Tensor]] = {}
-        self._prefixes: dict[_Key, Prefix] = {}
+        self._seen: dict[Shown, torch.Tensor] = {}
+        self._prefixes: dict[Beginning, Prefix] = {}
 
     def answer(
         self,
         requests: Sequence[WindowRequest],
         states: Sequence[AnswerState],
-        later: Sequence[Sequence[Image]] = (),
+        later: Sequence[tuple[Shown, ...]] = (),
     ) -> list[Answer]:
         """Return one answer for each window.
 
         Args:
             requests: the windows, written in the same passes.
             states: the start of each answer.
-            later: images of windows that will probably be requested.
+            later: what windows show that will probably be requested.
         """
         prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
-        keys = [_Key(beginning, each.frames) for each, (beginning, _) in zip(requests, prompts, strict=True)]
-        self._read(keys, [_Key(prompt_ids(self.processor, len(frames), "?")[0], frames) for frames in later])
+        keys = [(beginning, each.shown) for each, (beginning, _) in zip(requests, prompts, strict=True)]
+        self._read(keys, [(prompt_ids(self.processor, len(shown), "?")[0], shown) for shown in later])
         questions = [
             BoxQuestion(self._prefixes[key], question, state, state.first_box)
             for key, (_, question), state in zip(keys, prompts, states, strict=True)
@@ -290,46 +299,31 @@ class WindowReader:
     def _words(self, request: WindowRequest) -> str:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)
 
-    def _read(self, keys: "Sequence[_Key]", later: "Sequence[_Key]") -> None:
+    def _read(self, keys: Sequence[Beginning], later: Sequence[Beginning]) -> None:
         """Read windows that were not read; where there are any, those that come later with them."""
         missing = list(dict.fromkeys(key for key in keys if key not in self._prefixes))
         if missing:
             more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
             missing += more[: max(0, self.at_once - len(missing))]
         known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
-        self._encode([image for key in missing for image in key.images])
+        self._encode([each for _, shown in missing for each in shown])
         beginnings = [
-            self.decoder.embed(key.beginning, torch.cat([self._seen[id(image)][1] for image in key.images]))
-            for key in missing
+            self.decoder.embed(ids, torch.cat([self._seen[each] for each in shown])) for ids, shown in missing
         ]
         self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
-        needed = {id(image) for key in self._prefixes for image in key.images}
-        self._seen = {name: held for name, held in self._seen.items() if name in needed}
+        needed = {each for _, shown in self._prefixes for each in shown}
+        self._seen = {each: tokens for each, tokens in self._seen.items() if each in needed}
 
     @torch.no_grad()
-    def _encode(self, images: Sequence[Image]) -> None:
+    def _encode(self, shown: Sequence[Shown]) -> None:
         """Encode the images that were not seen."""
-        new = {id(image): image for image in images if id(image) not in self._seen}
-        for _, alike in itertools.groupby(new.values(), key=lambda image: image.shape):
-            held = list(alike)
-            pixels = self.processor.video_processor(videos=[np.stack(held)], return_tensors="pt")
+        new = {each: image_of(each) for each in shown if each not in self._seen}
+        for _, alike in itertools.groupby(new.items(), key=lambda item: item[1].shape):
+            names, images = zip(*alike, strict=True)
+            pixels = self.processor.video_processor(videos=[np.stack(images)], return_tensors="pt")
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
             tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
-            self._seen |= {id(image): (image, kept) for image, kept in zip(held, tokens, strict=True)}
-
-
-class _Key:
-    """Name a window by the tokens and images that it begins with; equal where the images are the same objects."""
-
-    def __init__(self, beginning: tuple[int, ...], images: Sequence[Image]) -> None:
-        self.beginning, self.images = beginning, images
-        self._name = (beginning, *map(id, images))
-
-    def __hash__(self) -> int:
-        return hash(self._name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._name == other._name
+            self._seen |= dict(zip(names, tokens, strict=True))
 
 
 def possible_decoding(model: Any, processor: Any, wanted: Decoding) -> tuple[Decoding, str | None]:

@@ -1,24 +1,27 @@
-"""Runs of a video through the model: objects that share one stream of frames, and many videos at once."""
+"""Runs of a video through the model, many videos at once, and batches of which one item may fail without a loss."""
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal, TypeVar
 
 from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import Frame
 
 from .answering import Answerer
-from .batches import keep_finished, results_in_order
-from .crop import Crop
-from .session import FrameResult, TrackingSession, WindowRequest
+from .refinement import Crop
+from .session import FrameResult, TrackingSession
 from .streams import FrameStream
+from .windows import WindowRequest
 
 Requested = tuple[TrackingSession, WindowRequest]
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Result = TypeVar("Result")
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,8 @@ class TrackingRun:
 
     def __next__(self) -> WindowResult:
         while not self._results and not self._stopped:
-            self._stopped = (
-                True  # until this step has gone well: a decoder that was interrupted must not be read again
-            )
+            # Until this step has gone well: a decoder that was interrupted must not be read again.
+            self._stopped = True
             asked = self.pull()
             self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
             self._stopped = not asked
@@ -175,7 +177,7 @@ class TrackingRun:
             return False
         try:
             for session in self.sessions:
-                session.feed(frame.image, timestamp_s=frame.timestamp_s, frame_idx=frame.index)
+                session.take(frame)
         except ValueError as error:  # an image of another size, which all sessions refuse
             self._failure = error
             return False
@@ -191,16 +193,15 @@ class TrackingRun:
             self._failure = error
             return None
 
-    def _upcoming(self, asked: list[Requested]) -> list[tuple[NDArray[np.uint8], ...]]:
-        """Return the images of the windows that come next, should every object stay visible."""
+    def _upcoming(self, asked: list[Requested]) -> list[tuple[Frame, ...]]:
+        """Return the frames of the windows that come next, should every object stay visible."""
         if not self.windows_ahead or not asked:
             return []
         longest = max(session.options.window_frames - 1 for session, _ in asked)
         while len(self._read_ahead) < self.windows_ahead * longest and (frame := self._next_frame()) is not None:
             self._read_ahead.append(frame)
-        following = [frame.image for frame in self._read_ahead]
-        windows = (session.expected_windows(following)[: self.windows_ahead] for session, _ in asked)
-        return list({tuple(map(id, window)): window for several in windows for window in several}.values())
+        windows = (session.expected_windows(self._read_ahead)[: self.windows_ahead] for session, _ in asked)
+        return list(dict.fromkeys(itertools.chain.from_iterable(windows)))
 
     def _asked(self, *, final: bool) -> list[Requested]:
         requests = ((session, session.next_window(final=final)) for session in self.sessions)
@@ -208,7 +209,7 @@ class TrackingRun:
 
 
 def answer_all(
-    answerer: Answerer, asked: list[Requested], *, upcoming: Sequence[Sequence[NDArray[np.uint8]]] = ()
+    answerer: Answerer, asked: list[Requested], *, upcoming: Sequence[Sequence[Frame]] = ()
 ) -> list[WindowResult]:
     """Answer windows of any sessions at once, and hand the answers to the sessions.
 
@@ -217,7 +218,7 @@ def answer_all(
     Args:
         answerer: the model.
         asked: sessions with their windows.
-        upcoming: images of windows that probably come next, which the model may read at the same time.
+        upcoming: frames of windows that probably come next, which the model may read at the same time.
     """
     finished = []
     ahead = {"upcoming": upcoming} if upcoming else {}
@@ -274,3 +275,79 @@ def finish_together(
         for run in opened.values():
             run.close()
     return results_in_order(results, errors)
+
+
+def in_batches(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    answer: Callable[[list[Prepared]], Sequence[Result]],
+    *,
+    batch_size: int,
+) -> list[Result]:
+    """Answer items batch by batch; an item that cannot be prepared is left out until the others are answered.
+
+    Args:
+        items: taken one by one, so that the images of one batch are held.
+        prepare: from an item to what is asked, such as by opening a file.
+        answer: from a batch of it to as many results.
+        batch_size: most items in a batch.
+
+    Raises:
+        BatchError: some items could not be prepared.
+        BaseException: what ``answer`` or an interrupt raises; its `finished` is a list of the results so far.
+    """
+    results: dict[int, Result] = {}
+    errors: dict[int, Exception] = {}
+    numbered = enumerate(items)
+    try:
+        while taken := list(itertools.islice(numbered, batch_size)):
+            prepared: dict[int, Prepared] = {}
+            for number, item in taken:
+                try:
+                    prepared[number] = prepare(item)
+                except Exception as error:
+                    errors[number] = error
+            if prepared:
+                results.update(zip(prepared, answer(list(prepared.values())), strict=True))
+    except BaseException as error:
+        keep_finished(error, [results.get(number) for number in range(max(results, default=-1) + 1)])
+        raise
+    return results_in_order(results, errors)
+
+
+class BatchError(ValueError):
+    """Some items of a batch failed; all others are finished.
+
+    Attributes:
+        finished: the result of each item in their order; of one that failed None, or what was finished of it.
+        errors: by the number of the item (from 0) what it failed with.
+    """
+
+    def __init__(self, finished: Sequence[Any], errors: Mapping[int, Exception]) -> None:
+        self.finished, self.errors = list(finished), dict(errors)
+        named = [f"item {number}: {error}" for number, error in itertools.islice(sorted(self.errors.items()), _NAMED)]
+        more = [] if len(self.errors) <= _NAMED else [f"and {len(self.errors) - _NAMED} more"]
+        super().__init__(
+            f"every item must be usable, got {len(self.errors)} of {len(self.finished)} that failed ("
+            f"{'; '.join(named + more)}); the others are finished, in `finished` of this error"
+        )
+
+
+def keep_finished(error: BaseException, finished: Any) -> None:
+    """Let an error carry what was finished before it, as ``error.finished``."""
+    error.finished = finished  # type: ignore[attr-defined]
+    error.add_note("What was finished before is in `finished` of this error.")
+
+
+def results_in_order(results: Mapping[int, Any], errors: Mapping[int, Exception]) -> list[Any]:
+    """Return the results of all items, once every item has a result or an error.
+
+    Raises:
+        BatchError: some items failed. The error of an only item is raised as it is.
+    """
+    finished = [results.get(number) for number in range(max([*results, *errors, -1]) + 1)]
+    if errors and len(finished) == 1:
+        raise errors[0]
+    if errors:
+        raise BatchError(finished, errors)
+    return finished

@@ -2,32 +2,38 @@
 
 Frames are fed in, windows come out as requests, answers are accepted, and every frame is finished exactly once and in
 order. Whoever holds the model turns a `WindowRequest` into parsed boxes (`elysium.tracking.answering`); a test scripts
-them. The passes over a window are planned in `elysium.tracking.refinement`.
+them. Windows are planned in `elysium.tracking.windows`, the passes over one in `elysium.tracking.refinement`.
 """
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.processing.boxes_elysium import Box, BoxReading, norm_to_px, px_to_norm
+from elysium.processing.boxes_elysium import Box, ParsedBox, norm_to_px, px_to_norm
+from elysium.processing.media_elysium import Frame
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import Track
 
-from .crop import Crop
 from .options import TrackingOptions
-from .refinement import first_pass_crop, needs_refinement, plan_refinement
-from .windows import WindowPlan, plan_window
+from .refinement import Crop, first_pass_crop, needs_refinement, plan_refinement
+from .windows import WindowPlan, WindowRequest, plan_window
 
+BoxLike = Sequence[float]
 Reason = Literal["absent", "unreadable"]
 
 
 def check_text(text: str, *, name: str = "text") -> str:
     """Return the text without blanks at its ends.
+
+    Args:
+        text: text prompt.
+        name: what an error calls it.
 
     Raises:
         ValueError: not a string, nothing but blanks, or bytes of a terminal or file name that are no UTF-8.
@@ -72,39 +78,40 @@ class ObjectPrompt:
             object.__setattr__(self, "text", check_text(self.text))
 
 
-@dataclass(frozen=True, eq=False)
-class WindowRequest:
-    """Hold one request to the model.
+def object_prompts(
+    text: str | Sequence[str] | None = None, box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None
+) -> list[ObjectPrompt]:
+    """Return one prompt for each object of texts, boxes, or both.
 
-    Args:
-        task: "sot" (the box of the first frame is given) or "rsot" (a text prompt is given).
-        frames: T images, uint8 RGB of shape `(H, W, 3)`; with crops, of their shape.
-        frame_indices: T indices in the video.
-        text: text prompt, for "rsot".
-        box_xyxy_norm: box in the window's first image as it is shown, 0..1, for "sot".
-        plan: which frames of the stream are finished by the window.
-        crops: crop of each frame that is shown, None where it is the whole frame; answers are in shares of them.
-        pass_number: number of the pass over its frames; from 2 on it is a refinement on crops.
-        absent_log_odds: bias of the answer `none` where a box is given; None takes the checkpoint's.
+    Raises:
+        ValueError: neither, an empty text, or texts and boxes in different numbers.
+
+    >>> [prompt.text for prompt in object_prompts(["the cup", "the dog"])]
+    ['the cup', 'the dog']
+    >>> object_prompts("the cup", (8, 12, 40, 90))
+    [ObjectPrompt(text='the cup', box_xyxy_px=(8.0, 12.0, 40.0, 90.0))]
     """
-
-    task: Literal["sot", "rsot"]
-    frames: tuple[NDArray[np.uint8], ...]
-    frame_indices: tuple[int, ...]
-    text: str | None
-    box_xyxy_norm: Box | None
-    plan: WindowPlan
-    crops: tuple[Crop | None, ...]
-    pass_number: int = 1
-    absent_log_odds: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def in_image(self, parsed: Sequence[BoxReading]) -> list[BoxReading]:
-        """Return parsed boxes in shares of whole frames."""
-        pairs = zip(parsed, self.crops, strict=True)
-        return [box if crop is None else crop.parsed_in_image(box) for box, crop in pairs]
+    texts: list[str | None] = [] if text is None else [text] if isinstance(text, str) else list(text)
+    boxes: list[Any] = []
+    if box_xyxy_px is not None:  # their values are checked where the video's size is known
+        try:
+            array = np.asarray(box_xyxy_px, dtype=np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(0)
+        if array.ndim not in (1, 2) or array.size == 0:
+            raise ValueError(
+                f"box_xyxy_px must be four numbers x1,y1,x2,y2 or a list of such boxes, got {box_xyxy_px!r}"
+            )
+        boxes = [tuple(box) for box in np.atleast_2d(array).tolist()]
+    if not texts and not boxes:
+        raise ValueError('track must get words or a box, got neither; give text="the red car" or box_xyxy_px')
+    if texts and boxes and len(texts) != len(boxes):
+        raise ValueError(
+            f"words and boxes given together must be of the same objects, got {len(texts)} and {len(boxes)}; "
+            "give one text for each box, or track them in two calls"
+        )
+    count = max(len(texts), len(boxes))
+    return [ObjectPrompt(*pair) for pair in zip(texts or [None] * count, boxes or [None] * count, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -123,18 +130,8 @@ class FrameResult:
         return self.box_xyxy_px is not None
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """Hold a frame whose image is still needed."""
-
-    position: int
-    image: NDArray[np.uint8]
-    frame_idx: int
-    timestamp_s: float
-
-
 def to_pixels(
-    parsed: BoxReading, width: int, height: int, *, allow_absent: bool = True
+    parsed: ParsedBox, width: int, height: int, *, allow_absent: bool = True
 ) -> tuple[Box | None, Reason | None]:
     """Return a parsed box in pixels, or the reason why there is none.
 
@@ -184,16 +181,14 @@ class TrackingSession:
         self.init_box_xyxy_px: Box | None = None if box is None else check_box_xyxy_px(box, width, height)
         self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
         self.width, self.height = width, height
-        self._waiting: deque[_Held] = deque()
+        self._waiting: deque[Frame] = deque()
         self._fed = 0
-        self._previous: _Held | None = None  # last finished frame, whether it has a box or not
-        self._seen: tuple[_Held, Box] | None = None  # last finished frame that has a box, with the box (0..1)
-        self._given: tuple[_Held, Box] | None = (
-            None  # the first frame with the user's box (0..1), for refinement passes
-        )
+        self._previous: Frame | None = None  # last finished frame, whether it has a box or not
+        self._seen: tuple[int, Frame, Box] | None = None  # position, last finished frame that has a box, box (0..1)
+        self._first: Frame | None = None  # with a given box, for refinement passes
         self._request: WindowRequest | None = None
         # Between two passes over a window: the answer so far, boxes in shares of whole frames.
-        self._last_pass: list[tuple[BoxReading, float]] = []
+        self._last_pass: list[tuple[ParsedBox, float]] = []
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -218,15 +213,18 @@ class TrackingSession:
         Raises:
             ValueError: an image of another size.
         """
-        if image.shape != (self.height, self.width, 3):
+        self.take(Frame(self._fed if frame_idx is None else frame_idx, timestamp_s, image))
+
+    def take(self, frame: Frame) -> None:
+        """Take the next frame like `feed`; objects that are given the same `Frame` share its visual tokens."""
+        if frame.image.shape != (self.height, self.width, 3):
             raise ValueError(
                 f"every frame must be {self.width}x{self.height} RGB like the first, got an array of shape "
-                f"{image.shape} at frame {self._fed}; track the part before and the part after on their own"
+                f"{frame.image.shape} at frame {self._fed}; track the part before and the part after on their own"
             )
-        held = _Held(self._fed, image, self._fed if frame_idx is None else frame_idx, timestamp_s)
         if self._fed == 0 and self.init_box_xyxy_px is not None and self.options.zoom:
-            self._given = held, px_to_norm(self.init_box_xyxy_px, self.width, self.height)
-        self._waiting.append(held)
+            self._first = frame
+        self._waiting.append(frame)
         self._fed += 1
 
     def next_window(self, *, final: bool = False) -> WindowRequest | None:
@@ -235,24 +233,32 @@ class TrackingSession:
         Args:
             final: whether the stream has ended, so that a shorter window is requested.
         """
-        if self._request is None:
-            plan = plan_window(
-                self.options,
-                next_unseen=self.num_finished,
-                num_waiting=self.num_waiting,
-                final=final,
-                last_seen=None if self._seen is None else self._seen[0].position,
-                has_box=self.init_box_xyxy_px is not None,
-                has_text=self.text is not None,
-            )
-            self._request = None if plan is None else self._build(plan)
+        if self._request is not None:
+            return self._request
+        plan = plan_window(
+            self.options,
+            next_unseen=self.num_finished,
+            num_waiting=self.num_waiting,
+            final=final,
+            last_seen=None if self._seen is None else self._seen[0],
+            has_box=self.init_box_xyxy_px is not None,
+            has_text=self.text is not None,
+        )
+        if plan is None:
+            return None
+        box = self._known_box() if plan.ask == "box" else None
+        crop = None
+        if box is not None and plan.box_is_new:
+            crop = first_pass_crop(box, self.options, self.width, self.height)
+        frames = self._frames_of(plan)
+        self._request = self._request_of(frames, [crop] * len(frames), plan, box, pass_number=1)
         return self._request
 
-    def expected_windows(self, following: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ...]]:
-        """Return the images of the windows after the requested one, should the object stay visible until then.
+    def expected_windows(self, following: Iterable[Frame]) -> list[tuple[Frame, ...]]:
+        """Return the frames of the windows after the requested one, should the object stay visible until then.
 
         Args:
-            following: images that will be fed next.
+            following: frames that will be fed next.
 
         Returns:
             Full windows only; none before there is a request, or with zoom.
@@ -260,12 +266,11 @@ class TrackingSession:
         request = self._request
         if request is None or self.options.zoom:
             return []
-        waiting = [held.image for held in self._waiting][request.plan.num_unseen :]
-        images = [request.frames[-1], *waiting, *following]
+        frames = [request.frames[-1], *islice(self._waiting, request.plan.num_unseen, None), *following]
         step = self.options.window_frames - 1
-        return [tuple(images[start : start + step + 1]) for start in range(0, len(images) - step, step)]
+        return [tuple(frames[start : start + step + 1]) for start in range(0, len(frames) - step, step)]
 
-    def accept(self, parsed: Sequence[BoxReading], scores: Sequence[float]) -> list[FrameResult]:
+    def accept(self, parsed: Sequence[ParsedBox], scores: Sequence[float]) -> list[FrameResult]:
         """Take the answer to `next_window` and return the frames that it finishes, in order.
 
         A pass that is followed by another finishes none: `next_window` is then that one.
@@ -287,7 +292,10 @@ class TrackingSession:
                 f"a window of {len(request)} frames must get as many boxes and scores, "
                 f"got {len(parsed)} and {len(scores)}; parse with num_frames={len(request)}"
             )
-        answers = list(zip(request.in_image(parsed), scores, strict=True))
+        whole = [
+            box if crop is None else crop.parsed_in_image(box) for box, crop in zip(parsed, request.crops, strict=True)
+        ]
+        answers = list(zip(whole, scores, strict=True))
         if request.pass_number > 1:  # the box of the first frame was given
             answers = self._last_pass[: 1 - len(answers)] + answers[1:]
         previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
@@ -296,13 +304,9 @@ class TrackingSession:
             if refined is not None:
                 self._request, self._last_pass = refined, answers
                 return []
-        finished: list[FrameResult] = []
-        for box, score in answers[len(answers) - request.plan.num_unseen :]:
-            held = self._waiting[len(finished)]
-            result, box_xyxy_norm = self._finish(held, box, score)
-            finished.append(result)
-            if box_xyxy_norm is not None:
-                self._seen = held, box_xyxy_norm
+        finished = []
+        for frame, (box, score) in zip(self._waiting, answers[-request.plan.num_unseen :], strict=False):
+            finished.append(self._finish(self.num_finished + len(finished), frame, box, score))
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
         for _ in finished:
             self._previous = self._waiting.popleft()
@@ -328,51 +332,38 @@ class TrackingSession:
             height=self.height,
         )
 
-    def _build(self, plan: WindowPlan) -> WindowRequest:
-        held = self._frames_of(plan)
-        by_box = plan.ask == "box"
-        box = self._known_box() if by_box else None
-        crop = None
-        if box is not None and plan.box_is_new:
-            crop = first_pass_crop(box, self.options, self.width, self.height)
-        return self._request_of(held, [crop] * len(held), plan, box)
-
-    def _refinement(self, request: WindowRequest, parsed: Sequence[BoxReading]) -> WindowRequest | None:
+    def _refinement(self, request: WindowRequest, parsed: Sequence[ParsedBox]) -> WindowRequest | None:
         """Return the next pass over the same frames, on crops around the parsed boxes; None where there is none.
 
         Where the user gave a box and the first pass was prompted by one, the pass opens with the video's first frame
         and the user's box: a box handed on may have moved to another object.
         """
         boxes = [box.box_xyxy_norm if box.valid else None for box in parsed]
-        given = None
+        opening, frames = None, self._frames_of(request.plan)
         if request.plan.ask == "box":
-            boxes[0], given = self._known_box(), self._given
-        opening = None if given is None else given[1]
+            boxes[0] = self._known_box()
+            opening = None if self._first is None else self._given_box()
         refinement = plan_refinement(boxes, self.options, self.width, self.height, opening=opening)
         if refinement is None:
             return None
-        frames = self._frames_of(request.plan)[refinement.start :]
-        if given is not None:
-            frames[0] = given[0]
-        return self._request_of(
-            frames, refinement.crops, request.plan, refinement.box_xyxy_norm, pass_number=request.pass_number + 1
-        )
+        start, box, crops = refinement
+        frames = frames[start:]
+        if opening is not None and self._first is not None:
+            frames[0] = self._first
+        return self._request_of(frames, crops, request.plan, box, pass_number=request.pass_number + 1)
 
     def _request_of(
         self,
-        held: Sequence[_Held],
+        frames: Sequence[Frame],
         crops: Sequence[Crop | None],
         plan: WindowPlan,
         box: Box | None,
-        *,
-        pass_number: int = 1,
+        pass_number: int,
     ) -> WindowRequest:
         """Return the request for frames as their crops show them; prompted by text where there is no box."""
-        pairs = zip((frame.image for frame in held), crops, strict=True)
         return WindowRequest(
             task="rsot" if box is None else "sot",
-            frames=tuple(image if crop is None else crop.cut(image) for image, crop in pairs),
-            frame_indices=tuple(frame.frame_idx for frame in held),
+            frames=tuple(frames),
             text=self.text if box is None else None,
             box_xyxy_norm=box if crops[0] is None or box is None else crops[0].from_image(box),
             plan=plan,
@@ -381,30 +372,30 @@ class TrackingSession:
             absent_log_odds=self.options.absent_log_odds,
         )
 
-    def _frames_of(self, plan: WindowPlan) -> list[_Held]:
-        unseen = list(self._waiting)[: plan.num_unseen]
-        return unseen if plan.handed_on is None else [self._held_at(plan.handed_on), *unseen]
-
-    def _held_at(self, position: int) -> _Held:
-        candidates = (self._previous, self._seen[0] if self._seen else None)
-        return next(held for held in candidates if held is not None and held.position == position)
+    def _frames_of(self, plan: WindowPlan) -> list[Frame]:
+        unseen = list(islice(self._waiting, plan.num_unseen))
+        if plan.handed_on is None:
+            return unseen
+        opening = self._previous if plan.handed_on == plan.first_unseen - 1 or self._seen is None else self._seen[1]
+        assert opening is not None  # a plan hands on the frame before, or the last one that has a box
+        return [opening, *unseen]
 
     def _known_box(self) -> Box:
-        if self._seen is not None:
-            return self._seen[1]
+        return self._given_box() if self._seen is None else self._seen[2]
+
+    def _given_box(self) -> Box:
+        """Return the user's box, 0..1."""
         assert self.init_box_xyxy_px is not None  # a plan asks by box only where there is one
         return px_to_norm(self.init_box_xyxy_px, self.width, self.height)
 
-    def _finish(self, held: _Held, parsed: BoxReading, score: float) -> tuple[FrameResult, Box | None]:
-        """Return the result of one frame, and the box (0..1) to hand on."""
-        given = self.init_box_xyxy_px
-        if held.position == 0 and given is not None:
-            return self._result(held, given, 1.0, None), px_to_norm(given, self.width, self.height)
+    def _finish(self, position: int, frame: Frame, parsed: ParsedBox, score: float) -> FrameResult:
+        """Return the result of one frame, and keep a frame that has a box for the next window."""
         box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
+        box_xyxy_norm = parsed.box_xyxy_norm
+        if position == 0 and self.init_box_xyxy_px is not None:
+            box, reason, score, box_xyxy_norm = self.init_box_xyxy_px, None, 1.0, self._given_box()
         if box is None:
-            return self._result(held, None, math.nan, reason), None
-        return self._result(held, box, score, None), parsed.box_xyxy_norm
-
-    @staticmethod
-    def _result(held: _Held, box: Box | None, score: float, reason: Reason | None) -> FrameResult:
-        return FrameResult(held.frame_idx, held.timestamp_s, box, score, reason)
+            score = math.nan
+        elif box_xyxy_norm is not None:
+            self._seen = position, frame, box_xyxy_norm
+        return FrameResult(frame.index, frame.timestamp_s, box, score, reason)

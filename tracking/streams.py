@@ -1,10 +1,9 @@
 """Streams of frames: every kind of video that a user may give, as frames that come one at a time, in order."""
 
 import itertools
-import queue
-import threading
-import weakref
-from collections.abc import Iterable, Iterator, Sized
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from io import IOBase
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,8 @@ VideoLike = Media | VideoClip | NDArray[Any] | Image.Image | Iterable[NDArray[An
 ImageLike = Media | NDArray[Any] | Image.Image
 
 
-# Frames that are decoded while the model is at work.
-_DECODED_AHEAD = 8
-
-
-class DecodingThread:
-    """Decode a video in a thread of its own, a few frames ahead of whoever iterates over this.
+def decode_ahead(frames: Iterator[Frame], *, depth: int = 8) -> Generator[Frame]:
+    """Decode a video in a thread of its own, a few frames ahead of whoever iterates; closing it ends the thread.
 
     What the decoder raises is raised here, behind the frames before it.
 
@@ -36,59 +31,15 @@ class DecodingThread:
         frames: in order.
         depth: most frames that wait.
     """
-
-    def __init__(self, frames: Iterator[Frame], *, depth: int = _DECODED_AHEAD) -> None:
-        self._waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=_decode_into, args=(frames, self._waiting, self._stop), name="elysium-decoding", daemon=True
-        )
-        self._thread.start()
-        weakref.finalize(self, self._stop.set)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return self
-
-    def __next__(self) -> Frame:
-        found = self._waiting.get() if not self._stop.is_set() else None
-        if isinstance(found, Frame):
-            return found
-        self._stop.set()
-        if found is None:
-            raise StopIteration
-        raise found
-
-    def close(self) -> None:
-        """End the thread; no frames come after that."""
-        self._stop.set()
-        self._thread.join()
-
-
-def _decode_into(
-    frames: Iterator[Frame], waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
-) -> None:
-    """Run in the thread; it holds no reference to its `DecodingThread`, so that an abandoned one ends."""
-    last: BaseException | None = None
-    try:
-        for frame in frames:
-            if not _put(frame, waiting, stop):
-                return
-    except BaseException as error:
-        last = error
-    _put(last, waiting, stop)
-
-
-def _put(
-    item: Frame | BaseException | None, waiting: "queue.Queue[Frame | BaseException | None]", stop: threading.Event
-) -> bool:
-    """Wait for room; return False where nobody wants frames any more."""
-    while not stop.is_set():
+    with ThreadPoolExecutor(1, thread_name_prefix="elysium-decoding") as pool:
+        waiting = deque(pool.submit(next, frames, None) for _ in range(depth))
         try:
-            waiting.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False
+            while (frame := waiting.popleft().result()) is not None:
+                waiting.append(pool.submit(next, frames, None))
+                yield frame
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class FrameStream:
@@ -117,8 +68,8 @@ class FrameStream:
         first = next(frames, None)
         if first is None:
             raise ValueError(f"a video must have at least one frame, got none from {name}; check where they come from")
-        self._thread = None if reader is None else DecodingThread(frames)
-        self._frames = itertools.chain([first], self._thread or frames)
+        self._ahead = None if reader is None else decode_ahead(frames)
+        self._frames = itertools.chain([first], self._ahead or frames)
         self._reader = reader
         self.name, self.fps, self.num_frames = name, fps, num_frames
         self.height, self.width = first.image.shape[:2]
@@ -139,8 +90,8 @@ class FrameStream:
     def close(self) -> None:
         """Close the file, if there is one; no frames come after that."""
         self._frames = itertools.chain()
-        if self._thread is not None:
-            self._thread.close()
+        if self._ahead is not None:
+            self._ahead.close()
         if self._reader is not None:
             self._reader.close()
 

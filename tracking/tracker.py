@@ -9,19 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from elysium.processing.boxes_elysium import Box, px_to_norm
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import TrackingResult
 
-from .answering import Answer, Answerer, Conversation, Decoding
-from .batches import in_batches, keep_finished
+from .answering import Answerer, Conversation, Decoding
 from .loading import load_checkpoint
 from .options import TrackingOptions
-from .run import TrackingRun, finish_together
-from .session import ObjectPrompt, Reason, TrackingSession, check_text, to_pixels
+from .run import TrackingRun, finish_together, in_batches, keep_finished
+from .session import BoxLike, ObjectPrompt, Reason, TrackingSession, check_text, object_prompts, to_pixels
 from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
 
 # Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
@@ -29,7 +27,6 @@ DESCRIBE_FRAMES = 8
 ASK_FRAMES = 16
 _GROUND_TOKENS = 40
 
-BoxLike = Sequence[float]
 PromptLike = str | BoxLike | ObjectPrompt
 Progress = Callable[[int, int | None], None]
 _Item = TypeVar("_Item")
@@ -148,7 +145,8 @@ class Tracker:
             device: by default the first GPU where there is one, else the CPU.
             dtype: by default that of the checkpoint.
             quantization_config: of transformers, such as `BitsAndBytesConfig`.
-            batch_size, decoding: as in the constructor.
+            batch_size: as in the constructor.
+            decoding: as in the constructor.
 
         Raises:
             CheckpointError: what is there is no Elysium checkpoint with safetensors; the message says why.
@@ -191,7 +189,8 @@ class Tracker:
             box_xyxy_px: an object's box in the first frame, or a list of them. Texts given as well are of the same
                 objects, in the same order, and detect them again after they were lost.
             fps: frames per second of bare images or of a folder of them; other videos carry their own.
-            zoom, reground: the fields of `TrackingOptions` that are set most often; they win over ``options``.
+            zoom: as in `TrackingOptions`; it wins over ``options``.
+            reground: as in `TrackingOptions`; it wins over ``options``.
             options: how to track; what it leaves open is the checkpoint's choice (see `options` of the tracker).
             progress: called after each window with the frames that are finished for all objects and the frames that
                 the video declares, or None.
@@ -203,16 +202,8 @@ class Tracker:
             BaseException: any other error, such as Ctrl-C or a damaged frame, carries the finished windows:
                 ``error.finished`` is a `TrackingResult` with ``complete = False``.
         """
-        run = self.iter_track(
-            video,
-            text,
-            box_xyxy_px=box_xyxy_px,
-            fps=fps,
-            zoom=zoom,
-            reground=reground,
-            options=options,
-        )
-        with run:
+        prompts = object_prompts(text, box_xyxy_px)
+        with self._open_run(video, prompts, self._resolve(options, zoom, reground), fps) as run:
             try:
                 for _ in run:
                     if progress is not None:
@@ -238,8 +229,8 @@ class Tracker:
         The input is checked before anything is yielded. `TrackingRun.result` gives what is finished at any time, also
         after Ctrl-C or any other exception.
         """
-        resolved = self._resolve(options, zoom=zoom, reground=reground)
-        return self._open_run(video, object_prompts(text, box_xyxy_px), resolved, fps)
+        prompts = object_prompts(text, box_xyxy_px)
+        return self._open_run(video, prompts, self._resolve(options, zoom, reground), fps)
 
     def track_many(
         self,
@@ -255,7 +246,10 @@ class Tracker:
         Args:
             items: pairs of a video and a text, a box, or an `ObjectPrompt`; taken one by one, so that no more than
                 ``batch_size`` videos are open.
-            fps, zoom, reground, options: as in `track`.
+            fps: as in `track`.
+            zoom: as in `track`.
+            reground: as in `track`.
+            options: as in `track`.
 
         Returns:
             One result for each pair, in their order.
@@ -265,10 +259,13 @@ class Tracker:
                 `finished`. The error of an only video is raised as it is.
             BaseException: whatever else stops the work; its `finished` is a list of the results so far.
         """
-        resolved = self._resolve(options, zoom=zoom, reground=reground)
+        resolved = self._resolve(options, zoom, reground)
 
         def open_run(video: VideoLike, prompt: PromptLike) -> TrackingRun:
-            return self._open_run(video, [_as_prompt(prompt)], resolved, fps)
+            prompts = [prompt] if isinstance(prompt, ObjectPrompt) else None
+            if prompts is None:
+                prompts = object_prompts(prompt) if isinstance(prompt, str) else object_prompts(box_xyxy_px=prompt)
+            return self._open_run(video, prompts, resolved, fps)
 
         openers = (partial(open_run, video, prompt) for video, prompt in items)
         return finish_together(self._answerer, openers, at_once=self._answerer.batch_size)
@@ -299,9 +296,13 @@ class Tracker:
             return self.processor.build_messages("rec", image=image, text=text), text, image.shape[1], image.shape[0]
 
         def answer(batch: list[tuple[Conversation, str, int, int]]) -> list[Grounding]:
-            answers = self._answerer.answer((asked for asked, *_ in batch), max_new_tokens=_GROUND_TOKENS)
-            about = zip(batch, answers, strict=True)
-            return [self._grounding(text, width, height, said) for (_, text, width, height), said in about]
+            answers = self._answerer.answer((request for request, *_ in batch), max_new_tokens=_GROUND_TOKENS)
+            found = []
+            for (_, text, width, height), answer in zip(batch, answers, strict=True):
+                parsed, score = self._answerer.read_box(answer)
+                box, reason = to_pixels(parsed, width, height, allow_absent=self.model.config.allow_absent)
+                found.append(Grounding(text, box, math.nan if box is None else score, reason, width, height))
+            return found
 
         return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
@@ -357,32 +358,26 @@ class Tracker:
 
         return self._texts(items, prepare, max_new_tokens)
 
-    def _grounding(self, text: str, width: int, height: int, answer: Answer) -> Grounding:
-        """Return the box in an answer about an image of that size."""
-        parsed, score = self._answerer.read_box(answer)
-        box, reason = to_pixels(parsed, width, height, allow_absent=self.model.config.allow_absent)
-        return Grounding(text, box, math.nan if box is None else score, reason, width, height)
-
     def _texts(
         self, items: Iterable[_Item], prepare: Callable[[_Item], Conversation], max_new_tokens: int
     ) -> list[str]:
         """Return a text about every item."""
 
         def answer(batch: list[Conversation]) -> list[str]:
-            return [said.text.strip() for said in self._answerer.answer(batch, max_new_tokens=max_new_tokens)]
+            return [reply.text.strip() for reply in self._answerer.answer(batch, max_new_tokens=max_new_tokens)]
 
         return in_batches(items, prepare, answer, batch_size=self._answerer.batch_size)
 
-    def _resolve(self, options: TrackingOptions | None, **keywords: Any) -> TrackingOptions:
+    def _resolve(self, options: TrackingOptions | None, zoom: float | None, reground: bool | None) -> TrackingOptions:
         """Return the options with every field set, keywords first; warn about windows that are too long."""
-        given = {name: value for name, value in keywords.items() if value is not None}
+        given = TrackingOptions(zoom=zoom, reground=reground).explicit()  # type: ignore[arg-type]
         options = dataclasses.replace(options or TrackingOptions(), **given).resolve(self.processor.tracking)
         trained = self.processor.max_trained_frames
         if trained is not None and options.window_frames > trained:
             warnings.warn(
                 f"window_frames should be at most {trained}, the frames that this checkpoint was trained on, got "
                 f"{options.window_frames}; boxes may be wrong: lower it",
-                stacklevel=4,
+                stacklevel=3,
             )
         return options
 
@@ -412,52 +407,6 @@ class Tracker:
         # Frames of a camera are not waited for.
         ahead = options.windows_ahead if stream.is_file and self.decoding == "fast" else 0
         return TrackingRun(self._answerer, stream, sessions, model=self.name, windows_ahead=ahead)
-
-
-def object_prompts(
-    text: str | Sequence[str] | None = None, box_xyxy_px: BoxLike | Sequence[BoxLike] | None = None
-) -> list[ObjectPrompt]:
-    """Return one prompt for each object of texts, boxes, or both.
-
-    Raises:
-        ValueError: neither, an empty text, or texts and boxes in different numbers.
-
-    >>> [prompt.text for prompt in object_prompts(["the cup", "the dog"])]
-    ['the cup', 'the dog']
-    >>> object_prompts("the cup", (8, 12, 40, 90))
-    [ObjectPrompt(text='the cup', box_xyxy_px=(8.0, 12.0, 40.0, 90.0))]
-    """
-    texts: list[str | None] = [] if text is None else [text] if isinstance(text, str) else list(text)
-    boxes: list[Any] = [] if box_xyxy_px is None else _box_list(box_xyxy_px)
-    if not texts and not boxes:
-        raise ValueError('track must get words or a box, got neither; give text="the red car" or box_xyxy_px')
-    if texts and boxes and len(texts) != len(boxes):
-        raise ValueError(
-            f"words and boxes given together must be of the same objects, got {len(texts)} and {len(boxes)}; "
-            "give one text for each box, or track them in two calls"
-        )
-    count = max(len(texts), len(boxes))
-    return [ObjectPrompt(*pair) for pair in zip(texts or [None] * count, boxes or [None] * count, strict=True)]
-
-
-def _box_list(boxes: Any) -> list[Box]:
-    """Return one box or several as a list of tuples; their values are checked where the video's size is known."""
-    try:
-        array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"box_xyxy_px must be four numbers x1,y1,x2,y2 or a list of such boxes, got {boxes!r}"
-        ) from error
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"box_xyxy_px must be four numbers x1,y1,x2,y2 or a list of such boxes, got {boxes!r}")
-    return [tuple(box) for box in np.atleast_2d(array).tolist()]
-
-
-def _as_prompt(prompt: PromptLike) -> ObjectPrompt:
-    """Return a text or a box as a prompt."""
-    if isinstance(prompt, ObjectPrompt):
-        return prompt
-    return object_prompts(prompt)[0] if isinstance(prompt, str) else object_prompts(box_xyxy_px=prompt)[0]
 
 
 def _visual(frames: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Planning of windows: the frames that go into the next one, without images and without a model.
+"""Windows: the plan of the frames that go into the next one, without a model, and the request to the model.
 
 Positions count the frames of the stream from 0. A window holds at most ``window_frames`` frames. It opens with a frame
 that is finished already (the frame handed on, whose box is known), or it holds unseen frames only, with a text prompt.
@@ -8,7 +8,14 @@ Every window takes in at least one unseen frame, so every video ends.
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.processing.boxes_elysium import Box
+from elysium.processing.media_elysium import Frame
+
 from .options import TrackingOptions
+from .refinement import Crop
 
 Ask = Literal["box", "text"]
 
@@ -49,6 +56,59 @@ class WindowPlan:
         return self.ask == "box" and self.handed_on in (None, self.first_unseen - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class WindowRequest:
+    """Hold one request to the model.
+
+    Args:
+        task: "sot" (the box of the first frame is given) or "rsot" (a text prompt is given).
+        frames: T frames of the video.
+        text: text prompt, for "rsot".
+        box_xyxy_norm: box in the window's first image as it is shown, 0..1, for "sot".
+        plan: which frames of the stream are finished by the window.
+        crops: crop of each frame that is shown, None where it is the whole frame; answers are in shares of them.
+        pass_number: number of the pass over its frames; from 2 on it is a refinement on crops.
+        absent_log_odds: bias of the answer `none` where a box is given; None takes the checkpoint's.
+    """
+
+    task: Literal["sot", "rsot"]
+    frames: tuple[Frame, ...]
+    text: str | None
+    box_xyxy_norm: Box | None
+    plan: WindowPlan
+    crops: tuple[Crop | None, ...]
+    pass_number: int = 1
+    absent_log_odds: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def frame_indices(self) -> tuple[int, ...]:
+        """Return the T indices in the video."""
+        return tuple(frame.index for frame in self.frames)
+
+    @property
+    def shown(self) -> tuple["Shown", ...]:
+        """Return each frame with the crop of it that the model sees."""
+        return tuple(zip(self.frames, self.crops, strict=True))
+
+    @property
+    def images(self) -> list[NDArray[np.uint8]]:
+        """Return the T images that the model sees, uint8 RGB of shape `(H, W, 3)`."""
+        return [image_of(each) for each in self.shown]
+
+
+# A frame, which is told from others by identity, and the crop of it that the model sees, None for all of it.
+Shown = tuple[Frame, Crop | None]
+
+
+def image_of(shown: Shown) -> NDArray[np.uint8]:
+    """Return what the model sees of a frame."""
+    frame, crop = shown
+    return frame.image if crop is None else crop.cut(frame.image)
+
+
 def plan_window(
     options: TrackingOptions,
     *,
@@ -70,22 +130,16 @@ def plan_window(
         has_box: whether the object's box in the stream's first frame was given.
         has_text: whether the object has a text prompt.
     """
-    handed_on, ask = _opening(options, next_unseen, last_seen, has_box, has_text)
+    handed_on: int | None = last_seen
+    ask: Ask = "box"
+    if has_text and options.reground:
+        handed_on, ask = (next_unseen - 1 if next_unseen else None), "text"
+    elif last_seen is None:  # the first window, or a text prompt not found yet
+        ask = "box" if has_box else "text"
+    elif has_text and next_unseen - last_seen > options.reask_after:
+        handed_on, ask = None, "text"
     wanted = options.window_frames - (handed_on is not None)
     num_unseen = min(wanted, num_waiting)
     if num_unseen == 0 or (num_unseen < wanted and not final):
         return None
     return WindowPlan(ask, handed_on, next_unseen, num_unseen)
-
-
-def _opening(
-    options: TrackingOptions, next_unseen: int, last_seen: int | None, has_box: bool, has_text: bool
-) -> tuple[int | None, Ask]:
-    """Return the finished frame that opens the window, if any, and the kind of its prompt."""
-    if has_text and options.reground:
-        return (next_unseen - 1 if next_unseen else None), "text"
-    if last_seen is None:  # the first window, or a text prompt not found yet
-        return None, "box" if has_box else "text"
-    if has_text and next_unseen - last_seen > options.reask_after:
-        return None, "text"
-    return last_seen, "box"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from elysium.processing.boxes_elysium import BoxReading, format_box, format_frames, parse_frames
+from elysium.processing.boxes_elysium import ParsedBox, format_box, format_frames, parse_frames
 from elysium.processing.overlap import paired_iou
 
 Message = dict[str, Any]
@@ -89,7 +89,7 @@ def _text(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[0]["content"]
 
 
-def _frame_rewards(parsed: Sequence[BoxReading], truth: Truth) -> np.ndarray:
+def _frame_rewards(parsed: Sequence[ParsedBox], truth: Truth) -> np.ndarray:
     """Return the reward of each frame, `(T,)`."""
     boxes = np.array([box.box_xyxy_norm or _NO_BOX for box in parsed], dtype=np.float64)
     true = np.array([_NO_BOX if box is None else box for box in truth], dtype=np.float64)

@@ -10,7 +10,7 @@ Two pairs of encoding and decoding exist, and ``encode(decode(b)) == b`` holds f
 - ``round``: ``b = round(100 v)``, ``v = b / 100``. 100 occurs; a box whose two ends fall in one bin has no area.
 
 Writing raises on input that is no box. Reading never raises on a string: every expected frame gets a
-[`BoxReading`], which holds a box or names why there is none.
+[`ParsedBox`], which holds a box or names why there is none.
 
 >>> format_frames([(0.23, 0.45, 0.46, 0.72), None])
 'Frame 1: [23,45,46,72], Frame 2: none.'
@@ -34,7 +34,7 @@ _EXCERPT_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
-class BoxReading:
+class ParsedBox:
     """Result of parsing a text for one frame.
 
     Args:
@@ -197,7 +197,7 @@ def format_frames(boxes_xyxy_norm: Sequence[Sequence[float] | None], *, rounding
     return ", ".join(parts) + "."
 
 
-def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
+def parse_box(text: str, *, rounding: str = "floor") -> ParsedBox:
     """Parse the answer of an image task: the first readable box in the text, whatever surrounds it.
 
     Args:
@@ -205,7 +205,7 @@ def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
         rounding: As the text was written, see [`format_box`].
 
     Returns:
-        [`BoxReading`] of frame 1: the first readable box; else the first box, with what is wrong with it; else
+        [`ParsedBox`] of frame 1: the first readable box; else the first box, with what is wrong with it; else
         ``"absent"`` for the word ``none`` alone; else ``"malformed"``, or ``"missing"`` for a blank text.
 
     >>> parse_box("It is at [23,45,46,72].").box_xyxy_bin
@@ -221,12 +221,12 @@ def parse_box(text: str, *, rounding: str = "floor") -> BoxReading:
     if first is not None:
         return first
     if absent := _ABSENT_ALONE.fullmatch(text):
-        return BoxReading(1, "absent", text=absent[1], span=absent.span(1))
+        return ParsedBox(1, "absent", text=absent[1], span=absent.span(1))
     excerpt = text.strip()[:_EXCERPT_CHARACTERS]
-    return BoxReading(1, "malformed" if excerpt else "missing", text=excerpt)
+    return ParsedBox(1, "malformed" if excerpt else "missing", text=excerpt)
 
 
-def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list[BoxReading]:
+def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list[ParsedBox]:
     """Parse the answer of a tracking task, in time linear in the length of the text.
 
     The box of a frame must stand directly after its label, ``Frame i:``. Where a label stands more than once,
@@ -239,12 +239,12 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list
         rounding: As the text was written, see [`format_box`].
 
     Returns:
-        list of T [`BoxReading`], in the order of the frames. Nothing that the text holds raises.
+        list of T [`ParsedBox`], in the order of the frames. Nothing that the text holds raises.
     """
     _check_reading(text, rounding)
     if num_frames < 0:
         raise ValueError(f"num_frames must be 0 or more, got {num_frames}")
-    readings = [BoxReading(frame, "missing") for frame in range(1, num_frames + 1)]
+    readings = [ParsedBox(frame, "missing") for frame in range(1, num_frames + 1)]
     labelled = False
     for frame, start, end in _labels(text):
         labelled = True
@@ -268,30 +268,30 @@ def _labels(text: str) -> Iterator[tuple[int, int, int]]:
         label = following
 
 
-def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> BoxReading:
+def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> ParsedBox:
     """Parse the value directly after a label, `text[start:end]`."""
     if match := _BOX.match(text, start, end):
         return _read_match(match, frame, rounding)
     if match := _ABSENT.match(text, start, end):
-        return BoxReading(frame, "absent", text=match.group(), span=match.span())
-    return BoxReading(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)])
+        return ParsedBox(frame, "absent", text=match.group(), span=match.span())
+    return ParsedBox(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)])
 
 
-def _read_match(match: re.Match[str], frame: int, rounding: str) -> BoxReading:
+def _read_match(match: re.Match[str], frame: int, rounding: str) -> ParsedBox:
     """Parse four integers in brackets."""
     span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
     values = [float(number) for number in match.groups()]  # any number of digits, which int() refuses
     if not all(0 <= value <= NUM_BINS for value in values):
-        return BoxReading(frame, "out_of_range", text=excerpt, span=span)
+        return ParsedBox(frame, "out_of_range", text=excerpt, span=span)
     x1, y1, x2, y2 = box_bin = (int(values[0]), int(values[1]), int(values[2]), int(values[3]))
     if not any(box_bin):
-        return BoxReading(frame, "absent", box_xyxy_bin=box_bin, text=excerpt, span=span)
+        return ParsedBox(frame, "absent", box_xyxy_bin=box_bin, text=excerpt, span=span)
     if x1 > x2 or y1 > y2:
-        return BoxReading(frame, "inverted", box_xyxy_bin=box_bin, text=excerpt, span=span)
+        return ParsedBox(frame, "inverted", box_xyxy_bin=box_bin, text=excerpt, span=span)
     box_norm = bin_to_norm(box_bin, rounding)
     if box_norm[0] == box_norm[2] or box_norm[1] == box_norm[3]:
-        return BoxReading(frame, "empty", box_xyxy_bin=box_bin, text=excerpt, span=span)
-    return BoxReading(frame, "ok", box_norm, box_bin, excerpt, span)
+        return ParsedBox(frame, "empty", box_xyxy_bin=box_bin, text=excerpt, span=span)
+    return ParsedBox(frame, "ok", box_norm, box_bin, excerpt, span)
 
 
 def _axis_to_bin(low: float, high: float, rounding: str) -> tuple[int, int]:

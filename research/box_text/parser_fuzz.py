@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from benchmarks.bench import hardware, markdown_table
-from elysium.processing.boxes_elysium import BoxReading, parse_frames
+from elysium.processing.boxes_elysium import ParsedBox, parse_frames
 
 STATUSES = {"ok", "absent", "missing", "malformed", "out_of_range", "inverted", "empty"}
 TYPICAL = "Frame :[],.none0123456789-(){}<>\n"
@@ -184,7 +184,7 @@ def first_mentions(text: str) -> dict[int, int]:
     return mentions
 
 
-def right_reading(answer: Answer, frame: int, reading: BoxReading) -> bool:
+def right_reading(answer: Answer, frame: int, reading: ParsedBox) -> bool:
     """Whether a reading is exactly what was written for the frame, the shares of the picture included."""
     box = answer.boxes[frame - 1]
     if box is None:
@@ -198,7 +198,7 @@ def right_reading(answer: Answer, frame: int, reading: BoxReading) -> bool:
     )
 
 
-def unsound(readings: list[BoxReading], num_frames: int, text: str) -> str | None:
+def unsound(readings: list[ParsedBox], num_frames: int, text: str) -> str | None:
     """What is wrong with readings, whatever the text holds: the frames accounted for, and what each field may be."""
     if [reading.frame for reading in readings] != list(range(1, num_frames + 1)):
         return "frames are not 1..T"
@@ -217,7 +217,7 @@ def unsound(readings: list[BoxReading], num_frames: int, text: str) -> str | Non
     return None
 
 
-def check_recovery(answer: Answer, chars: list[Character], readings: list[BoxReading], tally: Tally) -> list[str]:
+def check_recovery(answer: Answer, chars: list[Character], readings: list[ParsedBox], tally: Tally) -> list[str]:
     """Compares the readings of a mutated answer with what is intact in it; returns the violations."""
     text = "".join(character for character, _ in chars)
     starts, mentions = intact_starts(answer, chars), first_mentions(text)

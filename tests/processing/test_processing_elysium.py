@@ -1,7 +1,6 @@
 """The processor: what a prompt looks like, what a user's words may hold, and how answers are read."""
 
 import copy
-import json
 import subprocess
 import sys
 import warnings
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_tokenizer
 from transformers import AutoProcessor, BatchFeature, LlamaTokenizer
-from transformers.video_utils import VideoMetadata
 
 from elysium.processing.build_processor import build_processor
 from elysium.processing.messages_elysium import MARK, PlainText
@@ -142,30 +140,6 @@ def test_training_on_more_frames_is_stated_and_on_fewer_takes_nothing_away() -> 
 def test_frames_are_counted_from_one(processor) -> None:
     assert processor.expand_frames(3) == frames_text(3)
     assert processor.expand_frames(1) == "Frame 1: " + "<video>" * K
-
-
-def test_seconds_of_the_video_may_stand_before_a_frame() -> None:
-    processor = tiny_processor()
-    processor.frame_label = "seconds"
-    metadata = VideoMetadata(total_num_frames=30, fps=10.0, frames_indices=[0, 5, 12])
-    messages = processor.build_messages("rsot", video=VIDEO, text="the dog")
-    ids = encode(processor, messages, processor_kwargs={"video_metadata": [metadata]})["input_ids"][0]
-    spread = ", ".join(f"<{second}s>: " + "<video>" * K for second in ("0.0", "0.5", "1.2"))
-    assert processor.tokenizer.decode(ids) == f"{SYSTEM}USER: {spread}\nTrack the dog in the video. ASSISTANT:"
-
-
-def test_seconds_without_a_frame_rate_say_what_is_missing() -> None:
-    processor = tiny_processor()
-    processor.frame_label = "seconds"
-    with pytest.raises(ValueError, match="frame_label 'seconds' needs each video's frame rate, got none; pass"):
-        encode(processor, processor.build_messages("rsot", video=VIDEO, text="the dog"))
-
-
-def test_an_unknown_frame_label_is_refused(processor) -> None:
-    with pytest.raises(ValueError, match=r"frame_label must be one of \('index', 'seconds'\), got 'minutes'"):
-        ElysiumProcessor(
-            processor.image_processor, processor.video_processor, processor.tokenizer, frame_label="minutes"
-        )
 
 
 @pytest.mark.parametrize(
@@ -425,21 +399,8 @@ def test_a_batch_of_single_boxes_is_read_with_the_processors_rounding() -> None:
     assert second[0]["status"] != "ok"
 
 
-def test_a_checkpoint_with_the_older_names_of_its_tracking_defaults_is_read(tmp_path) -> None:
-    tiny_processor().save_pretrained(tmp_path)
-    path = tmp_path / "processor_config.json"
-    saved = json.loads(path.read_text("utf-8"))
-    assert saved.pop("tracking") == {}
-    path.write_text(json.dumps(saved | {"tracking_zoom": 2.0, "absent_log_odds": 0.75}), "utf-8")
-    loaded = ElysiumProcessor.from_pretrained(tmp_path)
-    assert loaded.tracking == {"zoom": 2.0, "absent_log_odds": 0.75}
-    assert loaded.answer_template(1)["absent_log_odds"] == 0.75
-    assert {"tracking_zoom", "absent_log_odds"}.isdisjoint(loaded.to_dict())
-
-
 def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
     processor = tiny_processor(box_rounding="round", allow_absent=False, num_kept_tokens=7)
-    processor.frame_label = "seconds"
     processor.tracking = {"zoom": 2.0, "absent_log_odds": 1.5}
     processor.task_prompts["rec"] = "Find {text}."
     processor.save_pretrained(tmp_path)
@@ -450,7 +411,6 @@ def test_saving_and_loading_keeps_every_setting(tmp_path) -> None:
             "box_rounding",
             "allow_absent",
             "tracking",
-            "frame_label",
             "task_prompts",
             "chat_template",
         ):

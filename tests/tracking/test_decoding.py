@@ -16,7 +16,7 @@ from elysium.tracking.answering import Answerer, WindowReader, prompt_ids
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
 from elysium.tracking.session import ObjectPrompt, TrackingSession
-from elysium.tracking.streams import DecodingThread, open_stream
+from elysium.tracking.streams import decode_ahead, open_stream
 from elysium.tracking.tracker import Tracker
 
 BOXES = [(2, 4, 30, 40), (20, 10, 60, 44), (8, 8, 20, 20)]
@@ -245,13 +245,13 @@ def frames_until(count, error=None):
 
 
 def test_a_decoding_thread_gives_every_frame_in_order_and_ends():
-    decoding = DecodingThread(frames_until(50))
+    decoding = decode_ahead(frames_until(50))
     assert [frame.index for frame in decoding] == list(range(50))
     assert next(decoding, None) is None
 
 
 def test_what_a_decoder_raises_is_raised_behind_the_frames_before_it():
-    decoding = DecodingThread(frames_until(3, OSError("broken")))
+    decoding = decode_ahead(frames_until(3, OSError("broken")))
     assert [next(decoding).index for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="broken"):
         next(decoding)
@@ -260,9 +260,10 @@ def test_what_a_decoder_raises_is_raised_behind_the_frames_before_it():
 
 @pytest.mark.parametrize("left", ["closed", "dropped"])
 def test_a_decoding_thread_that_is_left_early_ends(left):
-    decoding = DecodingThread(frames_until(10_000), depth=2)
+    before = set(threading.enumerate())
+    decoding = decode_ahead(frames_until(10_000), depth=2)
     next(decoding)
-    (thread,) = [t for t in threading.enumerate() if t is decoding._thread]
+    (thread,) = [thread for thread in threading.enumerate() if thread not in before]
     if left == "closed":
         decoding.close()
         assert next(decoding, None) is None

@@ -9,7 +9,7 @@ from seeing_model import SeeingModel, squares
 from tiny import tiny_model, tiny_processor
 
 from elysium.processing.video_io import VideoError
-from elysium.tracking.batches import BatchError
+from elysium.tracking.run import BatchError
 from elysium.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:decoding must fit")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elysium.processing.boxes_elysium import BoxReading, parse_frames
+from elysium.processing.boxes_elysium import ParsedBox, parse_frames
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.session import ObjectPrompt, TrackingSession
 
@@ -24,7 +24,7 @@ def true_box_norm(frame_idx):
 
 def read(number, frame_idx, status):
     box = true_box_norm(frame_idx) if status == "ok" else None
-    return BoxReading(number, status, box_xyxy_norm=box)
+    return ParsedBox(number, status, box_xyxy_norm=box)
 
 
 def answer(request, statuses):
@@ -124,7 +124,7 @@ def test_earlier_window_keeps_its_box_where_two_windows_overlap():
     session.accept(answer(request, {}), [0.9] * 8)
     request = session.next_window(final=True)
     assert request.frame_indices == (7, 8)
-    finished = session.accept([BoxReading(1, "absent"), BoxReading(2, "absent")], [0.1, 0.1])
+    finished = session.accept([ParsedBox(1, "absent"), ParsedBox(2, "absent")], [0.1, 0.1])
     assert [result.frame_idx for result in finished] == [8]
     track = session.track()
     assert track.valid.tolist() == [True] * 8 + [False]
@@ -228,7 +228,7 @@ def test_accept_refuses_an_answer_of_another_length():
     session.feed(IMAGE, timestamp_s=0.0)
     session.next_window(final=True)
     with pytest.raises(ValueError, match="window of 1 frames must get as many boxes and scores, got 2 and 1"):
-        session.accept([BoxReading(1, "absent")] * 2, [0.5])
+        session.accept([ParsedBox(1, "absent")] * 2, [0.5])
 
 
 def test_accept_refuses_an_answer_without_a_question():

@@ -10,7 +10,7 @@ from seeing_model import SeeingModel, squares
 from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 
-from elysium.processing.boxes_elysium import BoxReading
+from elysium.processing.boxes_elysium import ParsedBox
 from elysium.processing.structures import VideoClip, load_tracking_result
 from elysium.processing.video_io import VideoWriter
 from elysium.tracking.answering import Answer
@@ -306,7 +306,7 @@ class ScriptedAnswerer:
         for request in requests:
             seen = request.text != "ghost"
             box = (0.1, 0.1, 0.5, 0.5) if seen else None
-            readings = [BoxReading(n + 1, "ok" if seen else "absent", box) for n in range(len(request))]
+            readings = [ParsedBox(n + 1, "ok" if seen else "absent", box) for n in range(len(request))]
             yield empty, readings, [0.5] * len(request)
 
 
