@@ -23,7 +23,7 @@ from huggingface_hub import CardData, DatasetCardData, ModelCard, ModelCardData,
 from safetensors import safe_open
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
-from elysium.modeling_elysium.model_card_elysium import model_card
+from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.limits import Limits
 from elysium.tracking.loading import SHIPPED

@@ -90,25 +90,6 @@ class AddPlaceholderRows(ConversionOps):
         table = tensors[0] if isinstance(tensors, list) else tensors
         return {target_patterns[0]: with_placeholder_rows(target_patterns[0], table, rows)}
 
-    @property
-    def reverse_op(self) -> ConversionOps:
-        return DropPlaceholderRows()
-
-
-class DropPlaceholderRows(ConversionOps):
-    """Undo `AddPlaceholderRows`, for ``save_pretrained(save_original_format=True)``."""
-
-    def convert(
-        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
-    ) -> dict[str, Any]:
-        (tensors,) = input_dict.values()
-        table = tensors[0] if isinstance(tensors, list) else tensors
-        return {target_patterns[0]: table[:-NUM_PLACEHOLDERS]}
-
-    @property
-    def reverse_op(self) -> ConversionOps:
-        return AddPlaceholderRows()
-
 
 def released_conversions() -> list[WeightTransform]:
     """Return the conversions that transformers applies to released weights; ours pass untouched."""

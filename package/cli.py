@@ -201,13 +201,13 @@ def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
     from PIL import Image
 
     from elysium.processing.atomic_files import atomic_path
-    from elysium.tracking.streams import load_picture
+    from elysium.tracking.streams import read_image
     from elysium.visualization.annotate import annotate_frame
 
     boxes, labels = [found.box_xyxy_px for found in groundings], [found.text for found in groundings]
     scores = [found.score if found.valid else None for found in groundings]
     with said_warnings():
-        drawn = annotate_frame(load_picture(image), boxes, labels, scores=scores)
+        drawn = annotate_frame(read_image(image), boxes, labels, scores=scores)
     with atomic_path(output) as temporary:
         Image.fromarray(drawn).save(temporary)
 

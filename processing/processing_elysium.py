@@ -182,10 +182,7 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         batch = [texts] if isinstance(texts, str) else list(texts)
         if num_frames is None:
             return [[asdict(parse_box(text, rounding=self.box_rounding))] for text in batch]
-        return [
-            [asdict(reading) for reading in parse_frames(text, num_frames, rounding=self.box_rounding)]
-            for text in batch
-        ]
+        return [[asdict(box) for box in parse_frames(text, num_frames, rounding=self.box_rounding)] for text in batch]
 
     # --- messages in, tensors out ---
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:

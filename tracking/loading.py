@@ -1,7 +1,6 @@
 """Load a checkpoint, or say in one sentence why it cannot be loaded and what to do."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
-from elysium.modeling_elysium.model_card_elysium import derived_from
+from elysium.modeling_elysium.hub_folder_elysium import derived_from
 from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
@@ -137,58 +136,42 @@ def _check_device(device: str | torch.device | None) -> torch.device:
 
 
 def _check_config(name: str | Path) -> None:
-    """Check that a name leads to the config of an Elysium model."""
-    if Path(name).exists():
-        _check_folder(Path(name))
-    else:
-        _check_hub_id(name)
+    """Check that a name leads to the config of an Elysium model; a name that can be no Hub id is a mistyped path."""
+    folder = Path(name)
+    if folder.is_file():
+        raise CheckpointError(
+            f"model must be a folder or a Hub id, got the file {folder}; give the folder that it is in"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; give the folder "
+            "that save_pretrained wrote"
+        )
+    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+    remedy = f"check the name ({', '.join(shipped)} comes with the package)" if shipped else "check the name"
     try:
+        if not folder.exists():
+            validate_repo_id(str(name))
         config, _ = PreTrainedConfig.get_config_dict(name)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"model must be an existing folder or a Hub id owner/name, got {name}; {remedy}"
+        ) from error
     except _LOADING_ERRORS as error:
-        if Path(name).is_dir():
+        if folder.is_dir():
             raise CheckpointError(
-                f"config.json must be the config of a model, got {Path(name) / 'config.json'} ({_first_line(error)}); "
+                f"config.json must be the config of a model, got {folder / 'config.json'} ({_first_line(error)}); "
                 "copy or download the checkpoint again"
             ) from error
         raise CheckpointError(
             f"model must be an existing folder or a Hub id that can be reached, got {name} ({_first_line(error)}); "
-            f"{_check_the_name()}"
+            f"{remedy}"
         ) from error
     if config.get("model_type") != ElysiumConfig.model_type:
         raise CheckpointError(
             f"model must be an Elysium checkpoint (model_type {ElysiumConfig.model_type!r}), got {name} with "
             f"{config.get('model_type')!r}; the weights of the public code have to be converted first"
         )
-
-
-def _check_folder(folder: Path) -> None:
-    """Check that a folder holds a config."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"model must be a folder or a Hub id, got the file {folder}; give the folder that it is in"
-        )
-    if (folder / "config.json").is_file():
-        return
-    raise CheckpointError(
-        f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; give the folder that "
-        "save_pretrained wrote"
-    )
-
-
-def _check_hub_id(name: str | Path) -> None:
-    """Refuse a name that can be no Hub id without using the network: it is a mistyped path."""
-    try:
-        validate_repo_id(str(name))
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"model must be an existing folder or a Hub id owner/name, got {name}; {_check_the_name()}"
-        ) from error
-
-
-def _check_the_name() -> str:
-    """Return the remedy for a mistyped name."""
-    shipped = sorted(folder.name for folder in SHIPPED.glob("*/") if (folder / "config.json").is_file())
-    return f"check the name ({', '.join(shipped)} comes with the package)" if shipped else "check the name"
 
 
 def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditionalGeneration:
@@ -215,7 +198,7 @@ def _check_weights(folder: Path) -> None:
     """Check that a folder holds safetensors: a pickle can run code when it is loaded."""
     if next(folder.glob("*.safetensors"), None) is not None:
         return
-    pickles = sorted(_pickles(folder))
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
             f"weights must be safetensors, got only {', '.join(pickles)} in {folder}: a pickle can run code when "
@@ -224,10 +207,6 @@ def _check_weights(folder: Path) -> None:
     raise CheckpointError(
         f"a checkpoint must hold weights (*.safetensors), got {folder} with {_content(folder)}; copy them there too"
     )
-
-
-def _pickles(folder: Path) -> Iterator[str]:
-    return (file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
 
 
 def _content(folder: Path) -> str:

@@ -120,13 +120,13 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
             raise ValueError(f"fps must be left out for a VideoClip, which has its own, got {fps}; leave it out")
         frames = map(Frame, video.frame_indices.tolist(), video.timestamps_s.tolist(), video.frames)
         return FrameStream(frames, name="clip", fps=video.fps, num_frames=len(video))
-    if is_picture(video):
+    if is_image(video):
         fps = fps or 1.0
     if fps is None or not fps > 0:
         raise ValueError(f"fps must be a number above 0 for bare frames, got {fps}; give the rate that they follow at")
-    rate, pictures = float(fps), _pictures(video)
-    length = len(pictures) if isinstance(pictures, Sized) else None
-    bare = (Frame(index, index / rate, as_picture(image)) for index, image in enumerate(pictures))
+    rate, images = float(fps), _images_of(video)
+    length = len(images) if isinstance(images, Sized) else None
+    bare = (Frame(index, index / rate, as_rgb(image)) for index, image in enumerate(images))
     return FrameStream(bare, name="frames", fps=rate, num_frames=length)
 
 
@@ -142,14 +142,14 @@ def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:
     """
     if isinstance(video, Media):
         return read_video(video, num_frames=num_frames).frames
-    found = video.frames if isinstance(video, VideoClip) else _pictures(video)
-    pictures = found if isinstance(found, np.ndarray) else list(found)
-    if len(pictures) == 0:
+    found = video.frames if isinstance(video, VideoClip) else _images_of(video)
+    images = found if isinstance(found, np.ndarray) else list(found)
+    if len(images) == 0:
         raise ValueError("a video must have at least one frame, got none; check where they come from")
-    return np.stack([as_picture(pictures[index]) for index in uniform_indices(len(pictures), num_frames)])
+    return np.stack([as_rgb(images[index]) for index in uniform_indices(len(images), num_frames)])
 
 
-def load_picture(image: ImageLike) -> NDArray[np.uint8]:
+def read_image(image: ImageLike) -> NDArray[np.uint8]:
     """Return one image as uint8 RGB `(H, W, 3)`.
 
     Raises:
@@ -158,24 +158,24 @@ def load_picture(image: ImageLike) -> NDArray[np.uint8]:
     """
     if isinstance(image, Media):
         return load_image(image)
-    return image_array(image) if is_array(image) else as_picture(image)
+    return image_array(image) if is_array(image) else as_rgb(image)
 
 
-def _pictures(video: Any) -> Iterable[Any]:
+def _images_of(video: Any) -> Iterable[Any]:
     """Return one image as a list of it; several as they are, an array of them as uint8 RGB."""
-    if is_picture(video):
+    if is_image(video):
         return [video]
     return video_array(video) if is_array(video) else video
 
 
-def is_picture(value: Any) -> bool:
+def is_image(value: Any) -> bool:
     """Return whether a value is one image rather than several; grey frames `(T, H, W)` are several."""
     if not is_array(value):
         return isinstance(value, Image.Image)
     return value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in (1, 3, 4))
 
 
-def as_picture(value: Any) -> NDArray[np.uint8]:
+def as_rgb(value: Any) -> NDArray[np.uint8]:
     """Return one frame of several, a PIL image or an array, as uint8 RGB `(H, W, 3)`.
 
     Raises:

@@ -20,7 +20,7 @@ from .loading import load_checkpoint
 from .options import TrackingOptions
 from .run import TrackingRun, finish_together, in_batches, keep_finished
 from .session import BoxLike, ObjectPrompt, Reason, TrackingSession, check_text, object_prompts, to_pixels
-from .streams import ImageLike, VideoLike, load_picture, open_stream, sample_frames
+from .streams import ImageLike, VideoLike, open_stream, read_image, sample_frames
 
 # Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
 DESCRIBE_FRAMES = 8
@@ -292,7 +292,7 @@ class Tracker:
         """
 
         def prepare(item: tuple[ImageLike, str]) -> tuple[Conversation, str, int, int]:
-            text, image = check_text(item[1]), load_picture(item[0])
+            text, image = check_text(item[1]), read_image(item[0])
             return self.processor.build_messages("rec", image=image, text=text), text, image.shape[1], image.shape[0]
 
         def answer(batch: list[tuple[Conversation, str, int, int]]) -> list[Grounding]:

@@ -8,7 +8,7 @@ import yaml
 from matplotlib.figure import Figure
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from elysium.modeling_elysium.model_card_elysium import model_card
+from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from trl import TrlParser, get_peft_config
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
-from elysium.modeling_elysium.model_card_elysium import derived_from
+from elysium.modeling_elysium.hub_folder_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.loading import load_checkpoint, resolve_checkpoint

@@ -9,18 +9,18 @@ Two pairs of encoding and decoding exist, and ``encode(decode(b)) == b`` holds f
   bin, ``b / 100 .. (b + 1) / 100``; so a box that spans exactly one bin is written as that bin twice.
 - ``round``: ``b = round(100 v)``, ``v = b / 100``. 100 occurs; a box whose two ends fall in one bin has no area.
 
-Writing raises on input that is no box. Reading never raises on a string: every expected frame gets a
+Writing raises on input that is no box. Parsing never raises on a string: every expected frame gets a
 [`ParsedBox`], which holds a box or names why there is none.
 
 >>> format_frames([(0.23, 0.45, 0.46, 0.72), None])
 'Frame 1: [23,45,46,72], Frame 2: none.'
->>> [reading.status for reading in parse_frames("Frame 1: [23,45,46,72], Frame 2: [23,", 3)]
+>>> [box.status for box in parse_frames("Frame 1: [23,45,46,72], Frame 2: [23,", 3)]
 ['ok', 'malformed', 'missing']
 """
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Box = tuple[float, float, float, float]
@@ -211,15 +211,10 @@ def parse_box(text: str, *, rounding: str = "floor") -> ParsedBox:
     >>> parse_box("It is at [23,45,46,72].").box_xyxy_bin
     (23, 45, 46, 72)
     """
-    _check_reading(text, rounding)
-    first = None
-    for match in _BOX.finditer(text):
-        reading = _read_match(match, 1, rounding)
-        if reading.readable:
-            return reading
-        first = first or reading
-    if first is not None:
-        return first
+    _check_text(text, rounding)
+    boxes = [_parse_match(match, 1, rounding) for match in _BOX.finditer(text)]
+    if boxes:
+        return next((box for box in boxes if box.readable), boxes[0])
     if absent := _ABSENT_ALONE.fullmatch(text):
         return ParsedBox(1, "absent", text=absent[1], span=absent.span(1))
     excerpt = text.strip()[:_EXCERPT_CHARACTERS]
@@ -241,43 +236,34 @@ def parse_frames(text: str, num_frames: int, *, rounding: str = "floor") -> list
     Returns:
         list of T [`ParsedBox`], in the order of the frames. Nothing that the text holds raises.
     """
-    _check_reading(text, rounding)
+    _check_text(text, rounding)
     if num_frames < 0:
         raise ValueError(f"num_frames must be 0 or more, got {num_frames}")
-    readings = [ParsedBox(frame, "missing") for frame in range(1, num_frames + 1)]
-    labelled = False
-    for frame, start, end in _labels(text):
-        labelled = True
-        if not 1 <= frame <= num_frames or readings[frame - 1].readable:
-            continue
-        reading = _read_value(text, frame, start, end, rounding)
-        if reading.readable or readings[frame - 1].status == "missing":
-            readings[frame - 1] = reading
-    if num_frames == 1 and not labelled:
+    boxes = [ParsedBox(frame, "missing") for frame in range(1, num_frames + 1)]
+    label = _LABEL.search(text)
+    if num_frames == 1 and label is None:
         return [parse_box(text, rounding=rounding)]
-    return readings
-
-
-def _labels(text: str) -> Iterator[tuple[int, int, int]]:
-    """Yield for each label the frame number and the offsets of its value, which ends at the next label."""
-    labels = _LABEL.finditer(text)
-    label = next(labels, None)
     while label is not None:
-        following = next(labels, None)
-        yield int(label[1]), label.end(), following.start() if following else len(text)
+        frame, following = int(label[1]), _LABEL.search(text, label.end())  # a value ends at the next label
+        if 1 <= frame <= num_frames and not boxes[frame - 1].readable:
+            end = len(text) if following is None else following.start()
+            parsed = _parse_value(text, frame, label.end(), end, rounding)
+            if parsed.readable or boxes[frame - 1].status == "missing":
+                boxes[frame - 1] = parsed
         label = following
+    return boxes
 
 
-def _read_value(text: str, frame: int, start: int, end: int, rounding: str) -> ParsedBox:
+def _parse_value(text: str, frame: int, start: int, end: int, rounding: str) -> ParsedBox:
     """Parse the value directly after a label, `text[start:end]`."""
     if match := _BOX.match(text, start, end):
-        return _read_match(match, frame, rounding)
+        return _parse_match(match, frame, rounding)
     if match := _ABSENT.match(text, start, end):
         return ParsedBox(frame, "absent", text=match.group(), span=match.span())
     return ParsedBox(frame, "malformed", text=text[start : min(end, start + _EXCERPT_CHARACTERS)])
 
 
-def _read_match(match: re.Match[str], frame: int, rounding: str) -> ParsedBox:
+def _parse_match(match: re.Match[str], frame: int, rounding: str) -> ParsedBox:
     """Parse four integers in brackets."""
     span, excerpt = match.span(), match.group()[:_EXCERPT_CHARACTERS]
     values = [float(number) for number in match.groups()]  # any number of digits, which int() refuses
@@ -341,7 +327,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _check_reading(text: str, rounding: str) -> None:
+def _check_text(text: str, rounding: str) -> None:
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
     _check_choice("rounding", rounding, ROUNDINGS)

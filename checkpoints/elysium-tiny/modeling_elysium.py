@@ -43,8 +43,8 @@ class ElysiumVisionOutput(BaseModelOutputWithPooling):
 
 
 @dataclass
-class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
-    """`BaseModelOutputWithPast` plus the projected visual tokens.
+class VisualTokens:
+    """Hold the projected visual tokens of an output.
 
     image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
     video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
@@ -55,15 +55,13 @@ class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
 
 
 @dataclass
-class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
-    """`CausalLMOutputWithPast` plus the projected visual tokens.
+class ElysiumModelOutputWithPast(VisualTokens, BaseModelOutputWithPast):
+    """`BaseModelOutputWithPast` plus the projected visual tokens."""
 
-    image_hidden_states (`torch.FloatTensor` of shape `(sum I, K, D)`, *optional*): tokens of the images.
-    video_hidden_states (`torch.FloatTensor` of shape `(sum T, K, D)`, *optional*): tokens of the video frames.
-    """
 
-    image_hidden_states: torch.Tensor | None = None
-    video_hidden_states: torch.Tensor | None = None
+@dataclass
+class ElysiumCausalLMOutputWithPast(VisualTokens, CausalLMOutputWithPast):
+    """`CausalLMOutputWithPast` plus the projected visual tokens."""
 
 
 class ElysiumProjector(nn.Module):

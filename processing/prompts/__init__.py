@@ -1,1 +1,1 @@
-"""Chat template, and the phrasings of prompts for training."""
+"""Phrasings of prompts for training, and the text of the chat template."""

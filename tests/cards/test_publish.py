@@ -21,7 +21,7 @@ from elysium.cards import publish as publishing
 from elysium.cards.publish import PublishError, kind_of, plan_publish, publish
 from elysium.cards.unsafe_files import find_secret
 from elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
-from elysium.modeling_elysium.model_card_elysium import model_card
+from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.tracking.loading import SHIPPED
 
 REPO = "owner/elysium-tiny"

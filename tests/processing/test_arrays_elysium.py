@@ -11,7 +11,7 @@ from PIL import Image
 from elysium.processing.image_processing_elysium import ElysiumImageProcessor
 from elysium.processing.images_elysium import image_array, video_array
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
-from elysium.tracking.streams import load_picture, open_stream, sample_frames
+from elysium.tracking.streams import open_stream, read_image, sample_frames
 
 CUP = Path(__file__).parent.parent / "fixtures" / "media" / "cup.mp4"
 VIDEO = np.random.default_rng(0).integers(0, 256, (5, 24, 40, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_chat_and_tracker_see_the_same(given, expected) -> None:
     torch.testing.assert_close(images(given[0], return_tensors="pt")["pixel_values"], seen[:1])
     tracked = [frame.image for frame in open_stream(given, fps=5)]
     np.testing.assert_array_equal(tracked, expected)
-    np.testing.assert_array_equal(load_picture(given[0]), expected[0])
+    np.testing.assert_array_equal(read_image(given[0]), expected[0])
 
 
 def test_the_darkness_of_a_frame_does_not_change_the_range_of_its_video() -> None:

@@ -21,7 +21,7 @@ from elysium.processing.media_info_elysium import VideoError, media_file
 from elysium.processing.video_io import read_video
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
 from elysium.readers.frame_sources import ImageFrames, VideoFrames
-from elysium.tracking.streams import load_picture, open_stream
+from elysium.tracking.streams import read_image, open_stream
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = FIXTURES / "cases"
@@ -139,7 +139,7 @@ def test_chat_training_and_tracking_see_the_same_frames_at_the_same_times(path: 
 def test_an_image_is_the_same_array_for_chat_training_and_tracking(name: str) -> None:
     path = CASES / name
     url = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    tracked = load_picture(path)
+    tracked = read_image(path)
     with Image.open(path) as opened:
         (given,) = fetch_images([opened])
     for other in (*fetch_images([str(path), url, path.read_bytes()]), given, ImageFrames([path]).read([0])[0]):
@@ -468,7 +468,7 @@ def test_a_cut_image_is_refused_alike_everywhere(tmp_path: Path, kind: str) -> N
     Image.fromarray(noise).save(tmp_path / "a.png", kind)
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[: len(data) * 2 // 3])
-    for load in (load_picture, fetch_images, lambda path: fetch_images(path.read_bytes())):
+    for load in (read_image, fetch_images, lambda path: fetch_images(path.read_bytes())):
         with pytest.raises(VideoError, match="must decode whole|PIL can open|one frame that decodes"):
             load(tmp_path / "a.png")
 
