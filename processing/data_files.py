@@ -6,6 +6,7 @@ NUL and no lone surrogate, numbers are finite, whole numbers fit 64 bits, nestin
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,9 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
     """
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     shown = _decode(raw, where)
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
+    brackets = _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS) if not is_shallow(raw) else b""
+    depths = itertools.accumulate(1 if mark in b"[{" else -1 for mark in brackets)
+    if max(depths, default=0) > MAX_DEPTH:
         _refuse(f"more than {MAX_DEPTH} levels of nesting", where)
     suspect = _SUSPECT.search(raw) is not None
     try:
@@ -104,10 +107,14 @@ def parse_json(text: str | bytes, where: str, *, allow_nan: bool = False, byte_n
     return value
 
 
+def is_shallow(data: bytes) -> bool:
+    """Return whether a JSON text has too few brackets to be nested more than `MAX_DEPTH` levels deep."""
+    return data.count(b"[") + data.count(b"{") <= MAX_DEPTH
+
+
 def is_plain_json(data: bytes) -> bool:
     """Return whether `CAREFUL_DECODER` reads a text as `parse_json` does: shallow, ASCII, no escaped surrogates."""
-    shallow = data.count(b"[") + data.count(b"{") <= MAX_DEPTH
-    return shallow and data.isascii() and b"\\ud" not in data and b"\\uD" not in data
+    return is_shallow(data) and data.isascii() and b"\\ud" not in data and b"\\uD" not in data
 
 
 def parse_json_object(text: str | bytes, where: str) -> dict[str, Any]:
@@ -316,18 +323,6 @@ def _decode(raw: bytes, where: str) -> str:
             f"the data must be text in UTF-8, got a NUL byte in {where}; is it UTF-16 or no text? Save it as UTF-8"
         )
     return text.lstrip("\ufeff")
-
-
-def _depth(raw: bytes) -> int:
-    """Return how deep the brackets of a JSON text are nested, without recursion."""
-    depth = deepest = 0
-    for mark in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
-        if mark in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
 
 
 def _finite(text: str) -> float:
