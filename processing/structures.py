@@ -1,4 +1,4 @@
-"""Inputs and results of tracking: ``VideoClip``, ``Track`` and ``TrackingResult``.
+"""Inputs and results of tracking and grounding: ``VideoClip``, ``Track``, ``TrackingResult`` and ``Grounding``.
 
 Boxes are pixels of the original video after rotation: x1, y1, x2, y2, continuous, right and lower edge exclusive,
 ``0 <= x1 < x2 <= width`` and ``0 <= y1 < y2 <= height``. A frame without a box is ``valid = False`` with a NaN box and
@@ -310,6 +310,43 @@ class TrackingResult:
             )
         with atomic_path(path) as temporary:
             TRACK_WRITERS[suffix](self.to_dict(), temporary)
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Hold the box of a text prompt in an image.
+
+    Args:
+        text: text prompt.
+        box_xyxy_px: box in pixels, None where there is none.
+        score: confidence, 0..1; NaN where there is no box.
+        reason: "absent" or "unreadable" where there is no box.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+    """
+
+    text: str
+    box_xyxy_px: tuple[float, float, float, float] | None
+    score: float
+    reason: str | None
+    width: int
+    height: int
+
+    @property
+    def valid(self) -> bool:
+        """Return whether there is a box."""
+        return self.box_xyxy_px is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the grounding as a dictionary for JSON."""
+        record: dict[str, Any] = {
+            "text": self.text,
+            "width": self.width,
+            "height": self.height,
+            "box_xyxy_px": None if self.box_xyxy_px is None else _rounded(self.box_xyxy_px),
+            "score": None if math.isnan(self.score) else round(self.score, 6),
+        }
+        return record if self.valid else record | {"reason": self.reason}
 
 
 def load_tracking_result(path: str | Path) -> TrackingResult:

@@ -93,16 +93,6 @@ class VideoFormat:
         at_least = 10_000 if self.fps >= 1 else 1000  # two frames may then be 59 hours, or 24 days, apart
         return self.rate.numerator * math.ceil(at_least / self.rate.numerator)
 
-    def describe_scaling(self) -> str | None:
-        """Return a message for the user where the frames are scaled down, else None."""
-        if not self.is_scaled:
-            return None
-        width, height = self.size_px
-        return (
-            f"the annotated video is {width}x{height}: frames of {self.width}x{self.height} are above the "
-            f"{MAX_SIDE_PX} pixels of a side that H.264 encoders allow"
-        )
-
 
 class VideoWriter:
     """Write frames as H.264, yuv420p, index first (faststart); the file is whole or not there.
@@ -147,8 +137,13 @@ class VideoWriter:
         self._temporary: Path | None = None
 
     def __enter__(self) -> "VideoWriter":
-        if (message := self.format.describe_scaling()) is not None:
-            warnings.warn(message, stacklevel=2)
+        if self.format.is_scaled:
+            width, height = self.format.size_px
+            warnings.warn(
+                f"the annotated video is {width}x{height}: frames of {self.format.width}x{self.format.height} are "
+                f"above the {MAX_SIDE_PX} pixels of a side that H.264 encoders allow",
+                stacklevel=2,
+            )
         self._temporary = temporary_sibling(self.path)
         try:
             self._container = av.open(str(self._temporary), "w", options={"movflags": "+faststart"})

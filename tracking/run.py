@@ -69,6 +69,9 @@ class TrackingRun:
         model: name of the model, for the result.
         windows_ahead: windows whose frames are read before they are requested, so that the model reads several windows
             in one pass. It changes no result.
+
+    Attributes:
+        failure: the error of reading the video; the iteration raises it after the last finished window.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class TrackingRun:
         self._frames = iter(stream)
         self._read_ahead: deque[Frame] = deque()
         self._exhausted = False
-        self._failure: Exception | None = None  # of reading; raised when the frames before it are finished
+        self.failure: Exception | None = None
         self._stopped = False
         self._results: deque[WindowResult] = deque()
 
@@ -100,8 +103,8 @@ class TrackingRun:
             asked = self.pull()
             self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
             self._stopped = not asked
-        if not self._results and self._failure is not None:
-            raise self._failure
+        if not self._results and self.failure is not None:
+            raise self.failure
         if not self._results:
             raise StopIteration
         return self._results.popleft()
@@ -122,12 +125,7 @@ class TrackingRun:
     @property
     def complete(self) -> bool:
         """Return whether every frame of the video is finished for every object."""
-        return self._exhausted and self._failure is None and all(session.num_waiting == 0 for session in self.sessions)
-
-    @property
-    def failure(self) -> Exception | None:
-        """Return the error of reading the video; it is raised by the iteration after the last finished window."""
-        return self._failure
+        return self._exhausted and self.failure is None and all(session.num_waiting == 0 for session in self.sessions)
 
     @property
     def num_frames_finished(self) -> int:
@@ -179,18 +177,18 @@ class TrackingRun:
             for session in self.sessions:
                 session.take(frame)
         except ValueError as error:  # an image of another size, which all sessions refuse
-            self._failure = error
+            self.failure = error
             return False
         return True
 
     def _next_frame(self) -> Frame | None:
         """Read a frame; None at the end, and where reading fails."""
-        if self._failure is not None:
+        if self.failure is not None:
             return None
         try:
             return next(self._frames, None)
         except Exception as error:
-            self._failure = error
+            self.failure = error
             return None
 
     def _upcoming(self, asked: list[Requested]) -> list[tuple[Frame, ...]]:

@@ -4,22 +4,21 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from elysium.processing.boxes_elysium import Box, px_to_norm
+from elysium.processing.boxes_elysium import px_to_norm
 from elysium.processing.pixel_boxes import check_box_xyxy_px
-from elysium.processing.structures import TrackingResult
+from elysium.processing.structures import Grounding, TrackingResult
 
 from .answering import Answerer, Conversation, Decoding
 from .loading import load_checkpoint
 from .options import TrackingOptions
 from .run import TrackingRun, finish_together, in_batches, keep_finished
-from .session import BoxLike, ObjectPrompt, Reason, TrackingSession, check_text, object_prompts, to_pixels
+from .session import BoxLike, ObjectPrompt, TrackingSession, check_text, object_prompts, to_pixels
 from .streams import ImageLike, VideoLike, open_stream, read_image, sample_frames
 
 # Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
@@ -30,43 +29,6 @@ _GROUND_TOKENS = 40
 PromptLike = str | BoxLike | ObjectPrompt
 Progress = Callable[[int, int | None], None]
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """Hold the box of a text prompt in an image.
-
-    Args:
-        text: text prompt.
-        box_xyxy_px: box in pixels, None where there is none.
-        score: confidence, 0..1; NaN where there is no box.
-        reason: "absent" or "unreadable" where there is no box.
-        width: width of the image in pixels.
-        height: height of the image in pixels.
-    """
-
-    text: str
-    box_xyxy_px: Box | None
-    score: float
-    reason: Reason | None
-    width: int
-    height: int
-
-    @property
-    def valid(self) -> bool:
-        """Return whether there is a box."""
-        return self.box_xyxy_px is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the grounding as a dictionary for JSON."""
-        record: dict[str, Any] = {
-            "text": self.text,
-            "width": self.width,
-            "height": self.height,
-            "box_xyxy_px": None if self.box_xyxy_px is None else [round(value, 6) for value in self.box_xyxy_px],
-            "score": None if math.isnan(self.score) else round(self.score, 6),
-        }
-        return record if self.valid else record | {"reason": self.reason}
 
 
 class Tracker:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import av
@@ -204,7 +205,7 @@ def _open(file: MediaFile) -> Any:
     content = file.opened()
     try:
         # "file:" keeps a colon in a name from being read as a protocol.
-        place = content if file.in_memory else f"file:{content}"
+        place = f"file:{content}" if isinstance(content, Path) else content
         container = av.open(place, options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise VideoError(

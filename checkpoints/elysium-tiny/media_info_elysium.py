@@ -84,11 +84,6 @@ class MediaFile:
         """Return the lower-case suffix of the name, empty for bytes."""
         return "" if isinstance(self.content, bytes) else self.content.suffix.lower()
 
-    @property
-    def in_memory(self) -> bool:
-        """Return whether the content is bytes."""
-        return isinstance(self.content, bytes)
-
     def opened(self) -> Path | BytesIO:
         """Return what a decoder opens; bytes are wrapped anew each time."""
         return BytesIO(self.content) if isinstance(self.content, bytes) else self.content
