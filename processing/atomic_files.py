@@ -77,30 +77,6 @@ def full_disk_is_an_output_error(target: str | Path) -> Iterator[None]:
         ) from error
 
 
-def temporary_sibling(path: str | Path) -> Path:
-    """Create an empty file with a `temporary_name` beside ``path``.
-
-    It keeps the suffix, which tells encoders the format. The folder of ``path`` is created where it is missing.
-
-    Raises:
-        OutputError: ``path`` is a folder, or its folder cannot be made or written.
-    """
-    temporary = temporary_name(path)
-    _claim(temporary, Path(path))
-    return temporary
-
-
-def _claim(temporary: Path, target: Path) -> None:
-    """Create the temporary file of ``target``, and its folder."""
-    if target.is_dir():
-        raise OutputError(f"an output must be a file name, got the folder {target}; add a file name to it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise _not_writable(target, error) from error
-
-
 def _not_writable(target: Path, error: OSError) -> OutputError:
     reason = error.strerror or type(error).__name__
     return OutputError(
@@ -112,14 +88,21 @@ def _not_writable(target: Path, error: OSError) -> OutputError:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it to ``path`` at the end.
 
-    An exception inside the block removes the temporary file, and a file at ``path`` stays as it was.
+    An exception inside the block removes the temporary file, and a file at ``path`` stays as it was. The temporary
+    path keeps the suffix, which tells encoders the format; the folder is created where it is missing.
 
     Raises:
-        OutputError: the folder of ``path`` cannot be made or written, or the disk is full.
+        OutputError: ``path`` is a folder, its folder cannot be made or written, or the disk is full.
     """
-    temporary = temporary_name(path)  # known before it is made, so that an interrupt at any moment removes it
+    temporary, target = temporary_name(path), Path(path)  # known before: an interrupt at any moment removes it
+    if target.is_dir():
+        raise OutputError(f"an output must be a file name, got the folder {target}; add a file name to it")
     try:
-        _claim(temporary, Path(path))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
+        except OSError as error:
+            raise _not_writable(target, error) from error
         with full_disk_is_an_output_error(path):
             yield temporary
             os.replace(temporary, path)

@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic_files import OutputError, temporary_sibling
+from .atomic_files import OutputError, atomic_path
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 MAX_SIDE_PX = 16384  # of x264
@@ -134,7 +135,7 @@ class VideoWriter:
         self._quality = quality
         self._container: Any = None
         self._stream: Any = None
-        self._temporary: Path | None = None
+        self._output = ExitStack()  # renames the file, or removes it
 
     def __enter__(self) -> "VideoWriter":
         if self.format.is_scaled:
@@ -144,15 +145,13 @@ class VideoWriter:
                 f"above the {MAX_SIDE_PX} pixels of a side that H.264 encoders allow",
                 stacklevel=2,
             )
-        self._temporary = temporary_sibling(self.path)
-        try:
-            self._container = av.open(str(self._temporary), "w", options={"movflags": "+faststart"})
-            self._stream = self._add_stream()
-        except BaseException as error:
-            self._discard()
-            if isinstance(error, av.FFmpegError | OSError):
-                raise self._output_error(error) from error
-            raise
+        with ExitStack() as output:
+            temporary = output.enter_context(atomic_path(self.path))
+            output.callback(self._close_quietly)
+            with self._output_errors():
+                self._container = av.open(str(temporary), "w", options={"movflags": "+faststart"})
+                self._stream = self._add_stream()
+            self._output = output.pop_all()
         return self
 
     def _add_stream(self) -> Any:
@@ -213,48 +212,39 @@ class VideoWriter:
 
     def _mux(self, frame: Any | None) -> None:
         """Encode a frame, or flush the encoder where it is None."""
-        try:
+        with self._output_errors():
             for packet in self._stream.encode(frame):
                 packet.duration = self._durations.popleft()
                 self._container.mux(packet)
-        except (av.FFmpegError, OSError) as failure:
-            raise self._output_error(failure) from failure
 
-    def _output_error(self, failure: av.FFmpegError | OSError) -> OutputError:
-        reason = failure.strerror or type(failure).__name__
-        return OutputError(
-            f"{self.path} must be writable to its end, got: {reason}; free disk space or choose another path"
-        )
+    @contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        """Turn what the encoder raises while it writes into an `OutputError`."""
+        try:
+            yield
+        except (av.FFmpegError, OSError) as failure:
+            raise OutputError(
+                f"{self.path} must be writable to its end, got: {failure.strerror or type(failure).__name__}; free "
+                "disk space or choose another path"
+            ) from failure
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._discard()
-
-    def _finish(self) -> None:
-        if self.num_written == 0:
-            raise ValueError(f"a video must have at least one frame, got none for {self.path}; write frames first")
-        self._mux(None)
-        try:
-            self._container.close()
-            assert self._temporary is not None
-            self._temporary.replace(self.path)
-        except (av.FFmpegError, OSError) as failure:
-            raise self._output_error(failure) from failure
-
-    def _discard(self) -> None:
-        """Close the container and remove the temporary file, if it has not been renamed."""
-        container, self._container = self._container, None
-        try:
-            if container is not None:
+        if kind is not None:
+            self._output.__exit__(kind, error, trace)
+            return
+        with self._output:
+            if self.num_written == 0:
+                raise ValueError(f"a video must have at least one frame, got none for {self.path}; write frames first")
+            self._mux(None)
+            container, self._container = self._container, None
+            with self._output_errors():
                 container.close()
-        except (av.FFmpegError, OSError):
-            pass  # an unfinished file has no trailer to write
-        finally:
-            if self._temporary is not None:
-                with suppress(OSError):  # its folder may be gone
-                    self._temporary.unlink()
+
+    def _close_quietly(self) -> None:
+        """Close the container where it is open; an unfinished file has no trailer to write."""
+        container, self._container = self._container, None
+        if container is not None:
+            with suppress(av.FFmpegError, OSError):
+                container.close()
