@@ -94,7 +94,7 @@ class Answerer:
             same tokens, one forward pass for each) or "plain" (`generate` without a grammar).
 
     Attributes:
-        decoding: what is used; not what was asked for where that cannot be done with this model or tokenizer.
+        decoding: what is used; not what was requested where that cannot be done with this model or tokenizer.
         fallback: why not, or None.
 
     Raises:

@@ -76,7 +76,7 @@ def _load_adapter(
     """Return the base model that an adapter names, with the adapter merged into it.
 
     Raises:
-        CheckpointError: peft is missing, quantization is asked for, or base or adapter cannot be loaded.
+        CheckpointError: peft is missing, quantization is requested, or base or adapter cannot be loaded.
     """
     if quantization_config is not None:
         raise CheckpointError(

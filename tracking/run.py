@@ -100,9 +100,9 @@ class TrackingRun:
         while not self._results and not self._stopped:
             # Until this step has gone well: a decoder that was interrupted must not be read again.
             self._stopped = True
-            asked = self.pull()
-            self._results.extend(answer_all(self._answerer, asked, upcoming=self._upcoming(asked)))
-            self._stopped = not asked
+            requested = self.pull()
+            self._results.extend(answer_all(self._answerer, requested, upcoming=self._upcoming(requested)))
+            self._stopped = not requested
         if not self._results and self.failure is not None:
             raise self.failure
         if not self._results:
@@ -161,12 +161,12 @@ class TrackingRun:
         object whose windows fall at other frames holds more than two windows of frames.
         """
         while not self._exhausted:
-            asked = self._asked(final=False)
+            requested = self._requests(final=False)
             crowded = any(session.num_waiting >= 2 * session.options.window_frames for session in self.sessions)
-            if len(asked) == len(self.sessions) or crowded:
-                return asked
+            if len(requested) == len(self.sessions) or crowded:
+                return requested
             self._exhausted = not self._feed_next()
-        return self._asked(final=True)
+        return self._requests(final=True)
 
     def _feed_next(self) -> bool:
         """Hand the next frame to every session; False where there is none, or none that can be used."""
@@ -191,23 +191,23 @@ class TrackingRun:
             self.failure = error
             return None
 
-    def _upcoming(self, asked: list[Requested]) -> list[tuple[Frame, ...]]:
+    def _upcoming(self, requested: list[Requested]) -> list[tuple[Frame, ...]]:
         """Return the frames of the windows that come next, should every object stay visible."""
-        if not self.windows_ahead or not asked:
+        if not self.windows_ahead or not requested:
             return []
-        longest = max(session.options.window_frames - 1 for session, _ in asked)
+        longest = max(session.options.window_frames - 1 for session, _ in requested)
         while len(self._read_ahead) < self.windows_ahead * longest and (frame := self._next_frame()) is not None:
             self._read_ahead.append(frame)
-        windows = (session.expected_windows(self._read_ahead)[: self.windows_ahead] for session, _ in asked)
+        windows = (session.expected_windows(self._read_ahead)[: self.windows_ahead] for session, _ in requested)
         return list(dict.fromkeys(itertools.chain.from_iterable(windows)))
 
-    def _asked(self, *, final: bool) -> list[Requested]:
+    def _requests(self, *, final: bool) -> list[Requested]:
         requests = ((session, session.next_window(final=final)) for session in self.sessions)
         return [(session, request) for session, request in requests if request is not None]
 
 
 def answer_all(
-    answerer: Answerer, asked: list[Requested], *, upcoming: Sequence[Sequence[Frame]] = ()
+    answerer: Answerer, requested: list[Requested], *, upcoming: Sequence[Sequence[Frame]] = ()
 ) -> list[WindowResult]:
     """Answer windows of any sessions at once, and hand the answers to the sessions.
 
@@ -215,13 +215,13 @@ def answer_all(
 
     Args:
         answerer: the model.
-        asked: sessions with their windows.
+        requested: sessions with their windows.
         upcoming: frames of windows that probably come next, which the model may read at the same time.
     """
     finished = []
     ahead = {"upcoming": upcoming} if upcoming else {}
-    replies = answerer.answer_windows([request for _, request in asked], **ahead)
-    for (session, request), (answer, parsed, scores) in zip(asked, replies, strict=True):
+    replies = answerer.answer_windows([request for _, request in requested], **ahead)
+    for (session, request), (answer, parsed, scores) in zip(requested, replies, strict=True):
         window_idx = session.num_windows
         frames = tuple(session.accept(parsed, scores))
         if frames:
@@ -257,9 +257,9 @@ def finish_together(
                     errors[more[0]] = error
             if not opened:
                 break
-            asked = {number: run.pull() for number, run in opened.items()}
-            answer_all(answerer, [window for windows in asked.values() for window in windows])
-            for number in [number for number, windows in asked.items() if not windows]:
+            requested = {number: run.pull() for number, run in opened.items()}
+            answer_all(answerer, [window for windows in requested.values() for window in windows])
+            for number in [number for number, windows in requested.items() if not windows]:
                 run = opened.pop(number)
                 results[number] = run.result()
                 run.close()
@@ -286,7 +286,7 @@ def in_batches(
 
     Args:
         items: taken one by one, so that the images of one batch are held.
-        prepare: from an item to what is asked, such as by opening a file.
+        prepare: from an item to its request, such as by opening a file.
         answer: from a batch of it to as many results.
         batch_size: most items in a batch.
 

@@ -104,10 +104,10 @@ def object_prompts(
             )
         boxes = [tuple(box) for box in np.atleast_2d(array).tolist()]
     if not texts and not boxes:
-        raise ValueError('track must get words or a box, got neither; give text="the red car" or box_xyxy_px')
+        raise ValueError('track must get a text prompt or a box, got neither; give text="the red car" or box_xyxy_px')
     if texts and boxes and len(texts) != len(boxes):
         raise ValueError(
-            f"words and boxes given together must be of the same objects, got {len(texts)} and {len(boxes)}; "
+            f"texts and boxes given together must be of the same objects, got {len(texts)} and {len(boxes)}; "
             "give one text for each box, or track them in two calls"
         )
     count = max(len(texts), len(boxes))

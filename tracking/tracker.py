@@ -47,7 +47,7 @@ class Tracker:
         batch_size: maximum number of windows or questions in one batch.
         decoding: how windows are answered: "fast"; "reference", the same tokens by transformers' `generate` under the
             same grammar; or "plain", `generate` without a grammar, whose answers may be unreadable. Where a model or a
-            tokenizer cannot be decoded as asked, the next of the three is used, with a warning that says why.
+            tokenizer cannot be decoded as requested, the next of the three is used, with a warning that says why.
 
     Raises:
         TypeError: the model has no `generate`, as what `AutoModel` gives.

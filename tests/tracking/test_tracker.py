@@ -415,8 +415,8 @@ def test_plural_forms_answer_in_order():
     [
         ({"text": " "}, "text must be words, got ' '"),
         ({"text": ["red", ""]}, "text must be words, got ''"),
-        ({}, "track must get words or a box, got neither"),
-        ({"text": []}, "track must get words or a box, got neither"),
+        ({}, "track must get a text prompt or a box, got neither"),
+        ({"text": []}, "track must get a text prompt or a box, got neither"),
         ({"box_xyxy_px": (40, 8, 12, 30)}, r"x1 < x2 and y1 < y2, got \(40, 8, 12, 30\); is it x,y,w,h\?"),
         ({"box_xyxy_px": (0, 0, 67, 10)}, "must lie inside the 64x48 image"),
         ({"box_xyxy_px": (1, 2, 3)}, "four finite numbers"),
