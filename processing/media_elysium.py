@@ -91,7 +91,7 @@ class VideoReader:
         self.info = self._source.info
         self.num_decoded = 0
         self.warnings: list[str] = []
-        self._running: list[Generator[Frame]] = []
+        self._running: Generator[Frame] | None = None
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -101,8 +101,8 @@ class VideoReader:
 
     def close(self) -> None:
         """End iterations that were left early and close their files."""
-        while self._running:
-            self._running.pop().close()
+        if self._running is not None:
+            self._running.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
@@ -119,20 +119,15 @@ class VideoReader:
 
     def length(self) -> int:
         """Return how many frames there are, without decoding where the file's packets are as many as it declares."""
-        if not isinstance(self._source, ContainerSource):
-            return self.info.num_frames or self.count()
-        if self.info.num_frames is not None and count_packets(self._source.file) == self.info.num_frames:
-            return self.info.num_frames
-        return self.count()
+        packets = self._num_packets()
+        return packets if packets is not None and packets == self.info.num_frames else self.count()
 
     def choose(self, choice: Choice) -> list[Frame]:
         """Return the frames that ``choice`` wants of a video as long as this one decodes.
 
         The declared length, or that of the packets, is tried first; only where it proves wrong is all decoded again.
         """
-        expected = self.info.num_frames
-        if expected is None and isinstance(self._source, ContainerSource):
-            expected = count_packets(self._source.file)
+        expected = self.info.num_frames if self.info.num_frames is not None else self._num_packets()
         if expected:
             wanted = set(choice(expected, self.info.fps))
             frames = list(self._start(wanted, math.inf))
@@ -143,12 +138,16 @@ class VideoReader:
         self.num_decoded, self.warnings = length, messages
         return frames
 
+    def _num_packets(self) -> int | None:
+        if isinstance(self._source, ContainerSource):
+            return count_packets(self._source.file)
+        return self.info.num_frames
+
     def _start(self, wanted: Collection[int] | None, last: float) -> Iterator[Frame]:
         self.close()
         self.num_decoded, self.warnings = 0, []
-        iterator = self._frames(wanted, last)
-        self._running.append(iterator)
-        return iterator
+        self._running = self._frames(wanted, last)
+        return self._running
 
     def _frames(self, wanted: Collection[int] | None, last: float) -> Generator[Frame]:
         """Yield frames, decoding one frame ahead, since a frame stands until the next one comes."""
