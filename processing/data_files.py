@@ -252,32 +252,15 @@ def parquet_batches(path: Path, *, rows: int, columns: Sequence[str] | None = No
     Raises:
         DatasetError: it cannot be read, or is no Parquet file.
     """
-    with _opened_parquet(path) as table:
-        names = table.schema_arrow.names
-        wanted = None if columns is None else [name for name in names if name in set(columns)]
-        for batch in table.iter_batches(batch_size=rows, columns=wanted):
-            yield batch.to_pylist()
-
-
-def parquet_columns(path: Path) -> set[str]:
-    """Return the names of the columns of a Parquet file.
-
-    Raises:
-        DatasetError: it cannot be read, or is no Parquet file.
-    """
-    with _opened_parquet(path) as table:
-        return set(table.schema_arrow.names)
-
-
-@contextmanager
-def _opened_parquet(path: Path) -> Iterator[Any]:
-    """Open a Parquet file; a failure inside the block is a `DatasetError`."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            yield table
+            names = table.schema_arrow.names
+            wanted = None if columns is None else [name for name in names if name in set(columns)]
+            for batch in table.iter_batches(batch_size=rows, columns=wanted):
+                yield batch.to_pylist()
     except (OSError, ValueError, OverflowError, MemoryError, pyarrow.ArrowException) as error:
         raise DatasetError(
             f"a Parquet file must be one that can be read, got {path} ({_first_line(error)}); get it again"

@@ -235,12 +235,15 @@ class VideoWriter:
             self._output.__exit__(kind, error, trace)
             return
         with self._output:
-            if self.num_written == 0:
-                raise ValueError(f"a video must have at least one frame, got none for {self.path}; write frames first")
-            self._mux(None)
-            container, self._container = self._container, None
-            with self._output_errors():
-                container.close()
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.num_written == 0:
+            raise ValueError(f"a video must have at least one frame, got none for {self.path}; write frames first")
+        self._mux(None)
+        container, self._container = self._container, None
+        with self._output_errors():
+            container.close()
 
     def _close_quietly(self) -> None:
         """Close the container where it is open; an unfinished file has no trailer to write."""

@@ -1,7 +1,6 @@
 # Copyright 2026 The Elysium Authors. Licensed under the Apache License, Version 2.0.
 """Vision towers that Elysium can be built on: where their layers are and how their patch features are read."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,32 +14,28 @@ class VisionFamily:
         final_norm: name of the norm after the last layer, or None.
         norm_reads_patches: whether that norm is applied to the patches (CLIP applies it to the class token alone).
         feature_layer: default of `vision_feature_layer`.
-        prefix_tokens: number of tokens before the patches, from the tower's configuration.
+        class_tokens: number of tokens before the patches, registers apart.
     """
 
     layers: str
     final_norm: str | None = None
     norm_reads_patches: bool = True
     feature_layer: int = -1
-    prefix_tokens: Callable[[Any], int] = lambda config: 0
+    class_tokens: int = 0
 
-
-def _class_token(config: Any) -> int:
-    return 1
-
-
-def _class_and_registers(config: Any) -> int:
-    return 1 + config.num_register_tokens
+    def prefix_tokens(self, config: Any) -> int:
+        """Return the number of tokens before the patches of a tower."""
+        return self.class_tokens + getattr(config, "num_register_tokens", 0)
 
 
 # CLIP's last layer is trained for its class token alone: the layer before it is read, as in the paper (section 3.1).
 # SigLIP and DINO train all tokens of the last layer.
 VISION_FAMILIES = {
-    "clip_vision_model": VisionFamily("encoder.layers", "post_layernorm", False, -2, _class_token),
+    "clip_vision_model": VisionFamily("encoder.layers", "post_layernorm", False, -2, class_tokens=1),
     "siglip_vision_model": VisionFamily("encoder.layers", "post_layernorm"),
-    "dinov2": VisionFamily("encoder.layer", "layernorm", prefix_tokens=_class_token),
-    "dinov2_with_registers": VisionFamily("encoder.layer", "layernorm", prefix_tokens=_class_and_registers),
-    "dinov3_vit": VisionFamily("model.layer", "norm", prefix_tokens=_class_and_registers),
+    "dinov2": VisionFamily("encoder.layer", "layernorm", class_tokens=1),
+    "dinov2_with_registers": VisionFamily("encoder.layer", "layernorm", class_tokens=1),
+    "dinov3_vit": VisionFamily("model.layer", "norm", class_tokens=1),
     "elysium_tiny_vit": VisionFamily("coarse_blocks"),
 }
 
