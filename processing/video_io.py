@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from io import IOBase
 from pathlib import Path
 
+import numpy as np
+
 from .atomic_files import OutputError
 from .media_elysium import Frame, VideoReader, probe_video, read_frames, uniform_indices
 from .media_info_elysium import VideoError, VideoInfo
@@ -43,7 +45,12 @@ def read_video(
         ValueError: more than one of the three, or an index that the video does not have.
         VideoError: the file cannot be read.
     """
-    batch = read_frames(path, frame_indices=frame_indices, num_frames=num_frames, max_frames=max_frames)
-    for message in batch.warnings:
+    frames, reader = read_frames(path, frame_indices=frame_indices, num_frames=num_frames, max_frames=max_frames)
+    for message in reader.warnings:
         warnings.warn(message, stacklevel=2)
-    return VideoClip(frames=batch.frames, fps=batch.fps, timestamps_s=batch.timestamps_s, frame_indices=batch.indices)
+    return VideoClip(
+        frames=np.stack([frame.image for frame in frames]),
+        fps=reader.info.fps,
+        timestamps_s=np.array([frame.timestamp_s for frame in frames]),
+        frame_indices=np.array([frame.index for frame in frames]),
+    )

@@ -79,19 +79,18 @@ def _decode(video: Any, sample_indices_fn: Callable | None) -> tuple[np.ndarray,
         metadata = VideoMetadata(total_num_frames=total, fps=fps, duration=total / fps, video_backend="pyav")
         return range(total) if sample_indices_fn is None else [int(i) for i in sample_indices_fn(metadata=metadata)]
 
-    batch = read_frames(downloaded(video), choice=None if sample_indices_fn is None else choose)
-    total = len(batch.frames) if batch.num_frames is None else batch.num_frames
-    for message in batch.warnings:
+    frames, reader = read_frames(downloaded(video), choice=None if sample_indices_fn is None else choose)
+    for message in reader.warnings:
         warnings.warn(message, stacklevel=2)
-    return batch.frames, DecodedVideoMetadata(
-        total_num_frames=total,
-        fps=batch.fps,
-        width=batch.info.width,
-        height=batch.info.height,
-        duration=total / batch.fps,
+    return np.stack([frame.image for frame in frames]), DecodedVideoMetadata(
+        total_num_frames=reader.num_decoded,
+        fps=reader.info.fps,
+        width=reader.info.width,
+        height=reader.info.height,
+        duration=reader.num_decoded / reader.info.fps,
         video_backend="pyav",
-        frames_indices=batch.indices.tolist(),
-        timestamps_s=batch.timestamps_s.tolist(),
+        frames_indices=[frame.index for frame in frames],
+        timestamps_s=[frame.timestamp_s for frame in frames],
     )
 
 

@@ -113,7 +113,7 @@ class VideoFrames:
             VideoError: the video cannot be read.
             ValueError: it has no such frame.
         """
-        return read_frames(self.video, frame_indices=list(indices)).frames
+        return np.stack([frame.image for frame in read_frames(self.video, frame_indices=list(indices))[0]])
 
     @property
     def size(self) -> tuple[int, int]:

@@ -304,9 +304,11 @@ class TrackingSession:
             if refined is not None:
                 self._request, self._last_pass = refined, answers
                 return []
-        finished = []
-        for frame, (box, score) in zip(self._waiting, answers[-request.plan.num_unseen :], strict=False):
-            finished.append(self._finish(self.num_finished + len(finished), frame, box, score))
+        new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
+        finished = [
+            self._finish(position, frame, box, score)
+            for position, (frame, (box, score)) in enumerate(new, start=self.num_finished)
+        ]
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
         for _ in finished:
             self._previous = self._waiting.popleft()

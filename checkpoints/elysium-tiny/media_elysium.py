@@ -41,33 +41,6 @@ class Frame:
     duration_s: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class FrameBatch:
-    """Chosen frames of a video, T of them.
-
-    Args:
-        frames (`np.ndarray` of shape `(T, H, W, 3)`): uint8 RGB.
-        indices (`np.ndarray` of shape `(T,)`): 0-based places in the video, int64.
-        timestamps_s (`np.ndarray` of shape `(T,)`): seconds after the first frame, float64.
-        info: what the file declares.
-        num_frames: how many frames the video has, counted where ``num_frames``, ``fps`` or a choice needed it or all
-            were read; else as declared, None where it does not say.
-        warnings: frames that are missing or damaged, with counts.
-    """
-
-    frames: NDArray[np.uint8]
-    indices: NDArray[np.int64]
-    timestamps_s: NDArray[np.float64]
-    info: VideoInfo
-    num_frames: int | None
-    warnings: list[str]
-
-    @property
-    def fps(self) -> float:
-        """Return the frames per second of the video."""
-        return self.info.fps
-
-
 class VideoReader:
     """Iterate over the frames of a video, an image, an animated image or a folder of frames in natural order.
 
@@ -198,7 +171,7 @@ def read_frames(
     num_frames: int | None = None,
     max_frames: int | None = None,
     choice: Choice | None = None,
-) -> FrameBatch:
+) -> tuple[list[Frame], VideoReader]:
     """Read frames into memory; for whole long videos iterate over `VideoReader` instead.
 
     Args:
@@ -210,6 +183,10 @@ def read_frames(
         choice: wanted indices from the video's true length and its frames per second. At most one of the four may be
             given; none means all frames.
 
+    Returns:
+        The frames, and the closed reader with what it met; with ``choice`` or ``num_frames``, and where all frames
+        were read, its `num_decoded` is the length of the video.
+
     Raises:
         ValueError: more than one of them, or an index that the video does not have.
         VideoError: the file cannot be read.
@@ -219,11 +196,10 @@ def read_frames(
             "at most one of frame_indices, num_frames, max_frames and choice must be given, got several; keep one"
         )
     with VideoReader(media) as reader:
-        length = reader.info.num_frames
         if num_frames is not None:
             choice = lambda total, _: uniform_indices(total, num_frames)  # noqa: E731
         if choice is not None:
-            frames, length = reader.choose(choice), reader.num_decoded
+            frames = reader.choose(choice)
         elif max_frames is not None or frame_indices is not None:
             frames = list(reader.frames(range(max_frames) if max_frames is not None else frame_indices))
             if frame_indices is not None and [frame.index for frame in frames] != list(frame_indices):
@@ -234,15 +210,7 @@ def read_frames(
                 )
         else:
             frames = list(reader)
-            length = len(frames)
-        return FrameBatch(
-            frames=np.stack([frame.image for frame in frames]),
-            indices=np.array([frame.index for frame in frames], dtype=np.int64),
-            timestamps_s=np.array([frame.timestamp_s for frame in frames], dtype=np.float64),
-            info=reader.info,
-            num_frames=length,
-            warnings=reader.warnings,
-        )
+        return frames, reader
 
 
 def load_image(media: Any, *, upright: bool = True) -> NDArray[np.uint8]:
@@ -261,10 +229,10 @@ def load_image(media: Any, *, upright: bool = True) -> NDArray[np.uint8]:
     if not upright:
         with _opened_image(media) as image:
             return image_to_rgb(image, getattr(image, "filename", "") or "an image", orientation=1)
-    batch = read_frames(media, max_frames=2)
-    if len(batch.frames) > 1:
-        raise ValueError(f"an image must have one frame, got {batch.info.path} with more; give it as a video")
-    return batch.frames[0]
+    frames, reader = read_frames(media, max_frames=2)
+    if len(frames) > 1:
+        raise ValueError(f"an image must have one frame, got {reader.info.path} with more; give it as a video")
+    return frames[0].image
 
 
 def image_size(media: Any) -> tuple[int, int]:

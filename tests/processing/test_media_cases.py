@@ -132,7 +132,7 @@ def test_chat_training_and_tracking_see_the_same_frames_at_the_same_times(path: 
     last = len(tracked) - 1
     np.testing.assert_array_equal(training.read([last])[0], tracked[last].image)
     for encoded in (path.read_bytes(), io.BytesIO(path.read_bytes())):
-        np.testing.assert_array_equal(read_frames(encoded, max_frames=1).frames[0], tracked[0].image)
+        np.testing.assert_array_equal(read_frames(encoded, max_frames=1)[0][0].image, tracked[0].image)
 
 
 @pytest.mark.parametrize("name", ["deep_grey.png", "float_0_to_1.tif", "grid_2x2_192x128.avif"])
