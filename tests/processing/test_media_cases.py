@@ -21,7 +21,7 @@ from elysium.processing.media_info_elysium import VideoError, media_file
 from elysium.processing.video_io import read_video
 from elysium.processing.video_processing_elysium import ElysiumVideoProcessor
 from elysium.readers.frame_sources import ImageFrames, VideoFrames
-from elysium.tracking.streams import read_image, open_stream
+from elysium.tracking.streams import open_stream, read_image
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = FIXTURES / "cases"
