@@ -120,8 +120,9 @@ def draw_curves(log_history: list[dict[str, float]], path: Path) -> None:
         colours = {curve: f"C{number}" for number, curve in enumerate(sorted(set(curves.values())))}
         for name, curve in curves.items():
             held_out = name.startswith("eval_")
-            label, style = (f"{curve}, held out", "--.") if held_out else (curve, "-")
-            axis.plot(*zip(*series[name], strict=True), style, color=colours[curve], label=label)
+            label, style = (f"{curve}, held out", "--") if held_out else (curve, "-")
+            marker = "." if len(series[name]) < 3 else ""  # a line of one point cannot be seen
+            axis.plot(*zip(*series[name], strict=True), style, color=colours[curve], label=label, marker=marker)
         axis.set(title=title, xlabel="step")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)

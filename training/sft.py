@@ -134,10 +134,10 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
             buffer=data_args.stream_buffer,
         )
     specs = data_args.sources
-    weights = [spec.pop("weight", None) for spec in specs]
+    weights = [spec.get("weight") for spec in specs]
     if len({weight is None for weight in weights}) > 1:
         raise DatasetError(f"all sources or none must have a weight, got {weights}; add the missing ones")
-    sources = [open_source(spec) for spec in specs]
+    sources = [open_source({key: value for key, value in spec.items() if key != "weight"}) for spec in specs]
     step = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
     return mix(sources, None if weights[0] is None else weights, seed=training_args.seed, at_least=step)
 

@@ -122,7 +122,7 @@ def test_held_out_boxes_curves_and_card_come_with_a_run(checkpoint, tmp_path):
         "tiny_cpu",
         tmp_path / "run",
         model=str(checkpoint),
-        data=[SYNTHETIC],
+        data=[SYNTHETIC | {"weight": 2}],
         eval_data=[SYNTHETIC | {"count": 4, "seed": 9}],
         eval_boxes=3,
         max_steps=2,
@@ -134,7 +134,7 @@ def test_held_out_boxes_curves_and_card_come_with_a_run(checkpoint, tmp_path):
     assert {"loss", "eval_loss", "selector_loss", "learning_rate"} <= names
     assert any(name.endswith("_iou") for name in names) and any(name.endswith("_token_accuracy") for name in names)
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "source: synthetic" in card and "| loss |" in card and "trained on a test" in card
+    assert "source: synthetic" in card and "weight: 2" in card and "| loss |" in card and "trained on a test" in card
     assert (tmp_path / "run" / "training.png").stat().st_size > 1000
 
 
