@@ -70,9 +70,8 @@ def evaluate_questions(
     Raises:
         DatasetError: the data cannot be read.
         CheckpointError: the model cannot be loaded.
-        SettingsError: the folder holds answers of other settings.
         UnfinishedError: some items cannot be read or answered; all others are answered and kept.
-        RunError: other processes have left items without an answer.
+        RunError: the folder holds answers of other settings, or other processes have left items without an answer.
         JudgeError: the judge does not answer.
         ValueError: an unknown benchmark, a judge for another task than questions, or descriptions without WordNet.
     """
@@ -146,8 +145,7 @@ def read_answers(folder: Path) -> dict[str, Row]:
     """Return all lines by key, from all logs of a folder.
 
     Raises:
-        RunError: a key stands in more than one line.
-        LogError: a log cannot be read.
+        RunError: a key stands in more than one line, or a log cannot be read.
     """
     rows: dict[str, Row] = {}
     for path in sorted((folder / "predictions").glob("part-*.jsonl")):

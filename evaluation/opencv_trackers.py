@@ -1,7 +1,6 @@
 """Run OpenCV's trackers, which need no weights, as baselines."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from importlib.metadata import packages_distributions
 from typing import Any
 
@@ -69,7 +68,10 @@ def opencv_boxes(
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     tracker = make_opencv_tracker(name)
     boxes: list[NDArray[np.float64]] = []
-    with _one_thread():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    cv2.setRNGSeed(0)  # of MIL, Boosting and TLD; no call returns the generator's state
+    try:
         for frame in frames:
             height, width = frame.shape[:2]
             image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
@@ -80,16 +82,6 @@ def opencv_boxes(
             found, (x, y, box_width, box_height) = tracker.update(image)
             box = np.clip([x, y, x + box_width, y + box_height], 0, [width, height, width, height])
             boxes.append(box if found else np.full(4, np.nan))
-    return np.array(boxes)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run OpenCV on one thread, with a fixed seed for MIL, Boosting and TLD; restore the number of threads."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    cv2.setRNGSeed(0)  # OpenCV has one generator per thread, and no call that returns its state
-    try:
-        yield
     finally:
         cv2.setNumThreads(threads)
+    return np.array(boxes)

@@ -22,16 +22,8 @@ Row = dict[str, Any]
 Progress = Callable[[int, int | None], None]
 
 
-class SettingsError(ValueError):
-    """Raised where a folder holds results of other settings; the message names both."""
-
-
 class RunError(ValueError):
-    """Raised where items and results do not fit together; the message says what to do."""
-
-
-class LogError(ValueError):
-    """Raised for a log with a damaged line; the message says which."""
+    """Raised where items, kept results and settings do not fit together; the message says what to do."""
 
 
 class UnfinishedError(ValueError):
@@ -64,7 +56,7 @@ def check_settings(path: Path, settings: dict[str, object]) -> None:
     """Write the settings that results depend on beside them, or compare them with those of the interrupted run.
 
     Raises:
-        SettingsError: the results are of other settings.
+        RunError: the results are of other settings.
     """
     if not path.is_file():
         with atomic_path(path) as temporary:
@@ -74,7 +66,7 @@ def check_settings(path: Path, settings: dict[str, object]) -> None:
     other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if other:
         shown = "; ".join(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now" for key in other)
-        raise SettingsError(
+        raise RunError(
             f"a run must be resumed with the settings it began with, got others in {path} ({shown}); choose another "
             "--output, or remove that file and the results beside it"
         )
@@ -207,7 +199,7 @@ class JsonLog:
         """Return all complete rows.
 
         Raises:
-            LogError: a line that has an end is no JSON object.
+            RunError: a line that has an end is no JSON object.
         """
         rows: list[Row] = []
         if not self.path.exists():
@@ -219,7 +211,7 @@ class JsonLog:
                 try:
                     rows.append(parse_json_object(line, ""))
                 except DatasetError as error:
-                    raise LogError(
+                    raise RunError(
                         f"a line must be a JSON object, got {line[:60]!r} in line {number} of {self.path}; remove "
                         "that line, and its item is run again"
                     ) from error

@@ -26,7 +26,7 @@ from elysium.cards.folder_checks import dataset_problems
 from elysium.curation.curation_settings import load_settings
 from elysium.curation.read_step import open_videos
 from elysium.evaluation.result_files import ResultError, ResultFiles, ResultFolder
-from elysium.evaluation.resumable import JsonLog, LogError
+from elysium.evaluation.resumable import JsonLog, RunError
 from elysium.processing.data_files import DatasetError
 from elysium.processing.structures import load_tracking_result
 from elysium.readers.elysium_track import read_elysium_track
@@ -178,7 +178,7 @@ READERS = {
     "curation shard": Reader(build_shard, "*.tar", curation),
     "curation recipe": Reader(build_recipe, "*.yaml", lambda root: load_settings(root / "a.yaml")),
     "results": Reader(build_results, "**/*.txt", read_results, (ResultError,)),
-    "log": Reader(build_log, "*.jsonl", lambda root: JsonLog(root / "answers.jsonl").read(), (LogError,)),
+    "log": Reader(build_log, "*.jsonl", lambda root: JsonLog(root / "answers.jsonl").read(), (RunError,)),
     "dataset check": Reader(partial(build_table, "jsonl"), "*.jsonl", dataset_problems, ()),
     "tracking result": Reader(
         build_tracks, "boxes.json", lambda root: load_tracking_result(root / "boxes.json"), (ValueError,)

@@ -27,7 +27,7 @@ from elysium.evaluation.answer_benchmark import evaluate_questions
 from elysium.evaluation.judge import Judge
 from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS, first_box
 from elysium.evaluation.report import write_report
-from elysium.evaluation.resumable import Processes, RunError, SettingsError
+from elysium.evaluation.resumable import Processes, RunError
 from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.frame_sources import DatasetError
 from elysium.tracking.tracker import Tracker
@@ -221,7 +221,7 @@ def test_a_folder_is_of_one_benchmark_split_and_model(change, seeing, tmp_path):
     data = build_refer(tmp_path / "data")
     asked = {"benchmark": "refcoco", "split": "val", "model": "seeing"}
     evaluate(data=data, folder=tmp_path / "out", **asked)
-    with pytest.raises(SettingsError, match="a run must be resumed with the settings it began with"):
+    with pytest.raises(RunError, match="a run must be resumed with the settings it began with"):
         evaluate(data=data, folder=tmp_path / "out", **(asked | change))
 
 

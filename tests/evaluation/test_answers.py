@@ -12,10 +12,8 @@ from elysium.evaluation.question_benchmarks import Item
 from elysium.evaluation.resumable import MAX_CONSECUTIVE_FAILURES as MAX
 from elysium.evaluation.resumable import (
     JsonLog,
-    LogError,
     Processes,
     RunError,
-    SettingsError,
     UnfinishedError,
     check_settings,
 )
@@ -126,7 +124,7 @@ def test_a_run_of_three_processes_is_finished_by_one(tmp_path):
 
 def test_a_folder_of_other_settings_is_refused_and_both_are_named(tmp_path):
     check_settings(tmp_path / "settings.json", {"model": "m", "split": "s"})
-    with pytest.raises(SettingsError, match="model: 'm' before, 'other' now"):
+    with pytest.raises(RunError, match="model: 'm' before, 'other' now"):
         check_settings(tmp_path / "settings.json", {"model": "other", "split": "s"})
 
 
@@ -157,7 +155,7 @@ def test_another_number_of_answers_than_questions_is_refused(tmp_path):
 # --- the log ---
 def test_a_line_that_is_damaged_in_the_middle_is_an_error_that_names_it(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(LogError, match=r"line 2 of \S+a\.jsonl"):
+    with pytest.raises(RunError, match=r"line 2 of \S+a\.jsonl"):
         JsonLog(tmp_path / "a.jsonl").read()
 
 
