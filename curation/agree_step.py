@@ -3,7 +3,7 @@
 This is the last filter of the Elysium paper (arXiv 2403.16558, section 3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,19 +54,8 @@ def agreement(trajectory: Trajectory, detections: Iterable[Detection]) -> dict[i
         0 for a frame in which the trajectory is lost, or that it does not have.
     """
     detections = list(detections)
+    frames = sorted({one.frame_idx for one in detections})
+    best = [found.box_xyxy_norm for index in frames if (found := best_detection(detections, index)) is not None]
     boxes = dict(zip(trajectory.frame_indices.tolist(), trajectory.boxes_xyxy_norm, strict=True))
-    ious = {}
-    for index in sorted({one.frame_idx for one in detections}):
-        best = best_detection(detections, index)
-        assert best is not None
-        ious[index] = box_iou(boxes.get(index, np.full(4, np.nan)), best.box_xyxy_norm)
-    return ious
-
-
-def box_iou(box_xyxy: Sequence[float], other_xyxy: Sequence[float]) -> float:
-    """Return the IoU of two boxes in the same unit; 0 if either is NaN or has no area.
-
-    >>> box_iou((0, 0, 2, 2), (1, 0, 3, 2))
-    0.3333333333333333
-    """
-    return float(paired_iou(np.array([box_xyxy], dtype=np.float64), np.array([other_xyxy], dtype=np.float64))[0])
+    tracked = np.array([boxes.get(index, np.full(4, np.nan)) for index in frames]).reshape(-1, 4)
+    return dict(zip(frames, paired_iou(tracked, np.array(best).reshape(-1, 4)).tolist(), strict=True))

@@ -1,8 +1,6 @@
 """Step 3: decode the frames of each video that has phrases, once for all later steps."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,8 +49,7 @@ def decode(record: VideoRecord, settings: DecodeSettings) -> VideoRecord:
     if isinstance(source, Path) and not source.exists():
         return record.drop_video(STEP, "video_missing")
     try:
-        with _as_file(source) as path:
-            clip = _clip(path, settings)
+        clip = _clip(source, settings)
     except (VideoError, OSError, ValueError):
         return record.drop_video(STEP, "video_unreadable")
     if len(clip) < MIN_FRAMES:
@@ -60,10 +57,10 @@ def decode(record: VideoRecord, settings: DecodeSettings) -> VideoRecord:
     return replace(record, clip=clip)
 
 
-def _clip(path: Path, settings: DecodeSettings) -> VideoClip:
+def _clip(source: Path | bytes, settings: DecodeSettings) -> VideoClip:
     wanted = range(0, settings.frame_interval * settings.max_frames, settings.frame_interval)
     frames, times_s, indices = np.empty((0, 1, 1, 3), np.uint8), [], []
-    with VideoReader(path) as reader:
+    with VideoReader(source) as reader:
         for place, frame in enumerate(reader.frames(wanted)):
             image = _at_most(frame.image, settings.max_side_px)
             if place == 0:
@@ -72,18 +69,6 @@ def _clip(path: Path, settings: DecodeSettings) -> VideoClip:
             times_s.append(frame.timestamp_s)
             indices.append(frame.index)
         return VideoClip(frames[: len(indices)], reader.info.fps, np.array(times_s), np.array(indices))
-
-
-@contextmanager
-def _as_file(source: Path | bytes) -> Iterator[Path]:
-    """Yield a video as a file; bytes become a temporary one, since decoders seek."""
-    if isinstance(source, Path):
-        yield source
-        return
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        file.write(source)
-        file.flush()
-        yield Path(file.name)
 
 
 def _at_most(image: NDArray[np.uint8], max_side_px: int) -> NDArray[np.uint8]:

@@ -83,9 +83,8 @@ class ImageFrames:
 class VideoFrames:
     """Frames of a video, given by its path or its bytes."""
 
-    def __init__(self, video: ImageFile, *, num_frames: int | None = None) -> None:
+    def __init__(self, video: ImageFile) -> None:
         self._video = video
-        self._num_frames = num_frames
 
     @property
     def video(self) -> str | Path | bytes:
@@ -95,8 +94,7 @@ class VideoFrames:
     @cached_property
     def _info(self) -> Any:
         with VideoReader(self.video) as reader:
-            count = self._num_frames or reader.length()
-            return reader.info.width, reader.info.height, count
+            return reader.info.width, reader.info.height, reader.length()
 
     def __len__(self) -> int:
         return self._info[2]

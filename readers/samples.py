@@ -30,7 +30,6 @@ class TrackingSequence:
         text: text prompt for the object, or None.
         object_class: name of its class, or None.
         size: width and height of the frames in pixels where the annotation says so, else None.
-        group: a part of the dataset that is also scored on its own, or None.
 
     Raises:
         DatasetError: the shapes do not fit.
@@ -43,7 +42,6 @@ class TrackingSequence:
     text: str | None = None
     object_class: str | None = None
     size: tuple[int, int] | None = None
-    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.boxes_xywh_px.ndim != 2 or self.boxes_xywh_px.shape[1] != 4 or not len(self.boxes_xywh_px):

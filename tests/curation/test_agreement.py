@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elysium.curation.agree_step import agree, agreement, box_iou
+from elysium.curation.agree_step import agree, agreement
 from elysium.curation.video_records import Candidate, CaptionedVideo, Detection, Drop, Phrase, Trajectory, VideoRecord
 from elysium.processing.structures import VideoClip
 
@@ -15,11 +15,6 @@ def trajectory(*boxes, frames=None):
     return Trajectory(
         np.arange(len(boxes)) if frames is None else np.array(frames), np.array(boxes), np.ones(len(boxes))
     )
-
-
-def test_iou_is_as_worked_by_hand():
-    assert box_iou(LEFT, MIDDLE) == pytest.approx(1 / 3)
-    assert box_iou(LEFT, LEFT) == 1 and box_iou(LEFT, RIGHT) == 0 and box_iou(NOWHERE, LEFT) == 0
 
 
 def test_a_trajectory_is_held_against_the_best_detection_of_each_frame():

@@ -123,7 +123,7 @@ def test_elysium_track_scales_boxes_and_reads_frames_beside_its_file(tmp_path):
     build_elysium_track(tmp_path)
     for source in (tmp_path, tmp_path / "rows.jsonl"):
         first, second = read_elysium_track(source)
-        assert (first.name, first.text, first.group) == ("part_a", "the red square", "webvid")
+        assert (first.name, first.text) == ("part_a", "the red square")
         assert first.boxes_xywh_px[0] == pytest.approx(RED[0])
         assert np.flatnonzero(~second.visible).tolist() == [4]
         assert first.frames.read([0]).shape == (1, HEIGHT, WIDTH, 3)
