@@ -18,6 +18,8 @@ from .read_step import ReadSettings
 from .track_step import TrackSettings
 from .write_step import WriteSettings
 
+PAPER = "paper"  # the recipe whose values are the defaults
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurationSettings(
@@ -57,18 +59,18 @@ def part_name(part: Any) -> str:
     return f"{part.__module__}:{part.__qualname__}"
 
 
-def load_settings(recipe: str | Path | None = None, changes: Mapping[str, Any] | None = None) -> CurationSettings:
-    """Return the paper's settings, changed by a recipe and by name.
+def load_settings(recipe: str | Path = PAPER, changes: Mapping[str, Any] | None = None) -> CurationSettings:
+    """Return the settings of a recipe, those that it leaves out from the paper, with changes by name.
 
     Args:
-        recipe: YAML file with values by name.
+        recipe: `paper`, or a YAML file with values by name.
         changes: Values by name, which override the recipe's; None keeps them.
 
     Raises:
         CurationError: an unknown name, or a value out of its range.
         DatasetError: the recipe is no YAML file.
     """
-    given = {} if recipe is None else _read_recipe(Path(recipe))
+    given = {} if recipe == PAPER else _read_recipe(Path(recipe))
     given |= {name: value for name, value in (changes or {}).items() if value is not None}
     known = [field.name for field in fields(CurationSettings)]
     unknown = [str(name) for name in given if name not in known]

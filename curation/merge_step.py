@@ -13,6 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from .chunk_store import CHUNKS, EXCLUSIONS, REPORT, VIDEOS, ChunkStore
+from .near_duplicates import VideoPrint, duplicate_videos, held_out_prints, leak_report
 from .video_records import VideoRecord
 from .write_step import FORMATS
 
@@ -30,13 +31,14 @@ class MergeChunks(PipelineStep):
         store: Output.
         form: Format of the records.
         settings: Settings of the run, for the report.
+        held_out: Validation records to compare with: JSONL file, folder with one, or Hub id.
     """
 
     type, name = "Curation", "merge"
 
-    def __init__(self, store: ChunkStore, *, form: str, settings: dict[str, Any]) -> None:
+    def __init__(self, store: ChunkStore, *, form: str, settings: dict[str, Any], held_out: str | None = None) -> None:
         super().__init__()
-        self.store, self.form, self.settings = store, form, settings
+        self.store, self.form, self.settings, self.held_out = store, form, settings, held_out
 
     def run(self, data: Iterable[VideoRecord] | None, rank: int = 0, world_size: int = 1) -> Iterator[VideoRecord]:
         """Write the report; no video is yielded."""
@@ -64,11 +66,18 @@ class MergeChunks(PipelineStep):
             for whole in (True, False)
         )
         videos, classes, counts = 0, Counter[str](), Counter[str](with_rows=0, boxed=0, absent=0)
+        prints = []
         for line in self.store.lines(VIDEOS):
             videos += 1
+            if line["fingerprint"] is not None:
+                prints.append(VideoPrint.of_hex(line["video_id"], line["fingerprint"]))
             classes.update(line["classes"])
             counts.update(with_rows=line["rows"] > 0, boxed=line["boxed"], absent=line["absent"])
         rows = classes.total()
+        leaks = {}
+        if self.held_out is not None:
+            report = leak_report(prints, held_out_prints(self.held_out))
+            leaks = {"leaks": {"held_out": self.held_out} | report}
         return {
             "videos": videos,
             "dropped_videos": of_videos,
@@ -82,6 +91,11 @@ class MergeChunks(PipelineStep):
                 "classes": len(classes),
                 "commonest_classes": dict(sorted(classes.items(), key=lambda item: (-item[1], item[0]))[:_COMMON]),
             },
+            "near_duplicates": {
+                "videos": len(prints),
+                "same_pictures": [[prints[place].vid for place in group] for group in duplicate_videos(prints)],
+            },
+            **leaks,
         }
 
 

@@ -4,7 +4,7 @@ captions -> noun phrases -> frames -> detection -> trajectory -> drift -> agreem
 
 >>> from elysium.curation.curation_settings import load_settings
 >>> from elysium.curation.pipeline import curate
->>> curate("videos/", "tracks/", load_settings(None, {"detector": "grounding-dino/"}))  # doctest: +SKIP
+>>> curate("videos/", "tracks/", load_settings("paper", {"detector": "grounding-dino/"}))  # doctest: +SKIP
 """
 
 import importlib.util
@@ -71,6 +71,7 @@ def curate(
     *,
     videos: Path | None = None,
     split: str = "train",
+    held_out: str | None = None,
     tasks: int = 1,
     workers: int = 1,
     executor: str = "local",
@@ -84,6 +85,7 @@ def curate(
         settings: Settings of the steps.
         videos: Folder of the videos, if it is not that of their table.
         split: Split of a dataset on the Hub.
+        held_out: Validation records; the report lists their videos that are among the new ones.
         tasks: Number of tasks to split the input into.
         workers: Number of tasks that run at once.
         executor: local, slurm, ray or jobs.
@@ -102,7 +104,7 @@ def curate(
             "Hugging Face Jobs must read their videos from the Hub, got files of this machine; upload them as a "
             "dataset, and give its id"
         )
-    last = MergeChunks(store, form=settings.format, settings=settings.to_dict())
+    last = MergeChunks(store, form=settings.format, settings=settings.to_dict(), held_out=held_out)
     steps = build_steps(source, store, settings)
     options = executor_options or {}
     done = run_tasks(executor, steps, last, store, tasks=tasks, workers=workers, options=options)

@@ -26,6 +26,7 @@ from PIL import Image
 
 from .chunk_store import CHUNKS, EXCLUSIONS, VIDEOS, ChunkStore
 from .curation_step import CurationError, StepSettings, number
+from .near_duplicates import VideoPrint
 from .video_records import Candidate, VideoRecord
 
 SOURCE = "elysium-curation"
@@ -124,6 +125,7 @@ class WriteChunks(PipelineStep):
 def _video_line(record: VideoRecord, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the report counts of a video, so that it need not read the records with their frames again."""
     boxes = [box for row in rows for box in row["box"]]
+    assert record.clip is not None or not rows
     return {
         "video_id": record.video.video_id,
         "rows": len(rows),
@@ -131,6 +133,7 @@ def _video_line(record: VideoRecord, rows: Sequence[Row]) -> dict[str, Any]:
         "classes": [row["object_class"] for row in rows],
         "boxed": sum(box is not None for box in boxes),
         "absent": sum(box is None for box in boxes),
+        "fingerprint": VideoPrint.of_frames(record.video.video_id, record.clip.frames).hex() if rows else None,
     }
 
 

@@ -27,8 +27,8 @@ def curate(
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="New folder, or that of a stopped run to resume.")],
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML file of settings. Default: the paper's thresholds.")
-    ] = None,
+        str, typer.Option(metavar="paper|FILE", help="Settings: the paper's thresholds, or a YAML file.")
+    ] = "paper",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Setting that overrides the recipe's; repeatable."),
@@ -37,6 +37,9 @@ def curate(
         Path | None, typer.Option(metavar="DIR", help="Folder of the videos; by default the table's.")
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset on the Hub.")] = "train",
+    held_out: Annotated[
+        str | None, typer.Option(metavar="ROWS", help="Validation records; the report lists videos found in both.")
+    ] = None,
     tasks: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tasks to split the input into.")] = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of tasks that run at once; by default all.")
@@ -49,6 +52,10 @@ def curate(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument of datatrove's executor, like partition=gpu; repeatable."),
     ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Dataset on the Hub to publish the finished records to.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the dataset of --push private.")] = False,
     preview: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show the phrases of the first N captions, and stop.")
     ] = None,
@@ -72,6 +79,8 @@ def curate(
     if preview is not None:
         _preview(open_videos(place, videos=videos, split=split), settings, preview, as_json=as_json)
         return
+    if push is not None:
+        _check_push(push, out, settings.format, is_local=store.is_local)
     if executor == "local":  # other machines may have other models
         _check_models(settings)
     open_run(place, out, settings, videos=videos, split=split)
@@ -82,6 +91,7 @@ def curate(
             settings,
             videos=videos,
             split=split,
+            held_out=held_out,
             tasks=tasks,
             workers=workers or tasks,
             executor=executor,
@@ -90,9 +100,13 @@ def curate(
     if summary is None:
         say(
             f"Handed over to {executor}; when it is done, records and report are in {out}, and the same command with "
-            "--executor local shows the counts"
+            "--executor local shows the counts (and uploads, with --push)"
         )
         return
+    if push is not None:
+        from elysium.cards.publish import plan_publish, publish
+
+        summary["pushed_to"] = publish(plan_publish(out, push, kind="dataset"), private=private or None)
     print(json.dumps(summary, ensure_ascii=False) if as_json else "\n".join(summary_lines(summary, out)))
 
 
@@ -105,6 +119,26 @@ def _values(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
         except ValueError:
             values[name.replace("-", "_")] = value
     return values
+
+
+def _check_push(repo_id: str, out: str, form: str, *, is_local: bool) -> None:
+    """Refuse, before the run, records that could not be uploaded.
+
+    Raises:
+        CurationError: loose frames, or a remote output.
+        PublishError: an invalid name.
+    """
+    from elysium.cards.publish import check_repo_id
+    from elysium.curation.curation_step import CurationError
+
+    check_repo_id(repo_id)
+    if form != "parquet":
+        raise CurationError(
+            f"rows for the Hub must hold their frames, since it takes no folder of so many files, got the format "
+            f"{form}; curate with --set format=parquet"
+        )
+    if not is_local:
+        raise CurationError(f"what is pushed must be a local folder, got {out}; it is on a remote place already")
 
 
 def _check_models(settings: "CurationSettings") -> None:
@@ -186,4 +220,10 @@ def summary_lines(summary: Mapping[str, Any], out: str) -> list[str]:
     for step in summary["steps"]:
         dropped = ", ".join(f"{reason} {count}" for reason, count in step["dropped"].items())
         lines.append(f"{step['step']}: {step['in']} phrases in, {step['out']} out{dropped and f' ({dropped})'}")
-    return [*lines, f"Report: {out}/report"]
+    twice = len(summary["near_duplicates"]["same_pictures"])
+    if twice:
+        lines.append(f"near-duplicates: {twice} groups of videos with the same images")
+    if "leaks" in summary:
+        lines.append(f"leaks: {summary['leaks']['leaked_val_videos']} held-out videos are among them")
+    lines.append(f"Report: {out}/report")
+    return [*lines, f"Pushed: {summary['pushed_to']}"] if "pushed_to" in summary else lines

@@ -36,13 +36,13 @@ def read_elysium_track(source: str | Path, split: str = "validation") -> Iterato
     Raises:
         DatasetError: no such source, or a row that is not as above.
     """
-    for number, (row, root) in enumerate(_rows_of(source, split)):
+    for number, (row, root) in enumerate(rows_of(source, split)):
         with in_place(f"row {number} of {source}"):
             sequence = sequence_of_row(row, root)
         yield sequence
 
 
-def _rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]:
+def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]:
     """Yield rows, each with the folder that its paths are relative to; None for rows streamed from the Hub."""
     place = Path(source)
     if os.path.exists(place):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from curation_parts import write_captioned_videos
+from hub_stand_in import HubStandIn
 
 from elysium.cli import run
 
@@ -58,6 +59,26 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
     assert json.loads(capfd.readouterr().out) == summary
 
 
+def test_a_run_is_compared_with_held_out_records_and_pushed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = write_captioned_videos(tmp_path / "videos", count=2)
+    monkeypatch.setenv("ELYSIUM_TEST_TRUTH", str(truth))
+    parts = ["--set", "tracker=curation_parts:Standing", "--set", "detector=curation_parts:oracle"]
+    assert run(["curate", str(tmp_path / "videos"), str(tmp_path / "val"), *parts]) == 0
+    capfd.readouterr()
+    command = ["curate", str(tmp_path / "videos"), str(tmp_path / "out"), *parts, "--recipe", "paper"]
+    command += ["--set", "format=parquet", "--held-out", str(tmp_path / "val"), "--push", "owner/tracks", "--json"]
+    with HubStandIn().running() as hub:
+        hub.stand_in_here(monkeypatch)
+        assert run(command) == 0
+        files = sorted(hub.repositories["dataset", "owner/tracks"].files)
+    summary = json.loads(capfd.readouterr().out)
+    assert summary["leaks"]["leaked_val_videos"] == summary["near_duplicates"]["videos"] > 0
+    assert summary["pushed_to"].endswith("owner/tracks")
+    assert "chunks/000000/rows.parquet" in files and "README.md" in files and not any("logs" in name for name in files)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -68,6 +89,8 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
         (["--set", "max_frames=2"], 1, "max_frames must be a whole number 3 or more, got 2"),
         (["--set", "min_track_score=2"], 1, "min_track_score must be a number in 0..1, got 2"),
         ([*STANDING, "--set", "tracker=yolo"], 1, "or a SAM 2 video model, got yolo"),
+        (["--push", "owner/name"], 1, "got the format jsonl; curate with --set format=parquet"),
+        (["--push", "a/b/c", "--set", "format=parquet"], 1, "got 'a/b/c'"),
         (["--set", "drift_false_alarm=1"], 1, "drift_false_alarm must be a number in 1e-12..0.5, got 1"),
     ],
 )

@@ -98,7 +98,7 @@ class Bench:
         start_s = time.perf_counter()
         parts = {"detector": lambda: self.world, "tracker": lambda: self.world}
         out = self.folder / name
-        curate(self.folder / "videos", out, load_settings(None, {**changes, **parts}))
+        curate(self.folder / "videos", out, load_settings("paper", {**changes, **parts}))
         seconds = time.perf_counter() - start_s
         lines = [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
         ious = {}

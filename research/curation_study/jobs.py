@@ -117,7 +117,7 @@ def write_real(folder: Path) -> None:
 def run(folder: str, out: str, tasks: int, **changes: Any) -> Figures:
     """A run of the pipeline over what one of the above wrote."""
     parts = {"detector": partial(TrueBoxes, str(Path(folder) / TRUTH)), "chunk_videos": 2, **changes}
-    summary = curate(Path(folder) / VIDEOS, out, load_settings(None, parts), tasks=tasks, workers=tasks)
+    summary = curate(Path(folder) / VIDEOS, out, load_settings("paper", parts), tasks=tasks, workers=tasks)
     assert summary is not None
     return summary
 

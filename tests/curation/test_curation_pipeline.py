@@ -38,7 +38,7 @@ class World:
     def settings(self, **changes: Any) -> CurationSettings:
         """The paper's, with a detector that knows the truth and a tracker that costs nothing."""
         quick = {"detector": partial(Oracle, self.truth), "tracker": Standing, "chunk_videos": 2}
-        return load_settings(None, {**quick, **changes})
+        return load_settings("paper", {**quick, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_the_real_grounding_dino_class_and_csrt_go_through_real_clips(tmp_path: 
         "min_agreement_iou": 0.0,
         "drift_false_alarm": 1e-12,
     }
-    settings = load_settings(None, {**changes, "max_frames": 4, "frame_interval": 10, "max_side_px": 160})
+    settings = load_settings("paper", {**changes, "max_frames": 4, "frame_interval": 10, "max_side_px": 160})
     summary = curate(table, tmp_path / "out", settings, videos=FIXTURES)
     assert summary is not None
     assert {step["step"]: step["in"] for step in summary["steps"]}["detect"] >= 3

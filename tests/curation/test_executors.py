@@ -49,7 +49,7 @@ def merge_of(out: Path) -> MergeChunks:
 @pytest.mark.slow
 def test_slurm_gets_a_job_for_the_tasks_and_one_after_it_for_the_report(slurm: Path, tmp_path: Path) -> None:
     truth = write_captioned_videos(tmp_path / "videos", count=2)
-    settings = load_settings(None, {"detector": partial(Oracle, str(truth)), "tracker": Standing, "chunk_videos": 1})
+    settings = load_settings(changes={"detector": partial(Oracle, str(truth)), "tracker": Standing, "chunk_videos": 1})
     options = {"time": "1:00:00", "partition": "gpu", "with_srun": False, "gpus_per_task": 1}
     out = tmp_path / "out"
     assert curate(tmp_path / "videos", out, settings, tasks=2, executor="slurm", executor_options=options) is None
@@ -102,7 +102,7 @@ def test_no_tasks_or_workers_are_refused(tasks: int, workers: int, tmp_path: Pat
 def test_rows_can_be_written_to_any_place_that_fsspec_opens(tmp_path: Path) -> None:
     truth = write_captioned_videos(tmp_path / "videos", count=2)
     settings = load_settings(
-        None,
+        "paper",
         {"detector": partial(Oracle, str(truth)), "tracker": Standing, "chunk_videos": 1, "format": "parquet"},
     )
     here = curate(tmp_path / "videos", tmp_path / "out", settings)
