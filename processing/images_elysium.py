@@ -7,6 +7,7 @@ and range; what could be two kinds is refused by name.
 
 import math
 import re
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
@@ -279,7 +279,13 @@ def _undecodable(name: str, error: object) -> VideoError:
 
 def is_array(value: Any) -> bool:
     """Return whether a value is an array or a tensor."""
-    return isinstance(value, np.ndarray | torch.Tensor)
+    return isinstance(value, np.ndarray) or _is_tensor(value)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor, without loading torch: who has a tensor has loaded it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def image_array(value: Any, *, channels_first: bool | None = None, scale_floats: bool = True) -> NDArray[Any]:
@@ -346,7 +352,7 @@ def _stacked(frames: Sequence[NDArray[Any]], scale_floats: bool) -> NDArray[Any]
 
 
 def _numpy(value: Any) -> NDArray[Any]:
-    if not isinstance(value, torch.Tensor):
+    if not _is_tensor(value):
         return np.asarray(value)
     tensor = value.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
