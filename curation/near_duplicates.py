@@ -37,7 +37,7 @@ class VideoPrint:
     image_bits: NDArray[np.uint8]
 
     @classmethod
-    def of_frames(cls, vid: str, frames: Sequence[NDArray[np.uint8]]) -> "VideoPrint":
+    def of_frames(cls, vid: str, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> "VideoPrint":
         """Return the fingerprint of the first, middle and last frame `(H, W, 3)`."""
         chosen = (frames[0], frames[(len(frames) - 1) // 2], frames[-1])
         return cls(vid, np.concatenate([image_hash(frame) for frame in chosen]))

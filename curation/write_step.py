@@ -125,7 +125,9 @@ class WriteChunks(PipelineStep):
 def _video_line(record: VideoRecord, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the report counts of a video, so that it need not read the records with their frames again."""
     boxes = [box for row in rows for box in row["box"]]
-    assert record.clip is not None or not rows
+    fingerprint = None
+    if record.clip is not None and rows:
+        fingerprint = VideoPrint.of_frames(record.video.video_id, record.clip.frames).hex()
     return {
         "video_id": record.video.video_id,
         "rows": len(rows),
@@ -133,7 +135,7 @@ def _video_line(record: VideoRecord, rows: Sequence[Row]) -> dict[str, Any]:
         "classes": [row["object_class"] for row in rows],
         "boxed": sum(box is not None for box in boxes),
         "absent": sum(box is None for box in boxes),
-        "fingerprint": VideoPrint.of_frames(record.video.video_id, record.clip.frames).hex() if rows else None,
+        "fingerprint": fingerprint,
     }
 
 

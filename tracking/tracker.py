@@ -224,8 +224,9 @@ class Tracker:
         resolved = self._resolve(options, zoom, reground)
 
         def open_run(video: VideoLike, prompt: PromptLike) -> TrackingRun:
-            prompts = [prompt] if isinstance(prompt, ObjectPrompt) else None
-            if prompts is None:
+            if isinstance(prompt, ObjectPrompt):
+                prompts = [prompt]
+            else:
                 prompts = object_prompts(prompt) if isinstance(prompt, str) else object_prompts(box_xyxy_px=prompt)
             return self._open_run(video, prompts, resolved, fps)
 

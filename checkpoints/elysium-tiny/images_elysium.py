@@ -263,7 +263,7 @@ def _animation(image: Image.Image) -> Iterator[Image.Image]:
             left, top, right, bottom = cleared
             white = Image.new(frame.mode, (right - left, bottom - top), (255, 255, 255, 0)[: len(frame.mode)])
             frame.im.paste(white.im, cleared)
-            if frame.disposal_method == 3:
+            if isinstance(frame, GifImageFile) and frame.disposal_method == 3:
                 frame.dispose = frame.im.crop(frame.dispose_extent)  # what comes back after this frame
         yield frame
         cleared = None
