@@ -106,13 +106,13 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
     staying: dict[str, str] = {}
     for path in list_files(folder, staying, top_only=kind == "model"):
         name = path.relative_to(folder).as_posix()
-        reason = _reason_to_stay(path)
-        if reason is None and (pickled := find_pickle(path)):
-            problems.append(f"{name}, which {pickled} (it can run code when it is loaded: take it out)")
-        elif reason or path.suffix.lower() not in GOING[kind]:
-            staying[name] = reason or f"no part of a {TITLES[kind]}"
-        elif problem := _unsafe_text(path, name):
+        goes = path.suffix.lower() in GOING[kind]
+        if reason := _reason_to_stay(path):
+            staying[name] = reason
+        elif problem := _unsafe(path, name, has_texts=goes):
             problems.append(problem)
+        elif not goes:
+            staying[name] = f"no part of a {TITLES[kind]}"
         else:
             going[name] = path.stat().st_size
     if problems:
@@ -125,12 +125,15 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
     return PublishPlan(folder, repo_id, kind, going, staying, data.get("license"), data.get("sdk"), models)
 
 
-def _unsafe_text(path: Path, name: str) -> str | None:
-    """Return why the texts of a file keep it from being published; None for one that may be."""
+def _unsafe(path: Path, name: str, *, has_texts: bool) -> str | None:
+    """Return why a file must not be published, by its format and its texts; None for one that may be."""
     try:
-        secret = find_secret(path)
+        pickled = find_pickle(path)
+        secret = find_secret(path) if has_texts and not pickled else None
     except DatasetError as error:
         return damaged(name, error)
+    if pickled:
+        return f"{name}, which {pickled} (it can run code when it is loaded: take it out)"
     return f"{secret} of {name} (take it out, and revoke it)" if secret else None
 
 

@@ -3,11 +3,13 @@
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from elysium.processing.data_files import parquet_batches
+from elysium.processing.data_files import DatasetError, parquet_batches
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 # Pickles that trainers leave beside a checkpoint: they stay, and are no reason to stop.
@@ -34,7 +36,7 @@ def find_secret(path: Path) -> str | None:
     Texts are searched, the texts in the columns of Parquet, and those in tar shards; other files are not looked into.
 
     Raises:
-        DatasetError: a Parquet file is damaged.
+        DatasetError: a Parquet file or a tar shard is damaged.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -78,7 +80,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def _find_secret_in_tar(path: Path) -> str | None:
-    with tarfile.open(path) as archive:
+    with _whole(path), tarfile.open(path) as archive:
         for member in archive:
             file = archive.extractfile(member) if Path(member.name).suffix.lower() in TEXTS else None
             if file is not None and (found := _ANY.search(file.read())):
@@ -87,7 +89,11 @@ def _find_secret_in_tar(path: Path) -> str | None:
 
 
 def find_pickle(path: Path) -> str | None:
-    """Return why a file counts as a pickle: by name, first bytes or members of an archive; None if it does not."""
+    """Return why a file counts as a pickle: by name, first bytes or members of an archive; None if it does not.
+
+    Raises:
+        DatasetError: an archive is damaged.
+    """
     if path.suffix.lower() in PICKLES:
         return "is pickled"
     if path.suffix == ".safetensors":  # starts with a number, which may look like one
@@ -96,11 +102,23 @@ def find_pickle(path: Path) -> str | None:
         if _PICKLE_START.match(file.read(3)):
             return "is a pickle under another name"
     if path.suffix.lower() == ".tar":
-        with tarfile.open(path) as archive:
+        with _whole(path), tarfile.open(path) as archive:
             inside = next((member.name for member in archive if member.name.lower().endswith(PICKLES)), None)
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive_zip:
+        with _whole(path), zipfile.ZipFile(path) as archive_zip:
             inside = next((name for name in archive_zip.namelist() if name.lower().endswith(PICKLES)), None)
     else:
         return None
     return f"holds the pickle {inside}" if inside else None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise `DatasetError` where an archive cannot be read to its end."""
+    # Damaged headers and streams raise more than the libraries' own errors.
+    odd = (EOFError, LookupError, OSError, OverflowError, ValueError, NotImplementedError)
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, *odd) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetError(f"an archive must be readable to its end, got {path} ({reason}); write it anew") from error

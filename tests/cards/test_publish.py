@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -187,6 +188,18 @@ def test_parquet_that_cannot_be_searched_to_its_end_is_refused(dataset) -> None:
     texts = pa.array([b"fine", b"\xff" + SECRETS["a Hugging Face token"].encode()]).cast(pa.string(), safe=False)
     pq.write_table(pa.table({"words": texts}), dataset / "train.parquet", row_group_size=1)
     assert refusal(dataset).count("a damaged train.parquet") == 1
+
+
+def test_a_damaged_archive_is_refused(dataset) -> None:
+    (dataset / "noise.tar").write_bytes(b"\x93" * 3000)
+    with tarfile.open(dataset / "cut.tar", "w") as archive:
+        archive.add(dataset / "rows.jsonl", "0.json")
+    (dataset / "cut.tar").write_bytes((dataset / "cut.tar").read_bytes()[:520])
+    with zipfile.ZipFile(dataset / "more.zip", "w") as archive:
+        archive.write(dataset / "rows.jsonl")
+    (dataset / "more.zip").write_bytes((dataset / "more.zip").read_bytes().replace(b"PK\x01\x02", b"PK\x09\x09"))
+    message = refusal(dataset)
+    assert all(f"a damaged {name}" in message for name in ("noise.tar", "cut.tar", "more.zip"))
 
 
 def test_a_data_set_without_a_card_is_refused_with_what_writes_one(dataset) -> None:
