@@ -161,6 +161,9 @@ def read_image(image: ImageLike) -> NDArray[np.uint8]:
     return image_array(image) if is_array(image) else as_rgb(image)
 
 
+load_picture = read_image  # its earlier name
+
+
 def _images_of(video: Any) -> Iterable[Any]:
     """Return one image as a list of it; several as they are, an array of them as uint8 RGB."""
     if is_image(video):
