@@ -85,7 +85,7 @@ def test_a_bank_comes_back_from_its_file(bank, tmp_path):
     for name in ("no.npz", "missing.npz"):
         with pytest.raises(ValueError, match="must be an .npz file of fetch_sprites.*run python -m"):
             SpriteBank.load(tmp_path / name)
-    with pytest.raises(ValueError, match="a name and a key for each cut-out, got 360, 1 and 360"):
+    with pytest.raises(ValueError, match="a name and a key for each sprite, got 360, 1 and 360"):
         SpriteBank(bank.sprites, [""], bank.keys, [], [])
 
 
