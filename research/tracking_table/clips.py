@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,7 +304,7 @@ def as_clip(candidate: Candidate) -> Clip:
 
 
 def real_clips(split: str, folder: Path = REAL_CLIPS) -> list[Clip]:
-    """The real clips of a split.
+    """Return the real clips of a split.
 
     Args:
         split: "headline" or "selection".
@@ -312,19 +313,20 @@ def real_clips(split: str, folder: Path = REAL_CLIPS) -> list[Clip]:
     Raises:
         ValueError: a clip has another number of boxes than of frames.
     """
-    found = []
-    for entry in json.loads((folder / "index.json").read_text("utf-8"))["clips"]:
-        if entry["split"] != split:
-            continue
-        video = read_video(folder / entry["video"])
-        boxes = read_boxes(folder / entry["boxes"])
-        if len(boxes) != len(video):
-            raise ValueError(
-                f"{entry['name']} must have a box or null for each of its {len(video)} frames, got {len(boxes)}; "
-                f"restore {folder}"
-            )
-        found.append(Clip(entry["name"], video, boxes, entry["words"]))
-    return found
+    entries = json.loads((folder / "index.json").read_text("utf-8"))["clips"]
+    return [read_real_clip(entry, folder) for entry in entries if entry["split"] == split]
+
+
+def read_real_clip(entry: dict[str, Any], folder: Path = REAL_CLIPS) -> Clip:
+    """Read the frames and boxes of an entry of `index.json`; raises as `real_clips`."""
+    video = read_video(folder / entry["video"])
+    boxes = read_boxes(folder / entry["boxes"])
+    if len(boxes) != len(video):
+        raise ValueError(
+            f"{entry['name']} must have a box or null for each of its {len(video)} frames, got {len(boxes)}; "
+            f"restore {folder}"
+        )
+    return Clip(entry["name"], video, boxes, entry["words"])
 
 
 def read_boxes(path: Path) -> NDArray[np.float64]:
