@@ -359,7 +359,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "versions": versions(),
     }
     tables = markdown(record)
-    for path, text in ((arguments.out.with_suffix(".md"), tables), (arguments.out, json.dumps(record, indent=1) + "\n")):
+    files = {arguments.out.with_suffix(".md"): tables, arguments.out: json.dumps(record, indent=1) + "\n"}
+    for path, text in files.items():
         with atomic_path(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     print(tables)
