@@ -14,6 +14,7 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
+from elysium.processing.atomic_files import full_disk_is_an_output_error
 from elysium.processing.data_files import parse_json_object
 
 from .agree_step import agree_step
@@ -107,7 +108,8 @@ def curate(
     last = MergeChunks(store, form=settings.format, settings=settings.to_dict(), held_out=held_out)
     steps = build_steps(source, store, settings)
     options = executor_options or {}
-    done = run_tasks(executor, steps, last, store, tasks=tasks, workers=workers, options=options)
+    with full_disk_is_an_output_error(out):  # datatrove's logs and statistics, too
+        done = run_tasks(executor, steps, last, store, tasks=tasks, workers=workers, options=options)
     return read_summary(store) if done else None
 
 

@@ -74,6 +74,7 @@ def curate(
     from elysium.curation.pipeline import curate as run_pipeline
     from elysium.curation.pipeline import open_run
     from elysium.curation.read_step import open_videos
+    from elysium.processing.atomic_files import full_disk_is_an_output_error
 
     settings, store = load_settings(recipe, changes), ChunkStore(out)
     if preview is not None:
@@ -84,7 +85,7 @@ def curate(
     if executor == "local":  # other machines may have other models
         _check_models(settings)
     open_run(place, out, settings, videos=videos, split=split)
-    with _quiet(store, executor):
+    with full_disk_is_an_output_error(out), _quiet(store, executor):
         summary = run_pipeline(
             place,
             out,

@@ -1,10 +1,13 @@
 """`elysium curate`: what it prints, what it asks for, and what it says to bad input."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from curation_parts import write_captioned_videos
+from datatrove.executor.local import LocalPipelineExecutor
 from hub_stand_in import HubStandIn
 
 from elysium.cli import run
@@ -57,6 +60,29 @@ def test_a_run_prints_its_counts_and_keeps_datatrove_s_log_to_itself(
     assert "Curation: agree" in (tmp_path / "out" / "logs" / "run.log").read_text("utf-8")
     assert run([*command, "--json"]) == 0  # the same command again: nothing to do but to say it
     assert json.loads(capfd.readouterr().out) == summary
+
+
+def test_a_full_disk_is_told_with_the_output_and_the_same_command_resumes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "out"
+    monkeypatch.setenv("ELYSIUM_TEST_TRUTH", str(write_captioned_videos(tmp_path / "videos", count=2)))
+    command = ["curate", str(tmp_path / "videos"), str(out), "--set", "tracker=curation_parts:Standing"]
+    command += ["--set", "detector=curation_parts:oracle"]
+    with monkeypatch.context() as full:
+        full.setattr(LocalPipelineExecutor, "mark_rank_as_completed", fail)  # after the chunks, in datatrove itself
+        assert run(command) == 1
+    printed = capfd.readouterr()
+    assert printed.out == "" and printed.err.splitlines() == [
+        f"Error: {out} must be writable to its end, got: No space left on device; free disk space or choose another "
+        "output path"
+    ]
+    assert [chunk.name for chunk in (out / "chunks").iterdir()] == ["000000"]
+    assert run(command) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == f"Report: {out}/report"
 
 
 def test_a_run_is_compared_with_held_out_records_and_pushed(

@@ -1,6 +1,7 @@
 """Load a checkpoint, or say in one sentence why it cannot be loaded and what to do."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ def _load_adapter(
         f"{derived_from(base, model.config.trained_on)}, with the adapter {folder.resolve().name}"
     )
     try:
-        merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        with warnings.catch_warnings():
+            # peft asks transformers for it by its old name
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except _LOADING_ERRORS as error:
         raise CheckpointError(
             f"an adapter must fit its base model, got {folder} for {base} ({_first_line(error)}); check "
