@@ -22,6 +22,19 @@ MUST_HAVE = (
     "umbrella,tie,ball,frisbee,banana,apple,orange,pizza,cake,sandwich,box,basket,camera,desk,monitor,plant,flower"
 ).split(",")
 
+COCO = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair dryer,toothbrush"
+).split(",")
+OPEN_IMAGES = (
+    "bicycle,boot,laptop,person,chair,cattle,desk,cat,computer mouse,computer monitor,box,mug,coffee cup,"
+    "stationary bicycle,table,bottle,high heels,vehicle,footwear,dog,book,camera,car"
+).split(",")
+
 
 def entry(encoder: str, name: str) -> ClassName:
     """Return the one class of an encoder with this name."""
@@ -53,6 +66,12 @@ def test_a_row_of_imagenet_keeps_the_place_of_its_label() -> None:
     }  # fmt: skip
     table = load_class_names()
     assert {index: table[index].name for index in names} == names
+
+
+@pytest.mark.parametrize("start, labels", [(1000, COCO), (1080, OPEN_IMAGES)])
+def test_the_detectors_classes_stand_in_their_order(start: int, labels: list[str]) -> None:
+    table = load_class_names()[start : start + len(labels)]
+    assert [label for label, each in zip(labels, table, strict=True) if label not in each.own_words] == []
 
 
 def test_ambiguous_labels_have_the_synset_of_their_own_class() -> None:
