@@ -2,5 +2,12 @@
 
 from .configuration_elysium import ElysiumConfig
 from .modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel, ElysiumPreTrainedModel
+from .semantic_encoders_elysium import ElysiumSemanticEncoders
 
-__all__ = ["ElysiumConfig", "ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]
+__all__ = [
+    "ElysiumConfig",
+    "ElysiumForConditionalGeneration",
+    "ElysiumModel",
+    "ElysiumPreTrainedModel",
+    "ElysiumSemanticEncoders",
+]
