@@ -126,12 +126,12 @@ quality: $(DEV)
 
 # Two processes of one thread are faster here than one of two. The MALLOC settings keep freed memory in the process:
 # without them the kernel hands the same pages out anew at every step (`top` then showed a third of the time there).
-tiny: $(DEV) runs/sprites.npz runs/tower.safetensors
+tiny: $(DEV) runs/sprites.npz runs/tiny_start
 	for stage in images look windows words tracks carried lost held; do \
 		OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 \
-		$(BIN)/torchrun --nproc_per_node 2 -m research.tiny.train --recipe research/tiny/recipes/tiny_$$stage.yaml \
+		$(BIN)/torchrun --nproc_per_node 2 -m elysium.training.sft --config research/tiny/recipes/tiny_$$stage.yaml \
 		|| exit 1; done
-	$(BIN)/python -m research.tiny.average runs/tiny_held runs/tiny --start runs/tiny_lost/final --last 4 \
+	$(BIN)/python -m research.tiny.average runs/tiny_held runs/tiny --start runs/tiny_lost --last 4 \
 		--absent-log-odds 0.75 --tracking-zoom 2
 	@echo "The checkpoint: runs/tiny"
 
@@ -143,6 +143,9 @@ runs/sprites.npz: | $(DEV)
 runs/tower.safetensors: | $(DEV)
 	@mkdir -p runs
 	$(BIN)/python -m research.tiny.fetch_tower $@
+
+runs/tiny_start: | $(DEV) runs/tower.safetensors
+	$(BIN)/python -m research.tiny.checkpoint $@ --tower runs/tower.safetensors
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,16 +19,39 @@ def part_name(name: str) -> str | None:
     return next((part for part in PARTS if part in levels), next((_BESIDE[n] for n in levels if n in _BESIDE), None))
 
 
+def is_in(name: str, part: str) -> bool:
+    """Return whether a parameter belongs to a part, or to a module in it such as ``vision_tower.coarse_blocks``.
+
+    >>> is_in("model.vision_tower.coarse_blocks.0.weight", "vision_tower.coarse_blocks")
+    True
+    >>> is_in("model.vision_feature_norm.weight", "vision_tower"), is_in("lm_head.weight", "vision_tower")
+    (True, False)
+    """
+    return part_name(name) == part or f".{part}." in f".{name}."
+
+
+def unknown_parts(train_parts: Sequence[str]) -> list[str]:
+    """Return the entries of ``train_parts`` that are neither parts nor modules in one.
+
+    >>> unknown_parts(["lm_head", "vision_tower.coarse_blocks", "vision_feature_norm", "eyes"])
+    ['eyes']
+    """
+    return sorted({part for part in train_parts if part.split(".")[0] not in (*PARTS, *_BESIDE)})
+
+
 def freeze(model: nn.Module, train_parts: Sequence[str]) -> None:
-    """Train only ``train_parts`` of the model; an empty list leaves the model as it is.
+    """Train only ``train_parts`` of the model, parts or modules in them; an empty list leaves the model as it is.
 
     Raises:
         ValueError: a part that the model does not have.
     """
-    unknown = sorted(set(train_parts) - set(PARTS))
+    names = [name for name, _ in model.named_parameters()]
+    unknown = unknown_parts(train_parts)
+    unknown = unknown or [part for part in train_parts if not any(is_in(name, part) for name in names)]
     if unknown:
         raise ValueError(
-            f"train_parts must name parts of the model, got {', '.join(unknown)}; such as {', '.join(PARTS)}"
+            f"train_parts must name parts of the model, got {', '.join(unknown)}; such as {', '.join(PARTS)}, or a "
+            "module in one, as vision_tower.coarse_blocks"
         )
     for name, parameter in model.named_parameters() if train_parts else ():
-        parameter.requires_grad_(part_name(name) in train_parts)
+        parameter.requires_grad_(any(is_in(name, part) for part in train_parts))

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 
+from .collator import ElysiumCollator
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 
 CURVES_FILE = "training.png"
@@ -40,7 +41,8 @@ class RunRecorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Set the epoch of the draws."""
-        self.trainer.data_collator.epoch = int(state.epoch or 0)
+        if isinstance(self.trainer.data_collator, ElysiumCollator):
+            self.trainer.data_collator.epoch = int(state.epoch or 0)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Draw the curves up to now."""
@@ -62,9 +64,7 @@ class RunRecorder(TrainerCallback):
         history, data_args = self.trainer.state.log_history, self.data_args
         recipe = {
             **_changed(self.model_args),
-            "data": data_args.sources or data_args.stream,
-            "tasks": data_args.tasks,
-            "frames": [data_args.min_frames, data_args.max_frames, data_args.max_interval],
+            **_drawn(data_args),
             **{name: getattr(self.training_args, name) for name in _SHOWN},
             "optim": str(self.training_args.optim.value),
             "processes": self.training_args.world_size,
@@ -87,6 +87,17 @@ class RunRecorder(TrainerCallback):
             f"![Loss, token accuracy, boxes and learning rate over the steps]({CURVES_FILE})\n{table}"
             f"\n## Citation{citation}"
         )
+
+
+def _drawn(data_args: DataArguments) -> dict[str, Any]:
+    """Return what the run was trained on."""
+    if data_args.objective:
+        return {"objective": data_args.objective, "objective_args": data_args.objective_args}
+    return {
+        "data": data_args.sources or data_args.stream,
+        "tasks": data_args.tasks,
+        "frames": [data_args.min_frames, data_args.max_frames, data_args.max_interval],
+    }
 
 
 def _changed(arguments: ModelArguments) -> dict[str, Any]:

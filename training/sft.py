@@ -5,7 +5,8 @@
         --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
 
 A recipe is YAML; options on the command line override it. Fields: `ModelArguments` (TRL's `ModelConfig` and more) and
-`DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. A stopped run that is started again with the same
+`DataArguments` (sft_arguments.py), and all of TRL's `SFTConfig`. `objective` trains on data and losses of one's own
+(objective.py). A stopped run that is started again with the same
 command resumes from its last checkpoint with the same batches and the same losses.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 from trl import TrlParser, get_peft_config
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
@@ -28,8 +29,9 @@ from .collator import ElysiumCollator
 from .held_out import HeldOutBoxes
 from .mixture import Mixture, mix, stream
 from .model_parts import freeze
+from .objective import IndexedItems, build_objective, load_heads
 from .run_record import RunRecorder
-from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
+from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments, as_mapping
 from .sft_trainer import ElysiumSFTTrainer
 from .whole_checkpoints import last_whole_checkpoint
 
@@ -45,10 +47,19 @@ def train(
     # Model
     model, processor = load_model(model_args, training_args)
     model.config.trained_on = model_args.trained_on or fine_tuned_on(model, data_args)
-    processor.state_trained_frames(data_args.max_frames)
+    model._loaded_trained_on = ""  # the sentence is of this run, also where the checkpoint has the same
 
     # Dataset
-    mixture = training_mixture(data_args, training_args)
+    objective = None
+    if data_args.objective:
+        set_seed(training_args.seed)
+        arguments = as_mapping(data_args.objective_args, "objective_args")
+        objective = build_objective(data_args.objective, arguments, model, processor, training_args)
+        if objective.heads is not None:
+            load_heads(objective.heads, Path(model.name_or_path))
+    else:
+        processor.state_trained_frames(data_args.max_frames)
+        mixture = training_mixture(data_args, training_args)
     held_out = mix([open_source(spec) for spec in data_args.eval_sources]) if data_args.eval_data else None
     collate = partial(
         ElysiumCollator,
@@ -63,22 +74,30 @@ def train(
         batch_size = training_args.per_device_eval_batch_size
         boxes = HeldOutBoxes(held_out, processor, data_args, training_args.seed, data_args.eval_boxes, batch_size)
 
+    collator: ElysiumCollator | IndexedItems
+    if objective is None:
+        collator, dataset = collate(mixture), mixture.dataset
+    else:
+        collator = IndexedItems(objective)
+        dataset = collator.indices()
+
     # Training
     training_args.remove_unused_columns = False  # the collator takes whole items
     training_args.dataset_kwargs = {"skip_prepare_dataset": True}
     trainer = ElysiumSFTTrainer(
         model=model,
         args=training_args,
-        train_dataset=mixture.dataset,
+        train_dataset=dataset,
         eval_dataset=None if held_out is None else held_out.dataset,
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
-        collator=collate(mixture),
+        collator=collator,
         eval_collator=None if held_out is None else collate(held_out),
         learning_rates=model_args.learning_rates,
         max_broken_in_row=data_args.max_broken_in_row,
         held_out=boxes,
+        objective=objective,
     )
     freeze(trainer.model, model_args.train_parts)
     recorder = RunRecorder(model_args, data_args, training_args, trainer)
@@ -110,7 +129,7 @@ def load_model(
 def fine_tuned_on(model: ElysiumForConditionalGeneration, data_args: DataArguments) -> str:
     """Return the `trained_on` sentence of the run's checkpoint: where it started, and the names of its data."""
     data = [Path(spec["path"]).name if "path" in spec else spec["source"] for spec in data_args.sources]
-    names = ", ".join(dict.fromkeys(data or data_args.stream))
+    names = ", ".join(dict.fromkeys(data or data_args.stream or [str(data_args.objective)]))
     return f"{derived_from(model.name_or_path, model.config.trained_on)}, fine-tuned on {names}"
 
 

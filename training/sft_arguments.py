@@ -7,7 +7,7 @@ from trl import ModelConfig, SFTConfig
 
 from elysium.processing.data_files import DatasetError, parse_json
 
-from .model_parts import PARTS
+from .model_parts import PARTS, unknown_parts
 from .sampling import DrawPlan
 
 
@@ -39,7 +39,8 @@ class ModelArguments(ModelConfig):
         attn_implementation: sdpa, eager or flash_attention_2.
         lora_target_modules: modules with an adapter; several names, or one regular expression.
         train_parts: parts of the model to train, of vision_tower, selector, multi_modal_projector, language_model
-            and lm_head; all by default. With `use_peft`, `lora_modules_to_save` names those trained in full instead.
+            and lm_head, or modules in them, such as vision_tower.coarse_blocks; all by default. With `use_peft`,
+            `lora_modules_to_save` names those trained in full instead.
         learning_rates: learning rates of single parts, as `{"selector": 0.002}`; others take `learning_rate`.
         trained_on: sentence on the training data, saved with the checkpoint and shown by commands and the Space;
             `derived from MODEL, fine-tuned on DATA` by default.
@@ -69,7 +70,7 @@ class ModelArguments(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.learning_rates = as_mapping(self.learning_rates, "learning_rates")
-        unknown = sorted({*self.train_parts, *self.learning_rates} - set(PARTS))
+        unknown = sorted({*unknown_parts(self.train_parts), *(set(self.learning_rates) - set(PARTS))})
         if unknown:
             raise ValueError(f"parts must be of {', '.join(PARTS)}, got {', '.join(unknown)}")
         if self.use_peft and self.train_parts:
@@ -86,7 +87,7 @@ class ModelArguments(ModelConfig):
 
 @dataclass(kw_only=True)
 class DataArguments(DrawPlan):
-    """Training and evaluation data, and how examples are drawn from it (`DrawPlan`).
+    """Training and evaluation data, and how examples are drawn from it (`DrawPlan`), or an objective of one's own.
 
     Args:
         data: sources, each `{"source": NAME, "path": …, "weight": …}` with the options of the catalogue
@@ -95,6 +96,9 @@ class DataArguments(DrawPlan):
         stream_weights: sampling weight of each; equal by default.
         stream_split: split of each.
         stream_buffer: size of the shuffle buffer of a stream in samples.
+        objective: `package.module:factory` of data and losses of one's own instead (`training/objective.py`); the
+            module is imported, so start only recipes that you trust.
+        objective_args: further arguments of the factory.
         eval_data: sources for validation.
         tasks: weights of rec, reg, sot, rsot, video_reg and video_qa; a task that is not named is left out.
         max_broken_in_row: abort after this many consecutive unreadable samples.
@@ -106,6 +110,8 @@ class DataArguments(DrawPlan):
     stream_weights: list[float] = field(default_factory=list)
     stream_split: str = "train"
     stream_buffer: int = 1000
+    objective: str | None = None
+    objective_args: dict[str, Any] | str | None = None
     eval_data: list[str] = field(default_factory=list)
     tasks: dict[str, float] | str | None = None
     max_broken_in_row: int = 100
@@ -113,9 +119,14 @@ class DataArguments(DrawPlan):
 
     def __post_init__(self) -> None:
         self.tasks = as_mapping(self.tasks, "tasks")
+        self.objective_args = as_mapping(self.objective_args, "objective_args")
         super().__post_init__()
-        if bool(self.data) == bool(self.stream):
-            raise ValueError("a recipe must name data or stream, one of the two; give its sources")
+        if sum(map(bool, (self.data, self.stream, self.objective))) != 1:
+            raise ValueError("a recipe must name data, stream or objective, one of the three; give its sources")
+        if self.objective_args and not self.objective:
+            raise ValueError(
+                f"objective_args must come with an objective, got {', '.join(self.objective_args)} alone; name one"
+            )
 
     @property
     def sources(self) -> list[dict[str, Any]]:
@@ -130,10 +141,15 @@ class DataArguments(DrawPlan):
 
 @dataclass
 class ElysiumSFTConfig(SFTConfig):
-    """TRL's `SFTConfig` (which is transformers' `TrainingArguments`), with the loss of the token selector.
+    """TRL's `SFTConfig` (which is transformers' `TrainingArguments`), the selector's loss and the type of the output.
 
     Args:
+        half_precision_output: store the weights of the finished run in half precision, in half the space; they load in
+            the type in which they were trained. Checkpoints of the run keep all digits.
         selector_loss: factor of the loss that trains the selector to keep patches in the object's box; 0 for none.
     """
 
+    half_precision_output: bool = field(
+        default=False, metadata={"help": "Store the weights of the finished run in half precision."}
+    )
     selector_loss: float = field(default=0.0, metadata={"help": "Factor of the token selector's own loss."})

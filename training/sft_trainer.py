@@ -21,6 +21,7 @@ from .collator import IGNORE, Dropped, ElysiumCollator
 from .held_out import HeldOutBoxes
 from .mixture import StreamShare
 from .model_parts import part_name
+from .objective import IndexedItems, Objective, ObjectiveNetwork, load_heads, save_heads
 from .sft_arguments import ElysiumSFTConfig
 from .whole_checkpoints import WholeCheckpoints, checkpoint_fault, last_whole_checkpoint
 
@@ -33,7 +34,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     It counts samples that the collator left out (`dropped.jsonl` beside the checkpoints, and the log) and aborts after
     too many consecutive ones; logs the token accuracy of each task; adds the selector's loss; gives parts of the
     model learning rates of their own; reads streams so that no sample is seen twice, also after a resume; and measures
-    boxes on held-out examples at each evaluation.
+    boxes on held-out examples at each evaluation. With an `Objective`, its losses are trained on and logged instead.
 
     Args:
         collator: of the training data.
@@ -41,24 +42,27 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         max_broken_in_row: abort after this many consecutive unreadable samples.
         held_out: boxes to generate at each evaluation; None for none.
         eval_collator: collator of `eval_dataset`, where that is another mixture.
+        objective: data and losses of one's own, instead of a mixture's next tokens.
         *args, **kwargs: of `SFTTrainer`.
     """
 
     args: ElysiumSFTConfig
+    _halve = False  # the weights that are being saved
 
     def __init__(
         self,
         *args: Any,
-        collator: ElysiumCollator,
+        collator: ElysiumCollator | IndexedItems,
         learning_rates: dict[str, float] | None = None,
         max_broken_in_row: int = 100,
         held_out: HeldOutBoxes | None = None,
         eval_collator: ElysiumCollator | None = None,
+        objective: Objective | None = None,
         **kwargs: Any,
     ) -> None:
         self.learning_rates = dict(learning_rates or {})
         self.max_broken_in_row, self.held_out = max_broken_in_row, held_out
-        self.eval_collator = eval_collator
+        self.eval_collator, self.objective = eval_collator, objective
         self.data_collator: Any
         self._stream_batches_done = 0
         self._broken_in_row = 0
@@ -74,6 +78,12 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
                 "boxes are generated on held-out data where every process has all weights, got sharded ones (FSDP or "
                 "ZeRO-3); set eval_boxes to 0, and evaluate the checkpoints with elysium evaluate"
             )
+        if objective is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError(
+                    "an objective needs whole weights, got FSDP or DeepSpeed; start it with torchrun alone"
+                )
+            self._network = ObjectiveNetwork(self.model, objective).to(self.args.device)
         for module in (self.elysium, self.elysium.model.selector):
             module.register_forward_hook(self._keep)
 
@@ -90,9 +100,13 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
             self._scores.append(outputs.scores)
 
     # --- data ---
+    @property
+    def _streamed(self) -> bool:
+        return isinstance(self.data_collator, ElysiumCollator) and self.data_collator.mixture.streamed
+
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train as `Trainer.train` does; a stream resumes where it was, without decoding the samples before."""
-        if self.data_collator.mixture.streamed:
+        if self._streamed:
             last = resume_from_checkpoint
             last = last_whole_checkpoint(self.args.output_dir) if last is True else last
             if last and checkpoint_fault(Path(last)) is None:  # for a faulty one, the trainer raises
@@ -103,7 +117,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the loader; each process and each worker reads its own share of a stream."""
-        if not self.data_collator.mixture.streamed:
+        if not self._streamed:
             return super().get_train_dataloader()
         share = StreamShare(
             self.train_dataset,
@@ -154,8 +168,15 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss, plus the selector's where it has a factor."""
+        """Return TRL's loss, plus the selector's where it has a factor; or the objective's."""
         training = self.model.training
+        if self.objective is not None and training:
+            self._scores.clear()
+            parts = model(**inputs)
+            for name, value in parts.items():
+                if name != "loss":
+                    self._parts[name.lstrip("_")].append(value.detach().float())
+            return (parts["loss"], parts) if return_outputs else parts["loss"]
         inputs = dict(inputs)
         dropped, task_ids = inputs.pop("dropped", []), inputs.pop("task_ids")
         targets = inputs.pop("patch_targets")
@@ -185,6 +206,10 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer, with parameter groups for parts that have their own learning rate."""
         fresh = self.optimizer is None
+        if fresh and self.objective is not None:
+            self.optimizer, model = self.objective.optimizer(), self._network
+            if self.optimizer is not None:
+                return self.optimizer
         optimizer = super().create_optimizer(model)
         if not fresh or not self.learning_rates:
             return optimizer
@@ -193,13 +218,27 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         for group in optimizer.param_groups:
             by_part: dict[str | None, list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                part = part_of[id(parameter)]
+                part = part_of.get(id(parameter))  # heads of an objective are in none
                 by_part.setdefault(part if part in self.learning_rates else None, []).append(parameter)
             for part, parameters in by_part.items():
                 rate = group["lr"] if part is None else float(self.learning_rates[part])
                 groups.append({**group, "params": parameters, "lr": rate})
         optimizer.param_groups = groups
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Create the schedule of the learning rate, the objective's where it has one."""
+        if self.lr_scheduler is None and self.objective is not None:
+            chosen = optimizer or self.optimizer
+            # Of the optimizer inside accelerate's wrapper.
+            self.lr_scheduler = self.objective.scheduler(getattr(chosen, "optimizer", chosen))
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: DataLoader | None = None) -> nn.Module:
+        """Wrap the model as `Trainer` does; an objective's network as a whole, so that heads are kept in step, too."""
+        if self.objective is None or not training or model is not self.model:
+            return super()._wrap_model(model, training, dataloader)
+        return self.accelerator.prepare_model(self._network)
 
     # --- what is logged and saved ---
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -211,7 +250,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
                 logs[name] = right / labelled
         if not prefix:
             for name in list(self._parts):
-                logs[name] = float(torch.stack(self._parts.pop(name)).mean())
+                logs[name] = round(float(torch.stack(self._parts.pop(name)).double().mean()), 4)
             if self._dropped:
                 logs["dropped"] = float(sum(self._dropped.values()))
         super().log(logs, start_time)
@@ -225,6 +264,27 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
             self.log(dict(figures))
             metrics |= figures
         return metrics
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as `WholeCheckpoints` does; the finished model in half precision where the recipe says so."""
+        self._halve = self.args.half_precision_output and not _internal_call
+        try:
+            super().save_model(output_dir, _internal_call)
+        finally:
+            self._halve = False
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        if self._halve:
+            whole = self.model.state_dict() if state_dict is None else state_dict
+            state_dict = {name: value.half() if value.is_floating_point() else value for name, value in whole.items()}
+        super()._save(output_dir, state_dict)
+        if self.objective is not None and self.objective.heads is not None and self.args.should_save:
+            save_heads(self.objective.heads, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.objective is not None and self.objective.heads is not None:
+            load_heads(self.objective.heads, Path(resume_from_checkpoint))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: `RunRecorder` writes the card once, at the end."""

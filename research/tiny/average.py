@@ -1,6 +1,6 @@
 """The mean of a run's last saves, as a checkpoint: late weights wander about a better place than any of them.
 
-    python -m research.tiny.average runs/tiny_held runs/tiny --start runs/tiny_lost/final --last 4
+    python -m research.tiny.average runs/tiny_held runs/tiny --start runs/tiny_lost --last 4
 
 Weight averaging: Izmailov et al., UAI 2018, arXiv 1803.05407. With ``--last 1`` it writes one save, such as one from
 the middle of a run (``--until 900``), as a checkpoint. ``--halfway`` keeps half of an earlier checkpoint, and what
@@ -18,9 +18,6 @@ from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
 from .checkpoint import TRAINED_ON, save_checkpoint
-
-# A save holds the training heads too; the model's own weights stand under this name.
-_PREFIX = "model."
 
 
 def choose_saves(run: Path, last: int, until: int | None = None) -> list[Path]:
@@ -41,14 +38,12 @@ def average_weights(saves: list[Path]) -> dict[str, torch.Tensor]:
     total: dict[str, torch.Tensor] = {}
     for save in saves:
         for name, value in load_file(save / "model.safetensors").items():
-            if name.startswith(_PREFIX):
-                key = name.removeprefix(_PREFIX)
-                total[key] = total[key] + value.float() if key in total else value.float()
+            total[name] = total[name] + value.float() if name in total else value.float()
     return {name: value / len(saves) for name, value in total.items()}
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Run folder of train_tiny.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a stage.")],
     output: Annotated[Path, typer.Argument(help="Checkpoint folder to write.")],
     start: Annotated[Path, typer.Option(help="Checkpoint with the run's configuration and processor.")],
     last: Annotated[int, typer.Option(min=1, help="How many saves.")] = 3,

@@ -1,16 +1,21 @@
-"""elysium-tiny before training: configuration, tokenizer, processor and initial weights."""
+"""elysium-tiny before training: configuration, tokenizer, processor and initial weights.
+
+python -m research.tiny.checkpoint runs/tiny_start --tower runs/tower.safetensors
+"""
 
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.processing.atomic_files import atomic_folder
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import SHIPPED
@@ -19,8 +24,7 @@ TRAINED_ON = (
     "trained on synthetic scenes (emoji, cut-out photographs and coloured shapes that move over pictures); words work "
     "for the things that are in them"
 )
-# The part of the pretrained tower that learns on, and mean and deviation of the pictures that it is used to.
-TRAINED_STAGE = "coarse_blocks"
+# Mean and deviation of the pictures that the pretrained tower is used to.
 TOWER_MEAN, TOWER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -140,7 +144,7 @@ def _initialise_clip(tower: nn.Module, side: int) -> None:
 
 
 def load_tower(network: ElysiumForConditionalGeneration, path: str | os.PathLike) -> None:
-    """Puts a pretrained tower (see `fetch_tower`) into the model; all but its last stage will not learn.
+    """Puts a pretrained tower (see `fetch_tower`) into the model.
 
     Raises:
         ValueError: no such file, or weights of another tower.
@@ -149,13 +153,6 @@ def load_tower(network: ElysiumForConditionalGeneration, path: str | os.PathLike
     if not Path(path).is_file():
         raise ValueError(f"tower must be a file of fetch_tower, got {path}; run python -m research.tiny.fetch_tower")
     tower.load_state_dict(load_file(path))
-    freeze_early_stages(tower)
-
-
-def freeze_early_stages(tower: nn.Module) -> None:
-    """Leaves the last stage of an `ElysiumTinyViT` to be trained."""
-    for name, parameter in tower.named_parameters():
-        parameter.requires_grad_(name.startswith(TRAINED_STAGE))
 
 
 def build_tiny(model: dict[str, Any]) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
@@ -198,3 +195,24 @@ def save_checkpoint(
     halves = {name: value.half() for name, value in model.state_dict().items()} if half else None
     model.save_pretrained(folder, trained_on=trained_on, **({"state_dict": halves} if half else {}))
     processor.save_pretrained(folder)
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="Checkpoint folder to write.")],
+    tower: Annotated[Path, typer.Option(help="Weights of the vision tower, of fetch_tower.")],
+    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 160,
+    num_kept_tokens: Annotated[int, typer.Option(help="Tokens kept of a frame.")] = 25,
+    text_width: Annotated[int, typer.Option(help="Width of the language model.")] = 192,
+    text_layers: Annotated[int, typer.Option(help="Layers of the language model.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 1,
+) -> None:
+    """Writes elysium-tiny as it is before its first stage."""
+    torch.manual_seed(seed)
+    sizes = {"image_size": image_size, "num_kept_tokens": num_kept_tokens}
+    network, processor = build_tiny({"tower": tower, "text_width": text_width, "text_layers": text_layers} | sizes)
+    with atomic_folder(output) as folder:
+        save_checkpoint(network, processor, folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -5,12 +5,10 @@ dense answers from the patches, attention that rests on the target's tokens, int
 Letters: B clips, T frames, O objects, N patches, K kept, C vision width, D text width, Q questions a clip, L tokens.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import DynamicCache
 
@@ -22,18 +20,6 @@ from research.tiny.data import IGNORE
 _BETA = 0.05
 _FINE_BETA = 0.01
 _ON_OBJECT = 0.3
-
-
-def save_heads(network: "TinyTrainingModel", path: Path) -> None:
-    """The heads that exist in training only, for the next stage; they are no part of the checkpoint."""
-    save_file({k: v.contiguous() for k, v in network.state_dict().items() if not k.startswith("model.")}, path)
-
-
-def load_heads(network: "TinyTrainingModel", path: Path) -> None:
-    """Heads of the stage before; one for another number of words starts anew."""
-    own = network.state_dict()
-    heads = {name: value for name, value in load_file(path).items() if value.shape == own[name].shape}
-    network.load_state_dict(heads, strict=False)
 
 
 class TinyTrainingModel(nn.Module):

@@ -2,7 +2,7 @@
 
     python -m research.tracking_table.run --bank sprites.npz --output research/results/tracking_table.json \\
         --peers-cache peers.json
-    python -m research.tracking_table.run --bank sprites.npz --model runs/tiny_words/final --selection
+    python -m research.tracking_table.run --bank sprites.npz --model runs/tiny_words --selection
 
 Groups of scenes (`tracking_table_clips.py`), 320x240 and 48 frames by default: classes that were taught, by cut-outs
 that were held out; classes that were never taught; cut-outs that were learned from, in new scenes; small objects;

@@ -14,21 +14,25 @@ import torch
 import typer
 import yaml
 from safetensors.torch import load_file
-from tiny import TINY_MODEL, tiny_model, tiny_processor, tiny_tokenizer
+from tiny import save_tiny_checkpoint, tiny_model, tiny_processor, tiny_tokenizer
 from torch import nn
+from trl import TrlParser
 
 from elysium.processing.boxes_elysium import format_box, format_frames
 from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.training import sft
+from elysium.training.sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments
 from elysium.training.synthetic import render_clip
 from elysium.training.synthetic.sprites import COLOURS, KINDS
 from research.scenes.world import StudyConfig, StudyWorld
 from research.tiny import average as average_saves
 from research.tiny import curves
 from research.tiny import data as tiny_data
-from research.tiny import train as train_tiny
+from research.tiny.checkpoint import TRAINED_ON
 from research.tiny.crops import LookConfig
 from research.tiny.data import IGNORE, BatchPlan, TinyBatches, wrong_history
-from research.tiny.losses import TinyTrainingModel, load_heads, save_heads
+from research.tiny.losses import TinyTrainingModel
+from research.tiny.objective import build_plan
 from research.tiny.optimizers import MuonWithAdamW, linear_decay
 
 # Those of `make tiny`; the others are of TRL's trainers (test_sft.py, test_grpo.py).
@@ -298,12 +302,17 @@ def test_every_loss_is_finite_and_teaches_every_part(samples) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_names_only_what_the_trainer_reads(samples, recipe: Path) -> None:
-    values = yaml.safe_load(recipe.read_text("utf-8"))
+    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
+    model_args, data_args, _ = parser.parse_args_and_config(["--config", str(recipe)], fail_with_unknown_args=True)
+    assert model_args.trained_on == TRAINED_ON
+    values = dict(data_args.objective_args)
     losses = {name for name in training_model()(**samples["clips"]) if name[0] != "_"} - {"loss"}
     assert set(values["losses"]) <= losses
     assert set(values["frames"]) <= set(values["clips_per_batch"])
     assert sum(values["frames"].values()) == pytest.approx(1.0)
-    train_tiny._plan(values).question_mix()
+    assert 0 < values.pop("hold") <= 1 and 0 < values.pop("floor") <= 1 and 0 < values.pop("tower_rate") <= 1
+    del values["losses"]
+    build_plan(**values).question_mix()
 
 
 def test_boxes_in_questions_are_as_far_off_as_the_plan_says_for_the_step() -> None:
@@ -341,56 +350,76 @@ def test_without_looks_the_batches_are_those_of_before() -> None:
     assert torch.equal(one["boxes_group"]["ids"], other["boxes_group"]["ids"])
 
 
-def tiny_recipe() -> dict[str, Any]:
-    scene = {"num_objects": [3, 4], "side": [0.3, 0.6]}
-    return {
-        "model": TINY_MODEL,
-        "seed": 1,
-        "frames": {1: 0.5, 2: 0.5},
-        "clips_per_batch": {1: 2, 2: 1},
-        "scene": scene,
-        "box_jitter": 0.1,
-        "wrong_histories": 0.5,
-        "questions": "glimpses",
-        "worlds": {"shapes": 1.0},
-        "share_fine": 0.3,
-        "tower_rate": 1.0,
-        "keep_saves": 2,
-        "steps": 4,
+def train(folder: Path, *, plan: dict[str, Any] | None = None, **changes: Any) -> None:
+    """A stage of four steps."""
+    start = folder.parent / "start"
+    if not start.exists():
+        save_tiny_checkpoint(start)
+    recipe = {
+        "model_name_or_path": str(start),
+        "attn_implementation": "eager",
+        "trained_on": "trained on shapes",
+        "objective": "research.tiny.objective:build",
+        "objective_args": {
+            "frames": {1: 0.5, 2: 0.5},
+            "clips_per_batch": {1: 2, 2: 1},
+            "scene": {"num_objects": [3, 4], "side": [0.3, 0.6]},
+            "box_jitter": 0.1,
+            "wrong_histories": 0.5,
+            "questions": "glimpses",
+            "worlds": {"shapes": 1.0},
+            "share_fine": 0.3,
+            "losses": {"gate": 0.3},
+            "tower_rate": 1.0,
+            "hold": 0.5,
+            "floor": 0.1,
+        }
+        | (plan or {}),
+        "output_dir": str(folder),
+        "max_steps": 4,
         "learning_rate": 1e-3,
         "weight_decay": 0.01,
         "warmup_steps": 1,
-        "hold": 0.5,
-        "floor": 0.1,
-        "losses": {"gate": 0.3},
+        "per_device_train_batch_size": 1,
+        "train_sampling_strategy": "sequential",
+        "seed": 1,
+        "use_cpu": True,
+        "activation_checkpointing": False,
+        "use_cache": True,
         "logging_steps": 1,
         "save_steps": 2,
-        "loader_workers": 0,
-    }
+        "save_total_limit": 2,
+        "half_precision_output": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+    } | changes
+    config = folder.parent / f"{folder.name}.yaml"
+    config.write_text(yaml.safe_dump(recipe))
+    sft.main(["--config", str(config)])
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch) -> None:
     read, item = [], TinyBatches.__getitem__
     monkeypatch.setattr(TinyBatches, "__getitem__", lambda self, index: read.append(index) or item(self, index))
-    train_tiny.train(tiny_recipe(), tmp_path / "whole")
+    train(tmp_path / "whole")
     stopped = tmp_path / "stopped"
     shutil.copytree(tmp_path / "whole" / "checkpoint-2", stopped / "checkpoint-2")
-    train_tiny.train(tiny_recipe(), stopped)
+    train(stopped)
     assert read == [0, 1, 2, 3, 2, 3]
-    whole, resumed = (load_file(path / "final" / "model.safetensors") for path in (tmp_path / "whole", stopped))
+    whole, resumed = (load_file(path / "model.safetensors") for path in (tmp_path / "whole", stopped))
     assert equal(whole, resumed)
     start = load_file(tmp_path / "whole" / "checkpoint-2" / "model.safetensors")
-    assert any(not torch.equal(start[f"model.{name}"], value) for name, value in whole.items())
+    assert any(not torch.equal(start[name].half(), value) for name, value in whole.items())
 
 
 def test_a_run_is_compared_with_the_curves_of_another(tmp_path, capsys) -> None:
     run, kept = tmp_path / "tiny_images", tmp_path / "kept.png"
-    train_tiny.train(tiny_recipe(), run)
+    train(run)
     curves.main([run], output=kept)
     assert kept.stat().st_size > 1000
     stopped, other = (tmp_path / name / "tiny_images" for name in ("stopped", "other"))
     shutil.copytree(run / "checkpoint-2", stopped / "checkpoint-2")
-    train_tiny.train(tiny_recipe() | {"seed": 5}, other)
+    train(other, seed=5)
     capsys.readouterr()
     curves.main([stopped], against=kept.with_suffix(".json"))
     curves.main([other], against=kept.with_suffix(".json"))
@@ -402,39 +431,26 @@ def test_a_run_is_compared_with_the_curves_of_another(tmp_path, capsys) -> None:
 
 def test_saves_are_averaged_into_a_checkpoint(tmp_path) -> None:
     run = tmp_path / "run"
-    train_tiny.train(tiny_recipe() | {"save_steps": 1}, run)
+    train(run, save_steps=1)
     saves = average_saves.choose_saves(run, 2)
     assert [save.name for save in saves] == ["checkpoint-3", "checkpoint-4"]
     assert average_saves.choose_saves(run, 1, until=3) == saves[:1]
-    average_saves.main(run, tmp_path / "mean", start=run / "final", last=2, absent_log_odds=1.5, tracking_zoom=2)
+    average_saves.main(run, tmp_path / "mean", start=run, last=2, absent_log_odds=1.5, tracking_zoom=2)
     written = ElysiumProcessor.from_pretrained(tmp_path / "mean")
     assert written.tracking == {"zoom": 2, "absent_log_odds": 1.5}
     one, other = (load_file(save / "model.safetensors") for save in saves)
     mean = load_file(tmp_path / "mean" / "model.safetensors")
-    assert mean.keys() == load_file(run / "final" / "model.safetensors").keys()
+    assert mean.keys() == load_file(run / "model.safetensors").keys()
     for name, value in mean.items():
-        expected = (one[f"model.{name}"] + other[f"model.{name}"]) / 2
+        expected = (one[name] + other[name]) / 2
         assert value.dtype == torch.float16
         torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
-    average_saves.main(run, tmp_path / "half", start=run / "final", last=1, halfway=tmp_path / "mean")
+    average_saves.main(run, tmp_path / "half", start=run, last=1, halfway=tmp_path / "mean")
     half = load_file(tmp_path / "half" / "model.safetensors")
     for name, value in half.items():
-        torch.testing.assert_close(
-            value.float(), (mean[name].float() + other[f"model.{name}"]) / 2, atol=1e-3, rtol=1e-3
-        )
+        torch.testing.assert_close(value.float(), (mean[name].float() + other[name]) / 2, atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="must hold 5 saves named checkpoint-N, got 2"):
         average_saves.choose_saves(run, 5)
-
-
-def test_heads_go_on_from_the_stage_before_but_for_those_of_other_words(tmp_path) -> None:
-    before = training_model()
-    save_heads(before, tmp_path / "heads.safetensors")
-    names = [*KINDS, "cup"]
-    after = TinyTrainingModel(tiny_model(), tiny_processor(), {}, colours=list(COLOURS), kinds=names)
-    fresh = after.kind_head.weight.clone()
-    load_heads(after, tmp_path / "heads.safetensors")
-    assert equal(before.patch_head.state_dict(), after.patch_head.state_dict())
-    assert torch.equal(after.kind_head.weight, fresh) and len(fresh) == len(names)
 
 
 def small_network() -> nn.Module:

@@ -224,7 +224,7 @@ def test_too_much_that_is_broken_in_a_row_stops_the_run_with_counts(checkpoint, 
     [
         ({"data": [{"source": "nothing"}]}, "a source must be one of elysium-track"),
         ({"data": [SYNTHETIC, SYNTHETIC | {"weight": 1}]}, "all sources or none must have a weight"),
-        ({"data": []}, "name data or stream"),
+        ({"data": []}, "name data, stream or objective"),
         ({"data": [SYNTHETIC], "train_parts": ["eyes"]}, "parts must be of vision_tower.*got eyes"),
         ({"data": [SYNTHETIC], "tasks": {"fly": 1}}, "weights above 0 of rec"),
         ({"data": [SYNTHETIC], "model": "no/such/folder"}, "model must be an existing folder"),
