@@ -34,7 +34,7 @@ def build_processor(
         max_trained_frames: most frames of a video that the weights were trained on; None where it is not known.
         image_settings: further settings of the image and video processor, such as `image_mean` and `image_std`.
     """
-    side = config.vision_config.image_size
+    side = config.image_size
     tokenizer.model_max_length = config.text_config.max_position_embeddings  # longer prompts are refused
     image_settings = {"size": {"height": side, "width": side}} | image_settings
     return ElysiumProcessor(

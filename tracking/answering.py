@@ -30,8 +30,10 @@ from elysium.processing.media_elysium import Frame
 from .windows import Shown, WindowRequest, image_of
 
 Conversation = list[dict[str, Any]]
-# The tokens that a window's prompt begins with, and what it shows of each frame.
-Beginning = tuple[tuple[int, ...], tuple[Shown, ...]]
+# What a window shows of each frame, and whether the semantic encoders read it.
+Seen = tuple[tuple[Shown, ...], bool]
+# The tokens that a window's prompt begins with, and what they stand for.
+Beginning = tuple[tuple[int, ...], Seen]
 Decoding = Literal["fast", "reference", "plain"]
 
 DECODINGS = ("fast", "reference", "plain")
@@ -138,10 +140,10 @@ class Answerer:
                 the windows need not be read later. It changes no answer.
         """
         replies = []
-        expected = [tuple((frame, None) for frame in window) for window in upcoming]
+        expected: list[Seen] = [(tuple((frame, None) for frame in window), False) for window in upcoming]
         for start in range(0, len(requests), self.batch_size):
             batch = requests[start : start + self.batch_size]
-            later = [request.shown for request in requests[start + self.batch_size :]] + expected
+            later = [(request.shown, request.semantic) for request in requests[start + self.batch_size :]] + expected
             for request, answer in zip(batch, self._answer_batch(batch, later), strict=True):
                 parsed = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
                 replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
@@ -193,27 +195,37 @@ class Answerer:
         longest = format_frames([_WIDEST_BOX_NORM] * num_frames, rounding=self.processor.box_rounding)
         return len(self.processor.tokenizer(longest, add_special_tokens=False)["input_ids"]) + _SPARE_TOKENS
 
-    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[tuple[Shown, ...]]) -> list[Answer]:
+    def _answer_batch(self, requests: Sequence[WindowRequest], later: Sequence[Seen]) -> list[Answer]:
         """Return one answer for each window, by the decoding in use."""
         states = [] if self.decoding == "plain" else [self.window_start(request) for request in requests]
         if self._reader is not None:
             return self._reader.answer(requests, states, later)
-        conversations = [self.window_conversation(request) for request in requests]
-        if not states:
-            return self._generate(conversations, self.tracking_budget(max(map(len, requests))))
-        return self._generate(conversations, max(state.grammar.longest for state in states), states)
+        answers: dict[int, Answer] = {}
+        sizes = [image_size(bare_model(self.model), request.semantic) for request in requests]
+        for size in {side["height"]: side for side in sizes}.values():
+            places = [place for place, side in enumerate(sizes) if side == size]
+            conversations = [self.window_conversation(requests[place]) for place in places]
+            alike = [states[place] for place in places] if states else []
+            longest = max((state.grammar.longest for state in alike), default=None)
+            budget = longest or self.tracking_budget(max(len(requests[place]) for place in places))
+            answers |= zip(places, self._generate(conversations, budget, alike, size=size), strict=True)
+        return [answers[place] for place in range(len(requests))]
 
     def _generate(
-        self, conversations: list[Conversation], max_new_tokens: int, states: Sequence[AnswerState] = ()
+        self,
+        conversations: list[Conversation],
+        max_new_tokens: int,
+        states: Sequence[AnswerState] = (),
+        size: dict[str, int] | None = None,
     ) -> list[Answer]:
-        """Return the answers of `generate`, under the grammar where states are given."""
+        """Return the answers of `generate`, under the grammar where states are given, on images of a size."""
         inputs = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
+            processor_kwargs={"padding": True, "padding_side": "left"} | ({"size": size} if size else {}),
         )
         self._check_context(inputs["input_ids"].shape[1])
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
@@ -268,14 +280,14 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        self._seen: dict[Shown, torch.Tensor] = {}
+        self._seen: dict[tuple[Shown, bool], torch.Tensor] = {}
         self._prefixes: dict[Beginning, Prefix] = {}
 
     def answer(
         self,
         requests: Sequence[WindowRequest],
         states: Sequence[AnswerState],
-        later: Sequence[tuple[Shown, ...]] = (),
+        later: Sequence[Seen] = (),
     ) -> list[Answer]:
         """Return one answer for each window.
 
@@ -285,8 +297,10 @@ class WindowReader:
             later: what windows show that will probably be requested.
         """
         prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
-        keys = [(beginning, each.shown) for each, (beginning, _) in zip(requests, prompts, strict=True)]
-        self._read(keys, [(prompt_ids(self.processor, len(shown), "?")[0], shown) for shown in later])
+        keys = [
+            (beginning, (each.shown, each.semantic)) for each, (beginning, _) in zip(requests, prompts, strict=True)
+        ]
+        self._read(keys, [(prompt_ids(self.processor, len(seen[0]), "?")[0], seen) for seen in later])
         questions = [
             BoxQuestion(self._prefixes[key], question, state, state.first_box)
             for key, (_, question), state in zip(keys, prompts, states, strict=True)
@@ -306,24 +320,33 @@ class WindowReader:
             more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
             missing += more[: max(0, self.at_once - len(missing))]
         known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
-        self._encode([each for _, shown in missing for each in shown])
+        self._encode([(each, semantic) for _, (shown, semantic) in missing for each in shown])
         beginnings = [
-            self.decoder.embed(ids, torch.cat([self._seen[each] for each in shown])) for ids, shown in missing
+            self.decoder.embed(ids, torch.cat([self._seen[each, semantic] for each in shown]))
+            for ids, (shown, semantic) in missing
         ]
         self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
-        needed = {each for _, shown in self._prefixes for each in shown}
+        needed = {(each, semantic) for _, (shown, semantic) in self._prefixes for each in shown}
         self._seen = {each: tokens for each, tokens in self._seen.items() if each in needed}
 
     @torch.no_grad()
-    def _encode(self, shown: Sequence[Shown]) -> None:
-        """Encode the images that were not seen."""
-        new = {each: image_of(each) for each in shown if each not in self._seen}
-        for _, alike in itertools.groupby(new.items(), key=lambda item: item[1].shape):
+    def _encode(self, shown: Sequence[tuple[Shown, bool]]) -> None:
+        """Encode the images that were not seen, with the semantic encoders or without."""
+        new = {key: image_of(key[0]) for key in shown if key not in self._seen}
+        for (_, semantic), alike in itertools.groupby(new.items(), key=lambda item: (item[1].shape, item[0][1])):
             names, images = zip(*alike, strict=True)
-            pixels = self.processor.video_processor(videos=[np.stack(images)], return_tensors="pt")
+            pixels = self.processor.video_processor(
+                videos=[np.stack(images)], size=image_size(self.model, semantic), return_tensors="pt"
+            )
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
             tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
             self._seen |= dict(zip(names, tokens, strict=True))
+
+
+def image_size(model: Any, semantic: bool) -> dict[str, int]:
+    """Return the size of images that the semantic encoders, where the model has them, read or not."""
+    side = model.config.image_size if semantic else model.config.vision_config.image_size
+    return {"height": side, "width": side}
 
 
 def possible_decoding(model: Any, processor: Any, wanted: Decoding) -> tuple[Decoding, str | None]:

@@ -73,7 +73,7 @@ class Tracker:
                 "model and processor must keep as many tokens of a frame, got num_kept_tokens "
                 f"{model.config.num_kept_tokens} and {processor.num_kept_tokens}; load both from one checkpoint"
             )
-        side, size = model.config.vision_config.image_size, processor.video_processor.size
+        side, size = model.config.image_size, processor.video_processor.size
         if (size["height"], size["width"]) != (side, side):
             raise ValueError(
                 f"model and processor must have one image size, got {side}x{side} and "

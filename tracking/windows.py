@@ -89,6 +89,11 @@ class WindowRequest:
         return tuple(frame.index for frame in self.frames)
 
     @property
+    def semantic(self) -> bool:
+        """Return whether the semantic encoders, where the model has them, read the frames: words are asked for."""
+        return self.box_xyxy_norm is None
+
+    @property
     def shown(self) -> tuple["Shown", ...]:
         """Return each frame with the crop of it that the model sees."""
         return tuple(zip(self.frames, self.crops, strict=True))

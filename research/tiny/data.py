@@ -23,6 +23,7 @@ from research.scenes.sprite_bank import SpriteBank, everyday_names
 from research.scenes.sprite_world import SpriteWorld
 from research.scenes.views import render_view, shown_frames
 from research.scenes.world import StudyConfig, StudyScene, StudyWorld
+from research.semantic.simulated_evidence import AssumedClass, ClassPainter, EvidencePool, simulate_evidence
 from research.tiny.crops import LookConfig, following_view, soften
 
 MAX_OBJECTS = 8
@@ -88,14 +89,23 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A scene, its clip, a name that fits nothing in it, the tracked object that the view follows, if any, and the
-    deviation of boxes in questions about it, in box sizes."""
+    """A scene, its clip, a name that fits nothing in it, the tracked object that the view follows, if any, the
+    deviation of boxes in questions about it, in box sizes, and the class that each tracked object is assumed to be."""
 
     scene: StudyScene
     clip: RenderedClip
     absent_name: str | None
     followed: int | None = None
     box_jitter: float = 0.0
+    classes: tuple[AssumedClass | None, ...] = ()
+
+    def name_of(self, index: int) -> str | None:
+        """What a tracked object is called, such as "reddish tiger"; None for one without a name."""
+        item = self.scene.objects[self.scene.tracked[index]]
+        known = self.classes[index] if self.classes else None
+        if known is None or item.sprite.kind is None or item.sprite.colour is not None:
+            return item.name
+        return known.name
 
 
 def _shifted(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -136,6 +146,22 @@ def wrong_history(
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvidencePlan:
+    """How the semantic encoders' evidence comes into training.
+
+    share: of the batches, those with evidence; the others are encoded as tracking from a box encodes frames.
+    share_real: of those with one frame a clip, the ones that the encoders themselves read, so that only true names are
+    asked for; elsewhere it is simulated. share_painted: of the objects without a name, those that are assumed to be of
+    a class. pool: evidence of backgrounds, of `evidence_pool`.
+    """
+
+    pool: str | Path
+    share: float = 0.75
+    share_real: float = 0.2
+    share_painted: float = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchPlan:
     """Which clips a stage trains on.
 
@@ -160,6 +186,7 @@ class BatchPlan:
     worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
     bank: str | Path | None = None
     everyday_names: bool = False
+    evidence: EvidencePlan | None = None
 
     def question_mix(self) -> QuestionMix:
         """The questions of the plan.
@@ -229,6 +256,8 @@ class TinyBatches(Dataset):
         self._colour_number = {word: number for number, word in enumerate(self.colours)}
         self._kind_number = {word: number for number, word in enumerate(self.kinds)}
         self.patches = image_size // patch_size
+        self.painter = None if plan.evidence is None else ClassPainter(plan.evidence.share_painted)
+        self.pool = None if plan.evidence is None else EvidencePool.load(plan.evidence.pool)
 
     def __len__(self) -> int:
         return self.num_batches
@@ -241,17 +270,46 @@ class TinyBatches(Dataset):
         rng = np.random.default_rng((self.seed, 12, index))
         count = self.plan.clips_per_batch[num_frames]
         box_jitter = self.plan.box_jitter_at(index // self.ranks)
+        evidence = self._evidence_of_batch(num_frames, shared)
+        if evidence == "real":
+            count = (count + 1) // 2  # the encoders take as long as a step
         clips = []
         for position in range(count):
             world = self.worlds[rng.choice(len(self.worlds), p=self.shares)]
             scene = world.sample(index * 1000 + position, self.plan.scene)
-            clip, followed = self._render(scene, num_frames, rng)
-            clips.append(Shown(scene, clip, world.absent_name(scene, rng), followed, box_jitter))
+            absent_name, classes = world.absent_name(scene, rng), []
+            if evidence == "simulated":
+                assert self.painter is not None
+                classes = self.painter.paint(scene, rng)
+                taken = [item.sprite.kind for item in scene.objects if item.sprite.kind]
+                absent_name = self.painter.absent_phrase(classes, taken, rng) or absent_name
+            clip, followed = self._render(scene, num_frames, rng, large=evidence == "real")
+            clips.append(Shown(scene, clip, absent_name, followed, box_jitter, tuple(classes)))
         batch = {
             "frames": torch.from_numpy(np.concatenate([shown.clip.frames for shown in clips])),
             **self._object_tensors(clips, num_frames),
         }
+        if evidence == "simulated":
+            batch["evidence"] = self._simulate(clips, batch["coverage"].numpy(), rng)
         return batch | self._question_tensors(clips, num_frames, as_image, rng)
+
+    def _evidence_of_batch(self, num_frames: int, rng: np.random.Generator) -> str | None:
+        plan = self.plan.evidence
+        if plan is None or rng.random() >= plan.share:
+            return None
+        return "real" if num_frames == 1 and rng.random() < plan.share_real else "simulated"
+
+    def _simulate(
+        self, clips: list[Shown], coverage: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores, boxes and box scores of all frames of a batch, flattened."""
+        assert self.pool is not None
+        parts = [
+            simulate_evidence(list(shown.classes), shown.clip, coverage[b][:, : len(shown.classes)], self.pool, rng)
+            for b, shown in enumerate(clips)
+        ]
+        scores, boxes, box_scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+        return scores, boxes, box_scores
 
     def _question_tensors(
         self, clips: list[Shown], num_frames: int, as_image: bool, rng: np.random.Generator
@@ -277,8 +335,10 @@ class TinyBatches(Dataset):
         }
         return groups | {"glimpses_group": self._encode(glimpse_questions)} if glimpses else groups
 
-    def _render(self, scene: StudyScene, num_frames: int, rng: np.random.Generator) -> tuple[RenderedClip, int | None]:
-        """A clip of a scene, and which object its view follows."""
+    def _render(
+        self, scene: StudyScene, num_frames: int, rng: np.random.Generator, *, large: bool = False
+    ) -> tuple[RenderedClip, int | None]:
+        """A clip of a scene, and which object its view follows; large ones are drawn for the semantic encoders."""
         size, looks = self.image_size, self.plan.looks
         aspect, first = float(rng.choice(_VIEW_ASPECTS)), int(rng.integers(0, 40))
         gap, view, followed = 0, None, None
@@ -289,7 +349,9 @@ class TinyBatches(Dataset):
             numbers = shown_frames(scene, num_frames, first, gap)
             view = following_view(scene, followed, numbers, looks, rng)
         render = partial(render_view, scene, num_frames, first_frame=first, gap=gap, aspect=aspect, view=view)
-        if rng.random() >= self.plan.share_fine:
+        if large:
+            clip = render((2 * size, 2 * size))
+        elif rng.random() >= self.plan.share_fine:
             clip = render((size, size))
         else:
             clip = render((2 * size, 2 * size))
@@ -318,7 +380,8 @@ class TinyBatches(Dataset):
         coverage = np.zeros((count, num_frames, MAX_OBJECTS, grid * grid), np.float32)
         colours = np.full((count, MAX_OBJECTS), IGNORE)
         kinds = np.full((count, MAX_OBJECTS), IGNORE)
-        patch = self.image_size // grid
+        patch = clips[0].clip.owners.shape[1] // grid
+        name_tokens = np.full((count, MAX_OBJECTS), IGNORE)
         for b, shown in enumerate(clips):
             scene, clip = shown.scene, shown.clip
             objects = clip.visible.shape[1]
@@ -329,7 +392,12 @@ class TinyBatches(Dataset):
                 sprite = scene.objects[scene.tracked[o]].sprite
                 colours[b, o] = self._colour_number.get(sprite.colour, IGNORE)
                 kinds[b, o] = self._kind_number.get(sprite.kind, IGNORE)
+                known = shown.classes[o] if shown.classes else None
+                if sprite.kind is not None:
+                    name = sprite.kind if known is None else known.name
+                    name_tokens[b, o] = self.processor.tokenizer.encode(f" {name}", add_special_tokens=False)[0]
         arrays = {"boxes": boxes, "visible": visible, "coverage": coverage, "colours": colours, "kinds": kinds}
+        arrays["name_tokens"] = name_tokens
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def _template(self, task: str, rng: np.random.Generator) -> str:
@@ -355,7 +423,7 @@ class TinyBatches(Dataset):
         if task in ("rec", "rsot"):
             able = [o for o in range(objects) if referring[o] and (task == "rsot" or clip.visible[0, o])]
         elif task in ("reg", "video_reg"):
-            able = [o for o in in_first if scene.objects[o].name]
+            able = [o for o in in_first if shown.name_of(o)]
         else:
             able = in_first
         if not able:
@@ -366,7 +434,7 @@ class TinyBatches(Dataset):
         boxes = [clip.boxes_xyxy_norm[t, chosen] if clip.visible[t, chosen] else None for t in range(num_frames)]
         if task in ("reg", "video_reg"):
             box = format_box(_shifted(boxes[0], shown.box_jitter, rng))
-            return Question(template.replace("{box}", box), str(scene.objects[chosen].name), chosen)
+            return Question(template.replace("{box}", box), str(shown.name_of(chosen)), chosen)
         if task == "rec":
             text = str(rng.choice(referring[chosen]))
             return Question(template.replace("{text}", text), format_box(boxes[0]), chosen)

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.compat_elysium import cache_kwargs, output_cache
+from elysium.modeling_elysium.semantic_encoders_elysium import SemanticEvidence
 from elysium.processing.processing_elysium import ElysiumProcessor
 from research.tiny.data import IGNORE
 
@@ -56,8 +57,6 @@ class TinyTrainingModel(nn.Module):
         # Behind a frame's label comes a space and a bracket, or the word " none": the choice falls at that space.
         space = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(" ")[0])
         self.register_buffer("presence_ids", torch.tensor([bracket, none_id, space]), persistent=False)
-        first_tokens = [tokenizer.encode(f" {kind}", add_special_tokens=False)[0] for kind in kinds]
-        self.register_buffer("kind_ids", torch.tensor(first_tokens), persistent=False)
         table = torch.full((len(tokenizer),), -1)
         table[numbers] = torch.arange(100)
         self.register_buffer("number_of_id", table, persistent=False)
@@ -71,7 +70,8 @@ class TinyTrainingModel(nn.Module):
 
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
         pixels = (batch["frames"].permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
-        vision = self.model.get_video_features(pixels)
+        evidence = SemanticEvidence(*batch["evidence"]) if "evidence" in batch else None
+        vision = self.model.get_video_features(pixels, semantic_evidence=evidence)
         losses = self._patch_losses(vision, batch) | self._language_losses(vision, batch)
         total = sum(self.weights.get(name, 1.0) * value for name, value in losses.items() if name[0] != "_")
         return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
@@ -155,10 +155,10 @@ class TinyTrainingModel(nn.Module):
         now, first = batch["boxes"][clip, frame, owner], batch["boxes"][clip, 0, owner]
         loss = F.smooth_l1_loss(told[on_object][:, :4], now[on_object], beta=_BETA)
         loss = loss + F.smooth_l1_loss(told[seen_first][:, 4:], first[seen_first], beta=_BETA)
-        kinds = batch["kinds"][clip, owner][on_object]
-        named = kinds != IGNORE
+        first_tokens = batch["name_tokens"][clip, owner][on_object]
+        named = first_tokens != IGNORE
         logits = self.model.lm_head(tokens[on_object][named]).float()
-        names = F.cross_entropy(logits, self.kind_ids[kinds[named]], reduction="sum") / named.sum().clamp(1)
+        names = F.cross_entropy(logits, first_tokens[named], reduction="sum") / named.sum().clamp(1)
         return {"tokens": loss, "names": names}
 
     def _answer(

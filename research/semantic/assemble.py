@@ -1,0 +1,78 @@
+"""Put pretrained semantic encoders into a checkpoint, as the start of training elysium-small.
+
+python -m research.semantic.assemble elysium-tiny runs/encoders.safetensors runs/small_start
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from safetensors.torch import load_file
+
+from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from elysium.processing.atomic_files import atomic_folder
+from elysium.processing.build_processor import build_processor
+from elysium.processing.processing_elysium import ElysiumProcessor
+from elysium.tracking.loading import load_checkpoint
+from research.semantic.class_names import load_class_names, phrases
+from research.tiny.checkpoint import save_checkpoint
+
+_EVIDENCE_RMS = 3.0  # of a class embedding; visual tokens of elysium-tiny have about 6
+
+
+def name_embeddings(model: ElysiumForConditionalGeneration, tokenizer: object) -> torch.Tensor:
+    """Return for each class the mean of the language model's embeddings of what it is called, `(C, D)`."""
+    table = model.model.language_model.embed_tokens.weight.detach().float()
+    table = table - table.mean(0)
+    rows = []
+    for entry in load_class_names():
+        row = torch.zeros(table.shape[1])
+        for phrase, weight in phrases(entry, narrower=True).items():
+            row += weight * table[tokenizer.encode(f" {phrase}", add_special_tokens=False)].mean(0)
+        rows.append(row / row.pow(2).mean().sqrt())
+    return torch.stack(rows) * _EVIDENCE_RMS
+
+
+def add_encoders(
+    model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, encoders: Path
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """Return a model with the encoders in it, and its processor."""
+    own = processor.video_processor
+    config = ElysiumConfig.from_dict(model.config.to_dict())
+    config.semantic_config = {"image_mean": own.image_mean, "image_std": own.image_std}
+    config = ElysiumConfig.from_dict(config.to_dict())
+    larger = ElysiumForConditionalGeneration(config)
+    missing, unexpected = larger.load_state_dict(model.state_dict(), strict=False)
+    assert not unexpected and all("semantic" in name for name in missing)
+    larger.model.semantic_encoders.load_state_dict(
+        {name: value.float() for name, value in load_file(encoders).items()}
+    )
+    larger.model.semantic_projector.set_class_names(name_embeddings(larger, processor.tokenizer))
+    larger.generation_config = model.generation_config
+    built = build_processor(
+        config,
+        processor.tokenizer,
+        max_trained_frames=own.max_trained_frames,
+        image_mean=own.image_mean,
+        image_std=own.image_std,
+    )
+    built.tracking = processor.tracking
+    return larger, built
+
+
+def main(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint to start from.")],
+    encoders: Annotated[Path, typer.Argument(help="Weights of fetch_encoders.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Write a checkpoint with semantic encoders."""
+    torch.manual_seed(0)
+    model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
+    with atomic_folder(output) as folder:
+        save_checkpoint(model, processor, folder, half=True)
+    print(f"Start of training: {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
