@@ -121,7 +121,7 @@ class ElysiumConfig(PreTrainedConfig):
     """
 
     model_type = "elysium"
-    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig, "semantic_config": ElysiumSemanticConfig}
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
