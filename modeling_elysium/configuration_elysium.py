@@ -12,6 +12,14 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .released_elysium import CLIP_LARGE_336, NUM_PLACEHOLDERS, VICUNA_7B, config_from_released, is_released_config
 
+# Of semantic_config: the encoders by name with their numbers of classes, pixels a side of the images that they read, and
+# mean and deviation by which the processor normalises those.
+_SEMANTIC_DEFAULTS: dict[str, Any] = {
+    "classes": {"classifier": 1000, "coco_detector": 80, "open_images_detector": 23},
+    "image_size": 320,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 _VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"] + NUM_PLACEHOLDERS}
 
 
@@ -66,29 +74,6 @@ class ElysiumTinyViTConfig(PreTrainedConfig):
 
 
 @strict
-class ElysiumSemanticConfig(PreTrainedConfig):
-    r"""Configuration of the frozen encoders that say what an image shows (see `semantic_encoders_elysium`).
-
-    Args:
-        image_size (`int`): pixels a side of the images that they read, a multiple of the vision tower's.
-        classes (`dict[str, int]`): the encoders by name, with their numbers of classes.
-        image_mean (`list[float]`): mean by which the processor normalised the images.
-        image_std (`list[float]`): standard deviation by which the processor normalised the images.
-    """
-
-    model_type = "elysium_semantic"
-
-    image_size: int = 320
-    classes: dict[str, int] | None = None
-    image_mean: list[float] | tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        self.classes = self.classes or {"classifier": 1000, "coco_detector": 80, "open_images_detector": 23}
-        super().__post_init__(**kwargs)
-
-
-@strict
 class ElysiumConfig(PreTrainedConfig):
     r"""Configuration of Elysium; the defaults are the 7B model of the paper (arXiv 2403.16558).
 
@@ -98,7 +83,8 @@ class ElysiumConfig(PreTrainedConfig):
     Args:
         vision_config (`dict` or `PreTrainedConfig`): the vision tower, as published (see `vision_feature_layer`).
         text_config (`dict` or `PreTrainedConfig`): the language model.
-        semantic_config (`dict` or `PreTrainedConfig`): encoders that add to each patch what it shows; None for none.
+        semantic_config (`dict`): encoders that add to each patch what it shows (see `semantic_encoders_elysium`), with
+            `classes`, `image_size`, `image_mean` and `image_std`; None for none.
         image_token_id (`int`): placeholder of one kept token of an image.
         video_token_id (`int`): placeholder of one kept token of a video frame.
         compressor (`str`): `t_selector` keeps the best-scored tokens; `none`, `concat` (neighbouring tokens side by
@@ -125,7 +111,7 @@ class ElysiumConfig(PreTrainedConfig):
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
-    semantic_config: dict | PreTrainedConfig | None = None
+    semantic_config: dict | None = None
     image_token_id: int = 32000
     video_token_id: int = 32001
     compressor: Literal["t_selector", "none", "concat", "cross_attention"] = "t_selector"
@@ -145,8 +131,8 @@ class ElysiumConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "clip_vision_model", CLIP_LARGE_336)
         self.text_config = _sub_config(self.text_config, "llama", _VICUNA_7B_WITH_PLACEHOLDERS)
-        if isinstance(self.semantic_config, dict):
-            self.semantic_config = ElysiumSemanticConfig(**self.semantic_config)
+        if self.semantic_config is not None:
+            self.semantic_config = _SEMANTIC_DEFAULTS | self.semantic_config
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -170,13 +156,18 @@ class ElysiumConfig(PreTrainedConfig):
     @property
     def image_size(self) -> int:
         """Return S, the pixels a side of the images that the model takes."""
-        return (self.semantic_config or self.vision_config).image_size
+        return self.semantic_config["image_size"] if self.semantic_config else self.vision_config.image_size
 
     def validate_semantics(self) -> None:
         """Check at construction that images of the semantic encoders shrink to those of the vision tower."""
         if self.semantic_config is None:
             return
-        large, small = self.semantic_config.image_size, self.vision_config.image_size
+        large, small = self.image_size, self.vision_config.image_size
+        unknown = sorted(set(self.semantic_config) - set(_SEMANTIC_DEFAULTS))
+        if unknown:
+            raise ValueError(
+                f"semantic_config must have {', '.join(_SEMANTIC_DEFAULTS)}, got {', '.join(unknown)}; leave it out"
+            )
         if large % small:
             raise ValueError(f"image_size of semantic_config must be a multiple of the tower's {small}, got {large}")
         if self.compressor not in ("t_selector", "none"):
@@ -212,4 +203,4 @@ class ElysiumConfig(PreTrainedConfig):
 # A vision tower is read by its type: `vision_config={"model_type": "elysium_tiny_vit", ...}`.
 AutoConfig.register(ElysiumTinyViTConfig.model_type, ElysiumTinyViTConfig, exist_ok=True)
 
-__all__ = ["ElysiumConfig", "ElysiumSemanticConfig", "ElysiumTinyViTConfig"]
+__all__ = ["ElysiumConfig", "ElysiumTinyViTConfig"]

@@ -168,7 +168,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         self.multi_modal_projector = ElysiumProjector(self.selector.output_size, config)
         if config.semantic_config is not None:
             grid = config.vision_config.image_size // config.vision_config.patch_size
-            self.semantic_encoders = ElysiumSemanticEncoders(grid, config.semantic_config.classes)
+            self.semantic_encoders = ElysiumSemanticEncoders(grid, config.semantic_config["classes"])
             self.semantic_projector = ElysiumSemanticProjector(config)
         if config.kept_position_embedding:
             self.kept_position_embedding = nn.Embedding(config.num_patches, config.text_config.hidden_size)
@@ -233,7 +233,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised images.
         """
         config = self.config.semantic_config
-        mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (config.image_mean, config.image_std))
+        mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (config["image_mean"], config["image_std"]))
         return self.semantic_encoders(pixel_values * std + mean)
 
     @can_return_tuple

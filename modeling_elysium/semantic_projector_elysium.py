@@ -27,7 +27,7 @@ class ElysiumSemanticProjector(nn.Module):
         super().__init__()
         width = config.text_config.hidden_size
         self.class_embeddings = nn.Linear(
-            sum(config.semantic_config.classes.values()), width
+            sum(config.semantic_config["classes"].values()), width
         )  # its bias: that there is evidence
         self.box_projection = nn.Linear(8 * _NUM_FREQUENCIES + 1, width, bias=False)
         self.to_patches = nn.Linear(width, config.vision_config.hidden_size)
