@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .released_elysium import CLIP_LARGE_336, NUM_PLACEHOLDERS, VICUNA_7B, config_from_released, is_released_config
 
-# Of semantic_config: the encoders by name with their numbers of classes, pixels a side of the images that they read, and
+# Of semantic_config: the encoders by name with their numbers of classes, pixels a side of the images they read, and
 # mean and deviation by which the processor normalises those.
 _SEMANTIC_DEFAULTS: dict[str, Any] = {
     "classes": {"classifier": 1000, "coco_detector": 80, "open_images_detector": 23},
