@@ -6,7 +6,13 @@ from torch import nn
 
 PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model", "lm_head")
 # Small modules that are trained with a part.
-_BESIDE = {"vision_feature_norm": "vision_tower", "kept_position_embedding": "multi_modal_projector"}
+_BESIDE = {
+    "vision_feature_norm": "vision_tower",
+    "kept_position_embedding": "multi_modal_projector",
+    "semantic_projector": "multi_modal_projector",
+}
+# Pretrained and never trained.
+_FROZEN = "semantic_encoders"
 
 
 def part_name(name: str) -> str | None:
@@ -40,7 +46,9 @@ def unknown_parts(train_parts: Sequence[str]) -> list[str]:
 
 
 def freeze(model: nn.Module, train_parts: Sequence[str]) -> None:
-    """Train only ``train_parts`` of the model, parts or modules in them; an empty list leaves the model as it is.
+    """Train only ``train_parts`` of the model, parts or modules in them; an empty list trains all.
+
+    The semantic encoders stay as they are.
 
     Raises:
         ValueError: a part that the model does not have.
@@ -53,5 +61,8 @@ def freeze(model: nn.Module, train_parts: Sequence[str]) -> None:
             f"train_parts must name parts of the model, got {', '.join(unknown)}; such as {', '.join(PARTS)}, or a "
             "module in one, as vision_tower.coarse_blocks"
         )
-    for name, parameter in model.named_parameters() if train_parts else ():
-        parameter.requires_grad_(any(is_in(name, part) for part in train_parts))
+    for name, parameter in model.named_parameters():
+        if _FROZEN in name.split("."):
+            parameter.requires_grad_(False)
+        elif train_parts:
+            parameter.requires_grad_(any(is_in(name, part) for part in train_parts))

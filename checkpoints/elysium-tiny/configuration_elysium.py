@@ -12,6 +12,14 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .released_elysium import CLIP_LARGE_336, NUM_PLACEHOLDERS, VICUNA_7B, config_from_released, is_released_config
 
+# Of semantic_config: the encoders by name with their numbers of classes, pixels a side of the images they read, and
+# mean and deviation by which the processor normalises those.
+_SEMANTIC_DEFAULTS: dict[str, Any] = {
+    "classes": {"classifier": 1000, "coco_detector": 80, "open_images_detector": 23},
+    "image_size": 320,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 _VICUNA_7B_WITH_PLACEHOLDERS = VICUNA_7B | {"vocab_size": VICUNA_7B["vocab_size"] + NUM_PLACEHOLDERS}
 
 
@@ -75,6 +83,8 @@ class ElysiumConfig(PreTrainedConfig):
     Args:
         vision_config (`dict` or `PreTrainedConfig`): the vision tower, as published (see `vision_feature_layer`).
         text_config (`dict` or `PreTrainedConfig`): the language model.
+        semantic_config (`dict`): encoders that add to each patch what it shows (see `semantic_encoders_elysium`), with
+            `classes`, `image_size`, `image_mean` and `image_std`; None for none.
         image_token_id (`int`): placeholder of one kept token of an image.
         video_token_id (`int`): placeholder of one kept token of a video frame.
         compressor (`str`): `t_selector` keeps the best-scored tokens; `none`, `concat` (neighbouring tokens side by
@@ -101,6 +111,7 @@ class ElysiumConfig(PreTrainedConfig):
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
+    semantic_config: dict | None = None
     image_token_id: int = 32000
     video_token_id: int = 32001
     compressor: Literal["t_selector", "none", "concat", "cross_attention"] = "t_selector"
@@ -120,6 +131,8 @@ class ElysiumConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "clip_vision_model", CLIP_LARGE_336)
         self.text_config = _sub_config(self.text_config, "llama", _VICUNA_7B_WITH_PLACEHOLDERS)
+        if self.semantic_config is not None:
+            self.semantic_config = _SEMANTIC_DEFAULTS | self.semantic_config
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -139,6 +152,28 @@ class ElysiumConfig(PreTrainedConfig):
     def num_patches(self) -> int:
         """Return N, the patches per frame before compression."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+    @property
+    def image_size(self) -> int:
+        """Return S, the pixels a side of the images that the model takes."""
+        return self.semantic_config["image_size"] if self.semantic_config else self.vision_config.image_size
+
+    def validate_semantics(self) -> None:
+        """Check at construction that images of the semantic encoders shrink to those of the vision tower."""
+        if self.semantic_config is None:
+            return
+        large, small = self.image_size, self.vision_config.image_size
+        unknown = sorted(set(self.semantic_config) - set(_SEMANTIC_DEFAULTS))
+        if unknown:
+            raise ValueError(
+                f"semantic_config must have {', '.join(_SEMANTIC_DEFAULTS)}, got {', '.join(unknown)}; leave it out"
+            )
+        if large % small:
+            raise ValueError(f"image_size of semantic_config must be a multiple of the tower's {small}, got {large}")
+        if self.compressor not in ("t_selector", "none"):
+            raise ValueError(
+                f"semantic_config needs tokens that have a place (t_selector, none), got {self.compressor!r}"
+            )
 
     def validate_compression(self) -> None:
         """Check at construction that K fits the compressor and the image."""

@@ -168,7 +168,7 @@ def model_card(config: Any) -> str:
     return _CARD.substitute(
         trained_on=f"\nThis checkpoint was {config.trained_on.rstrip('.')}.\n" if config.trained_on else "",
         vision=config.vision_config.model_type,
-        side=config.vision_config.image_size,
+        side=config.image_size,
         text=config.text_config.model_type,
         kept=config.num_kept_tokens,
         compressor=f"compressor: {config.compressor}, of {config.num_patches}",

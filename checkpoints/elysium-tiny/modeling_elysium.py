@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -23,6 +24,8 @@ from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .hub_folder_elysium import HubFolderMixin
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
+from .semantic_encoders_elysium import ElysiumSemanticEncoders, SemanticEvidence
+from .semantic_projector_elysium import ElysiumSemanticProjector
 from .tiny_vit_elysium import ElysiumTinyViT
 from .vision_families_elysium import vision_family
 
@@ -138,6 +141,8 @@ class ElysiumPreTrainedModel(HubFolderMixin, PreTrainedModel):
             init.copy_(module.trans_bias, bias)
         elif isinstance(module, ElysiumCrossAttentionCompressor):
             init.normal_(module.queries, std=0.02)
+        elif isinstance(module, ElysiumSemanticProjector):
+            init.zeros_(module.to_patches.weight)
         elif isinstance(module, ElysiumModel) and module.config.kept_position_embedding:
             init.normal_(module.kept_position_embedding.weight, std=0.02)
 
@@ -161,6 +166,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
         self.vision_feature_norm = nn.LayerNorm(width) if config.vision_feature_norm else nn.Identity()
         self.selector = build_compressor(config)
         self.multi_modal_projector = ElysiumProjector(self.selector.output_size, config)
+        if config.semantic_config is not None:
+            grid = config.vision_config.image_size // config.vision_config.patch_size
+            self.semantic_encoders = ElysiumSemanticEncoders(grid, config.semantic_config["classes"])
+            self.semantic_projector = ElysiumSemanticProjector(config)
         if config.kept_position_embedding:
             self.kept_position_embedding = nn.Embedding(config.num_patches, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
@@ -168,12 +177,18 @@ class ElysiumModel(ElysiumPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        pixel_values: torch.FloatTensor,
+        semantic_evidence: SemanticEvidence | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | ElysiumVisionOutput:
         """Return the visual tokens of images.
 
+        Images of the vision tower's own size are encoded without the semantic encoders, where the model has them.
+
         Args:
             pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised images.
+            semantic_evidence (`SemanticEvidence`, *optional*): in place of the semantic encoders' own.
             **kwargs: passed to the vision tower.
 
         Raises:
@@ -181,18 +196,27 @@ class ElysiumModel(ElysiumPreTrainedModel):
         """
         kwargs.pop("return_dict", None)
         side, (height, width) = self.config.vision_config.image_size, pixel_values.shape[-2:]
-        if (height, width) != (side, side):
+        if height != width or width not in (side, self.config.image_size):
             raise ValueError(
-                f"images must be {side}x{side} pixels, which this checkpoint was trained on, got {width}x{height}; "
-                "leave size out of the processor's settings"
+                f"images must be {self.config.image_size}x{self.config.image_size} pixels, which this checkpoint was "
+                f"trained on, got {width}x{height}; leave size out of the processor's settings"
             )
+        if width > side:
+            if semantic_evidence is None:
+                semantic_evidence = self.get_semantic_evidence(pixel_values)
+            pixel_values = F.avg_pool2d(pixel_values, width // side)
         vision = self.vision_tower(pixel_values.to(self.vision_tower.dtype), return_dict=True, **kwargs)
         patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
         patches = self.vision_feature_norm(patches)
+        if semantic_evidence is not None:
+            semantic = self.semantic_projector(semantic_evidence)  # (sum I, N, D)
+            patches = patches + self.semantic_projector.to_patches(semantic)
         kept = self.selector(patches)  # tokens (sum I, K, C')
         tokens = self.multi_modal_projector(kept.tokens)  # (sum I, K, D)
         if self.config.kept_position_embedding:
             tokens = tokens + self.kept_position_embedding(kept.indices)
+        if semantic_evidence is not None:
+            tokens = tokens + semantic.gather(1, kept.indices.unsqueeze(-1).expand(-1, -1, semantic.shape[-1]))
         return ElysiumVisionOutput(
             last_hidden_state=patches,
             pooler_output=tokens,
@@ -201,6 +225,16 @@ class ElysiumModel(ElysiumPreTrainedModel):
             selector_scores=kept.scores,
             selector_indices=kept.indices,
         )
+
+    def get_semantic_evidence(self, pixel_values: torch.FloatTensor) -> SemanticEvidence:
+        """Return what the semantic encoders say of images.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(sum I, 3, S, S)`): normalised images.
+        """
+        config = self.config.semantic_config
+        mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (config["image_mean"], config["image_std"]))
+        return self.semantic_encoders(pixel_values * std + mean)
 
     @can_return_tuple
     def get_video_features(

@@ -19,7 +19,7 @@ from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.training.sft_arguments import ElysiumSFTConfig
 from research.scenes.world import StudyConfig
 from research.tiny.crops import LookConfig
-from research.tiny.data import BatchPlan, TinyBatches
+from research.tiny.data import BatchPlan, EvidencePlan, TinyBatches
 from research.tiny.losses import TinyTrainingModel
 from research.tiny.optimizers import MuonWithAdamW, linear_decay
 
@@ -90,6 +90,7 @@ def build_plan(
     scene: Mapping[str, Any],
     box_jitter: float | Mapping[int, float],
     looks: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
     **plan: Any,
 ) -> BatchPlan:
     """The plan of a recipe's ``objective_args``: its sections as classes, the rest as it is."""
@@ -98,6 +99,7 @@ def build_plan(
         clips_per_batch={int(t): count for t, count in clips_per_batch.items()},
         scene=StudyConfig(**_tuples(scene)),
         looks=LookConfig(**_tuples(looks or {})),
+        evidence=EvidencePlan(**evidence) if evidence else None,
         box_jitter=dict(box_jitter) if isinstance(box_jitter, Mapping) else {0: box_jitter},
         **plan,
     )

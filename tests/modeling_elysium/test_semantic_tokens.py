@@ -1,0 +1,119 @@
+"""Semantic encoders in the model: they change nothing where they do not read, and what they say reaches the tokens."""
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from tiny import tiny_config, tiny_model, tiny_processor
+
+from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium.semantic_encoders_elysium import SemanticEvidence
+from elysium.tracking.tracker import Tracker
+from elysium.training.model_parts import freeze
+
+SEMANTIC = {"classes": {"classifier": 6, "coco_detector": 4}, "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def model() -> ElysiumForConditionalGeneration:
+    return tiny_model(semantic_config=SEMANTIC)
+
+
+def evidence(model: ElysiumForConditionalGeneration, patch: int, score: float) -> SemanticEvidence:
+    patches = model.config.num_patches
+    scores = torch.zeros(1, patches, 10)
+    scores[:, patch, 2] = score
+    boxes = torch.tensor([0.2, 0.2, 0.6, 0.6]).expand(1, patches, 4)
+    return SemanticEvidence(scores, boxes * (scores[..., 2:3] > 0), scores[..., 2])
+
+
+def test_images_of_the_towers_own_size_are_encoded_as_without_encoders(model):
+    plain = tiny_model()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "semantic" not in k})
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(
+        model.get_image_features(images).pooler_output, plain.get_image_features(images).pooler_output
+    )
+
+
+def test_large_images_are_halved_for_the_tower_and_read_by_the_encoders(model):
+    images = torch.randn(2, 3, 64, 64)
+    whole = model.get_image_features(images)
+    parts = model.get_image_features(
+        torch.nn.functional.avg_pool2d(images, 2), semantic_evidence=model.model.get_semantic_evidence(images)
+    )
+    assert torch.equal(whole.pooler_output, parts.pooler_output)
+    without = model.get_image_features(torch.nn.functional.avg_pool2d(images, 2))
+    assert not torch.allclose(whole.pooler_output, without.pooler_output)
+
+
+def test_evidence_of_a_patch_reaches_its_token_alone(model):
+    images = torch.randn(1, 3, 32, 32)
+    none = model.get_image_features(images, semantic_evidence=evidence(model, 0, 0.0))
+    patch = int(none.selector_indices[0, 3])
+    some = model.get_image_features(images, semantic_evidence=evidence(model, patch, 0.9))
+    assert torch.equal(none.selector_indices, some.selector_indices)  # the selector starts blind to evidence
+    changed = (none.pooler_output != some.pooler_output).any(-1)
+    assert torch.equal(changed, none.selector_indices == patch)
+
+
+def test_weak_scores_of_many_classes_do_not_add_up(model):
+    many = SemanticEvidence(torch.full((1, 16, 10), 0.02), torch.zeros(1, 16, 4), torch.zeros(1, 16))
+    empty = SemanticEvidence(*(torch.zeros_like(part) for part in many))
+    projector = model.model.semantic_projector
+    assert torch.equal(projector(many), projector(empty))
+
+
+def test_images_of_another_size_are_refused_with_both_sizes(model):
+    with pytest.raises(ValueError, match="64x64 pixels.*got 48x48"):
+        model.get_image_features(torch.zeros(1, 3, 48, 48))
+
+
+def test_encoders_are_saved_and_never_trained(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = ElysiumForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.config.semantic_config == model.config.semantic_config
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(
+        loaded.get_image_features(images).pooler_output, model.get_image_features(images).pooler_output
+    )
+    freeze(loaded, [])
+    frozen = {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in loaded.named_parameters() if "semantic_encoders" in name}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"semantic_config": {"image_size": 50}}, "multiple of the tower's 32, got 50"),
+        ({"semantic_config": {"sise": 64}}, "got sise"),
+        ({"semantic_config": SEMANTIC, "compressor": "cross_attention", "kept_position_embedding": False}, "place"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        tiny_config(**changes)
+
+
+@pytest.mark.parametrize("prompt", [{"text": "the red car"}, {"box_xyxy_px": (8, 8, 40, 40)}])
+def test_fast_decoding_equals_the_reference_by_words_and_from_a_box(prompt):
+    model, processor = tiny_model(semantic_config=SEMANTIC), tiny_processor(semantic_config=SEMANTIC)
+    video = np.random.default_rng(0).integers(0, 255, (12, 72, 96, 3), dtype=np.uint8)
+    tracks = [
+        Tracker(model, processor, decoding=decoding).track(video, fps=10, **prompt).tracks[0]
+        for decoding in ("fast", "reference")
+    ]
+    np.testing.assert_array_equal(tracks[0].boxes_xyxy_px, tracks[1].boxes_xyxy_px)
+    np.testing.assert_allclose(tracks[0].scores, tracks[1].scores, atol=1e-4)
+
+
+def test_the_encoders_read_where_words_are_asked_for_and_not_from_a_box(monkeypatch):
+    model, processor = tiny_model(semantic_config=SEMANTIC), tiny_processor(semantic_config=SEMANTIC)
+    read = []
+    inside = model.model.semantic_encoders.forward
+    monkeypatch.setattr(model.model.semantic_encoders, "forward", lambda x: read.append(len(x)) or inside(x))
+    video = np.random.default_rng(0).integers(0, 255, (8, 72, 96, 3), dtype=np.uint8)
+    Tracker(model, processor).track(video, fps=10, box_xyxy_px=(8, 8, 40, 40))
+    assert not read
+    Tracker(model, processor).track(video, "the red car", fps=10)
+    assert sum(read) == 8
