@@ -141,8 +141,6 @@ class ElysiumPreTrainedModel(HubFolderMixin, PreTrainedModel):
             init.copy_(module.trans_bias, bias)
         elif isinstance(module, ElysiumCrossAttentionCompressor):
             init.normal_(module.queries, std=0.02)
-        elif isinstance(module, ElysiumSemanticProjector):
-            init.zeros_(module.to_patches.weight)
         elif isinstance(module, ElysiumModel) and module.config.kept_position_embedding:
             init.normal_(module.kept_position_embedding.weight, std=0.02)
 
