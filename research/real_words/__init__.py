@@ -1,0 +1,1 @@
+"""Measure a model on real still photographs by everyday words."""
