@@ -47,6 +47,8 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
     """
 
     args: ElysiumSFTConfig
+    optimizer: Any
+    lr_scheduler: Any
     _halve = False  # the weights that are being saved
 
     def __init__(
