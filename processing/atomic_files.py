@@ -65,16 +65,20 @@ def longest_name(folder: Path) -> int:
 
 @contextmanager
 def full_disk_is_an_output_error(target: str | Path) -> Iterator[None]:
-    """Turn what a full or failing disk raises inside the block into an `OutputError` that names ``target``."""
+    """Turn what a full or failing disk raises inside the block into an `OutputError` that names ``target``.
+
+    Of blocks inside one another the outermost names its target: the others may be in a temporary folder.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL or isinstance(error, OutputError):
+        fault = error.__cause__ if isinstance(error, OutputError) else error
+        if not isinstance(fault, OSError) or fault.errno not in _FULL:
             raise
         raise OutputError(
-            f"{target} must be writable to its end, got: {os.strerror(error.errno)}; free disk space or choose "
+            f"{target} must be writable to its end, got: {os.strerror(fault.errno)}; free disk space or choose "
             "another output path"
-        ) from error
+        ) from fault
 
 
 def _not_writable(target: Path, error: OSError) -> OutputError:

@@ -4,11 +4,12 @@ import csv
 import errno
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 
-from elysium.processing.atomic_files import OutputError, atomic_path, free_name
+from elysium.processing.atomic_files import OutputError, atomic_folder, atomic_path, free_name
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import (
     Track,
@@ -250,4 +251,15 @@ def test_a_full_disk_is_an_output_error_that_names_the_output_and_leaves_nothing
     rule = r"a\.json must be writable to its end, got: .*; free disk space"
     with pytest.raises(OutputError, match=rule), atomic_path(tmp_path / "a.json"):
         raise OSError(code, os.strerror(code))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_below_an_unfinished_folder_names_the_folder_that_was_asked_for(tmp_path):
+    rule = rf"^{re.escape(str(tmp_path / 'out'))} must be writable to its end, got: No space"
+    with (
+        pytest.raises(OutputError, match=rule),
+        atomic_folder(tmp_path / "out") as folder,
+        atomic_path(folder / "frames" / "0.jpg"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(tmp_path.iterdir()) == []
