@@ -5,8 +5,9 @@
 
 Each network gets the same pixels as its original: the classifier as the package's own PyTorch code, the COCO detector
 as OpenCV's `dnn` on TensorFlow's graph, the Open Images detector as LiteRT. Printed is the largest difference over all
-images, "single" of the folded weights as they are converted (the packages are fetched anew), "half" of those in the
-file. Times are processor time on one thread; the tower is that of elysium-tiny, 160 pixels a side.
+images: "single" of the folded weights as they are converted (the packages are fetched anew), "stored" of those in the
+file, "bfloat16" of those cast to it. Times are processor time on one thread; the tower is that of elysium-tiny, 160
+pixels a side.
 """
 
 import tempfile
@@ -99,16 +100,18 @@ def _ours(encoders: ElysiumSemanticEncoders, name: str, image: Pixels) -> Output
     module = getattr(encoders, name)
     if isinstance(module, SSDMobileNetV2):
         encodings, logits = module(_batch(image))
-        return {"scores": logits[0].sigmoid(), "encodings": encodings[0], "anchors": ssd_anchors()}
-    return {"probabilities": module(_batch(image))[0].mean((1, 2))[0].softmax(-1)}
+        return {"scores": logits[0].float().sigmoid(), "encodings": encodings[0].float(), "anchors": ssd_anchors()}
+    return {"probabilities": module(_batch(image))[0].float().mean((1, 2))[0].softmax(-1)}
 
 
-def compare(path: Path, images: list[Pixels]) -> Iterator[tuple[str, str, float, float]]:
-    """Yield encoder, output, and the largest differences of single and half precision."""
-    single, half = ElysiumSemanticEncoders(), ElysiumSemanticEncoders()
-    half.load_state_dict(load_file(path))
+def compare(path: Path, images: list[Pixels]) -> Iterator[tuple[str, str, list[float]]]:
+    """Yield encoder, output, and the largest differences of the weights as converted, as stored and in bfloat16."""
+    ours = [ElysiumSemanticEncoders() for _ in range(3)]
+    for encoders in ours[1:]:
+        encoders.load_state_dict(load_file(path))
+    ours[2].to(torch.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
-        single.load_state_dict(fetch_encoders(Path(folder))[0])
+        ours[0].load_state_dict(fetch_encoders(Path(folder))[0])
         originals = {
             "classifier": (original_classifier(Path(folder)), _CLASSIFIER_SIDE),
             "coco_detector": (original_coco_detector(Path(folder)), _DETECTOR_SIDE),
@@ -118,12 +121,11 @@ def compare(path: Path, images: list[Pixels]) -> Iterator[tuple[str, str, float,
         worst: dict[str, NDArray[np.floating]] = {}
         for image in images:
             pixels = cv2.resize(image, (side, side))
-            wanted = original(pixels)
-            found = [_ours(encoders, name, pixels) for encoders in (single, half)]
-            for output, value in wanted.items():
+            found = [_ours(encoders, name, pixels) for encoders in ours]
+            for output, value in original(pixels).items():
                 now = np.array([float((one[output] - value).abs().max()) for one in found])
                 worst[output] = np.maximum(worst.get(output, 0), now)
-        yield from ((name, output, *map(float, values)) for output, values in worst.items())
+        yield from ((name, output, values.tolist()) for output, values in worst.items())
 
 
 def _milliseconds(run: Callable[[], object], frames: int) -> float:
@@ -159,9 +161,9 @@ def main(
     """Prints the largest differences from the original runtimes, and the time each encoder takes."""
     torch.set_num_threads(1)
     loaded = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in images]
-    print(f"{len(loaded)} images\n| encoder | output | single | half |\n|---|---|---|---|")
-    for name, output, single, half in compare(encoders, loaded):
-        print(f"| {name} | {output} | {single:.1e} | {half:.1e} |")
+    print(f"{len(loaded)} images\n| encoder | output | single | stored | bfloat16 |\n|---|---|---|---|---|")
+    for name, output, differences in compare(encoders, loaded):
+        print(f"| {name} | {output} | {' | '.join(f'{value:.1e}' for value in differences)} |")
     print("| part | batch 1 | batch 8 |\n|---|---|---|")
     for (name, alone), (_, together) in zip(*(measure(encoders, loaded, count) for count in (1, 8)), strict=True):
         print(f"| {name} | {alone:.0f} ms | {together:.0f} ms |")
