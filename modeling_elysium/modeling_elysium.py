@@ -207,7 +207,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         patches = vision.last_hidden_state[:, self.config.vision_prefix_tokens :]  # (sum I, N, C)
         patches = self.vision_feature_norm(patches)
         if semantic_evidence is not None:
-            semantic = self.semantic_projector(semantic_evidence)  # (sum I, N, D)
+            semantic = self.semantic_projector(semantic_evidence, self.get_input_embeddings())  # (sum I, N, D)
             patches = patches + self.semantic_projector.to_patches(semantic)
         kept = self.selector(patches)  # tokens (sum I, K, C')
         tokens = self.multi_modal_projector(kept.tokens)  # (sum I, K, D)

@@ -4,7 +4,7 @@ python -m research.semantic.assemble elysium-tiny runs/encoders.safetensors runs
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -18,20 +18,28 @@ from elysium.tracking.loading import load_checkpoint
 from research.semantic.class_names import load_class_names, phrases
 from research.tiny.checkpoint import save_checkpoint
 
-_EVIDENCE_RMS = 3.0  # of a class embedding; visual tokens of elysium-tiny have about 6
 
-
-def name_embeddings(model: ElysiumForConditionalGeneration, tokenizer: object) -> torch.Tensor:
-    """Return for each class the mean of the language model's embeddings of what it is called, `(C, D)`."""
-    table = model.model.language_model.embed_tokens.weight.detach().float()
-    table = table - table.mean(0)
+def name_tokens(tokenizer: Any) -> list[dict[int, float]]:
+    """Return for each class the tokens of what it is called, each with its weight."""
     rows = []
     for entry in load_class_names():
-        row = torch.zeros(table.shape[1])
+        row: dict[int, float] = {}
         for phrase, weight in phrases(entry, narrower=True).items():
-            row += weight * table[tokenizer.encode(f" {phrase}", add_special_tokens=False)].mean(0)
-        rows.append(row / row.pow(2).mean().sqrt())
-    return torch.stack(rows) * _EVIDENCE_RMS
+            tokens = tokenizer.encode(f" {phrase}", add_special_tokens=False)
+            for token in tokens:
+                row[token] = row.get(token, 0.0) + weight / len(tokens)
+        rows.append(row)
+    return rows
+
+
+@torch.no_grad()
+def initialise_projector(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
+    """Let names pass as they are, and everything else that evidence adds begin at nothing."""
+    projector = model.model.semantic_projector
+    projector.set_names(name_tokens(tokenizer))
+    torch.nn.init.eye_(projector.names.weight)
+    for parameter in (projector.names.bias, projector.classes.weight, *projector.to_patches.parameters()):
+        torch.nn.init.zeros_(parameter)
 
 
 def add_encoders(
@@ -48,7 +56,7 @@ def add_encoders(
     larger.model.semantic_encoders.load_state_dict(
         {name: value.float() for name, value in load_file(encoders).items()}
     )
-    larger.model.semantic_projector.set_class_names(name_embeddings(larger, processor.tokenizer))
+    initialise_projector(larger, processor.tokenizer)
     larger.generation_config = model.generation_config
     built = build_processor(
         config,

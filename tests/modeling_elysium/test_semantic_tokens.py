@@ -60,8 +60,24 @@ def test_evidence_of_a_patch_reaches_its_token_alone():
 def test_weak_scores_of_many_classes_do_not_add_up(model):
     many = SemanticEvidence(torch.full((1, 16, 10), 0.02), torch.zeros(1, 16, 4), torch.zeros(1, 16))
     empty = SemanticEvidence(*(torch.zeros_like(part) for part in many))
-    projector = model.model.semantic_projector
-    assert torch.equal(projector(many), projector(empty))
+    projector, embed = model.model.semantic_projector, model.get_input_embeddings()
+    assert torch.equal(projector(many, embed), projector(empty, embed))
+
+
+def test_a_sure_class_is_the_embedding_of_its_names():
+    model = tiny_model(semantic_config=SEMANTIC)
+    projector, embed = model.model.semantic_projector, model.get_input_embeddings()
+    projector.set_names([{7: 0.75, 9: 0.25}] + [{11: 1.0}] * 9)
+    torch.nn.init.eye_(projector.names.weight)
+    for parameter in (projector.names.bias, projector.classes.weight):
+        torch.nn.init.zeros_(parameter)
+    scores = torch.zeros(1, 16, 10)
+    scores[0, 3, 0] = 1.0
+    sure = SemanticEvidence(scores, torch.zeros(1, 16, 4), torch.zeros(1, 16))
+    with torch.no_grad():
+        vector = projector(sure, embed)[0, 3]
+        expected = 0.75 * embed.weight[7] + 0.25 * embed.weight[9]
+    torch.testing.assert_close(torch.cosine_similarity(vector, expected, 0), torch.tensor(1.0))
 
 
 def test_images_of_another_size_are_refused_with_both_sizes(model):
