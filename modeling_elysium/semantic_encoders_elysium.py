@@ -316,23 +316,24 @@ class ElysiumSemanticEncoders(nn.Module):
             images (`torch.Tensor` of shape `(F, 3, S, S)`): RGB, 0..1. At S = 32 * grid the classifier's cells are
                 the patches; at others its scores are resized.
         """
-        images = images.float() * 255
-        scores, boxes, box_scores = [], [], []
-        for name in self.classes:
-            if name == "classifier":
-                scores.append(self._classified(images))
-                continue
-            found, found_scores = self._detected(getattr(self, name), images)
-            covered = patches_covered(found, self.grid)  # (F, N, K)
-            scores.append((found_scores[:, None] * covered[..., None]).amax(2))  # (F, N, C)
-            boxes.append(found)
-            box_scores.append(found_scores.amax(-1)[:, None] * covered)
-        if not boxes:
-            boxes.append(images.new_zeros(len(images), 1, 4))
-            box_scores.append(images.new_zeros(len(images), self.grid**2, 1))
-        best, index = torch.cat(box_scores, -1).max(-1)  # (F, N)
-        chosen = torch.cat(boxes, 1).gather(1, index[..., None].expand(-1, -1, 4))
-        return SemanticEvidence(torch.cat(scores, -1), chosen * (best > 0)[..., None], best)
+        with torch.autocast(images.device.type, enabled=False):  # in bfloat16 detections are far off
+            images = images.float() * 255
+            scores, boxes, box_scores = [], [], []
+            for name in self.classes:
+                if name == "classifier":
+                    scores.append(self._classified(images))
+                    continue
+                found, found_scores = self._detected(getattr(self, name), images)
+                covered = patches_covered(found, self.grid)  # (F, N, K)
+                scores.append((found_scores[:, None] * covered[..., None]).amax(2))  # (F, N, C)
+                boxes.append(found)
+                box_scores.append(found_scores.amax(-1)[:, None] * covered)
+            if not boxes:
+                boxes.append(images.new_zeros(len(images), 1, 4))
+                box_scores.append(images.new_zeros(len(images), self.grid**2, 1))
+            best, index = torch.cat(box_scores, -1).max(-1)  # (F, N)
+            chosen = torch.cat(boxes, 1).gather(1, index[..., None].expand(-1, -1, 4))
+            return SemanticEvidence(torch.cat(scores, -1), chosen * (best > 0)[..., None], best)
 
 
 __all__ = [

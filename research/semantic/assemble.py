@@ -78,7 +78,7 @@ def main(
     torch.manual_seed(0)
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     with atomic_folder(output) as folder:
-        save_checkpoint(model, processor, folder, half=True)
+        save_checkpoint(model, processor, folder)
     print(f"Start of training: {output}")
 
 

@@ -192,7 +192,8 @@ def save_checkpoint(
             as that they load.
         trained_on: sentence on the training data of these weights, see `ElysiumPreTrainedModel.save_pretrained`.
     """
-    halves = {name: value.half() for name, value in model.state_dict().items()} if half else None
+    weights = model.state_dict().items()
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights} if half else None
     model.save_pretrained(folder, trained_on=trained_on, **({"state_dict": halves} if half else {}))
     processor.save_pretrained(folder)
 
