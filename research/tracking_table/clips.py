@@ -58,6 +58,7 @@ class Clip:
         words: that fit it alone, by what frame 1 shows; None where there are none.
         target: what it is, such as "reddish tiger"; None where it has no name.
         questions: on the video, with their answers.
+        phrasings: several expressions that each fit it alone, `words` first; empty where there is one at most.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Clip:
     words: str | None
     target: str | None = None
     questions: list[tuple[str, str]] = field(default_factory=list)
+    phrasings: tuple[str, ...] = ()
 
     @property
     def first_box_xyxy_px(self) -> tuple[float, ...]:
@@ -326,7 +328,7 @@ def read_real_clip(entry: dict[str, Any], folder: Path = REAL_CLIPS) -> Clip:
             f"{entry['name']} must have a box or null for each of its {len(video)} frames, got {len(boxes)}; "
             f"restore {folder}"
         )
-    return Clip(entry["name"], video, boxes, entry["words"])
+    return Clip(entry["name"], video, boxes, entry["words"], phrasings=tuple(entry["phrasings"]))
 
 
 def read_boxes(path: Path) -> NDArray[np.float64]:

@@ -187,11 +187,12 @@ def test_words_alone_are_asked_for_in_every_window_where_that_is_wanted():
 def test_the_real_clips_have_a_box_or_null_for_each_frame_and_a_split():
     entries = json.loads((REAL_CLIPS / "index.json").read_text("utf-8"))["clips"]
     splits = [entry["split"] for entry in entries]
-    assert splits.count("headline") >= 4 and splits.count("selection") == len(splits) - splits.count("headline") == 2
+    assert len(splits) >= 14 and splits.count("headline") == splits.count("selection") == len(splits) / 2
     for entry in entries:
         info, boxes = probe_video(REAL_CLIPS / entry["video"]), read_boxes(REAL_CLIPS / entry["boxes"])
         assert len(boxes) == info.num_frames == entry["frames"] and [info.width, info.height] == entry["size"]
         assert (REAL_CLIPS / entry["video"]).stat().st_size < 1.5e6
+        assert len(set(entry["phrasings"])) == 3 and entry["phrasings"][0] == entry["words"]
         seen = boxes[np.isfinite(boxes[:, 0])]
         assert np.isfinite(boxes[0]).all() and (seen[:, :2] < seen[:, 2:]).all()
         assert (seen[:, :2] >= 0).all() and (seen[:, 2:] <= [info.width, info.height]).all()
@@ -200,11 +201,13 @@ def test_the_real_clips_have_a_box_or_null_for_each_frame_and_a_split():
 def test_a_real_clip_is_read_with_its_boxes_and_refused_with_too_few(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
     write_video(tmp_path / "a.mp4", frames, 10.0)
-    entry = {"name": "a", "split": "selection", "video": "a.mp4", "boxes": "a.json", "words": "the cup"}
+    entry = {"name": "a", "split": "selection", "video": "a.mp4", "boxes": "a.json"}
+    entry |= {"words": "the cup", "phrasings": ["the cup", "the mug"]}
     (tmp_path / "index.json").write_text(json.dumps({"clips": [entry]}))
     (tmp_path / "a.json").write_text("[[1, 2, 30, 40], null, [1, 2, 30, 41]]")
     (clip,) = real_clips("selection", tmp_path)
     assert clip.visible.tolist() == [True, False, True] and clip.words == "the cup"
+    assert clip.phrasings == ("the cup", "the mug")
     assert real_clips("headline", tmp_path) == []
     save_sheet(clip, {"ours": FollowedClip(clip.boxes_xyxy_px + 2)}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as sheet:
