@@ -328,7 +328,8 @@ def read_real_clip(entry: dict[str, Any], folder: Path = REAL_CLIPS) -> Clip:
             f"{entry['name']} must have a box or null for each of its {len(video)} frames, got {len(boxes)}; "
             f"restore {folder}"
         )
-    return Clip(entry["name"], video, boxes, entry["words"], phrasings=tuple(entry["phrasings"]))
+    phrasings = tuple(entry.get("phrasings", [entry["words"]]))
+    return Clip(entry["name"], video, boxes, entry["words"], phrasings=phrasings)
 
 
 def read_boxes(path: Path) -> NDArray[np.float64]:
