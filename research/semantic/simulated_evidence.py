@@ -23,8 +23,8 @@ from research.semantic.class_names import fits, load_class_names, phrases, relat
 ENCODER_STARTS = (0, 1000, 1080, 1103)
 # How often a class is drawn from each encoder: what the detectors know is what people mostly ask for.
 _SHARE_OF_ENCODER = (0.5, 0.33, 0.17)
-_SHARE_SEEN = 0.8  # of objects, by each encoder that knows the class
-_SHARE_MISTAKEN = 0.15
+_SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
+_SHARE_MISTAKEN = 0.1
 _SHARE_FALSE_CLASS = 0.3  # of objects of no class of a detector
 _BOX_DEVIATION = 0.06  # of a detected box, in box sizes
 _FALSE_DETECTIONS = 0.4  # mean number in a clip, beside those of the background
@@ -218,7 +218,7 @@ def _paint_classifier(
     scores[..., :count] *= (1 - spread.sum(1))[..., None]
     for o, known in enumerate(classes):
         column = None if known is None else known.columns[0]
-        strength = rng.uniform(5, 17)
+        strength = rng.uniform(9, 20)
         if column is None or rng.random() >= _SHARE_SEEN:
             column, strength = int(rng.integers(count)), rng.uniform(2, 8)
         elif rng.random() < _SHARE_MISTAKEN:
