@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from elysium.processing.atomic_files import atomic_folder
+from elysium.processing.atomic_files import atomic_folder, atomic_path
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
@@ -69,17 +69,40 @@ def add_encoders(
     return larger, built
 
 
+def extract_trained(checkpoint: Path, output: Path) -> None:
+    """Write the trained weights of a checkpoint, all but the encoders', in half precision."""
+    weights = load_file(checkpoint / "model.safetensors")
+    kept = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in weights.items()
+        if ".semantic_encoders." not in name
+    }
+    with atomic_path(output) as temporary:
+        save_file(kept, temporary)
+
+
 def main(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint to start from.")],
-    encoders: Annotated[Path, typer.Argument(help="Weights of fetch_encoders.")],
-    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint to start from; with --extract, the one to take from.")],
+    encoders: Annotated[Path, typer.Argument(help="Weights of fetch_encoders; with --extract, the file to write.")],
+    output: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
+    trained: Annotated[Path | None, typer.Option(help="Trained weights that --extract wrote.")] = None,
+    extract: Annotated[bool, typer.Option("--extract", help="Write the trained weights of a checkpoint.")] = False,
 ) -> None:
-    """Write a checkpoint with semantic encoders."""
+    """Write a checkpoint with semantic encoders, or the trained weights of one."""
+    if extract:
+        extract_trained(Path(checkpoint), encoders)
+        print(f"Trained weights: {encoders}")
+        return
+    if output is None:
+        raise typer.BadParameter("output must be a folder, got none; name where the checkpoint goes")
     torch.manual_seed(0)
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
+    if trained is not None:
+        missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
+        assert not unexpected and all(".semantic_encoders." in name for name in missing)
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
-    print(f"Start of training: {output}")
+    print(f"Checkpoint: {output}")
 
 
 if __name__ == "__main__":
