@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and one flag for each field of `TrackingOptions`."""
+"""Arguments that several commands share, and the flags of `TrackingOptions`."""
 
 import dataclasses
 import functools
@@ -43,11 +43,11 @@ _METAVARS = {int: "N", float: "X", bool: None}
 
 
 def with_tracking_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command with one flag for each field of `TrackingOptions`, for its parameter ``options``.
+    """Return a command with a flag for each field of `TrackingOptions` that has one, for its parameter ``options``.
 
     A flag that is not given leaves its field open, so that the checkpoint decides.
     """
-    fields = dataclasses.fields(TrackingOptions)
+    fields = [field for field in dataclasses.fields(TrackingOptions) if field.metadata["flag"]]
 
     @functools.wraps(command)
     def with_flags(**typed: Any) -> Any:

@@ -28,7 +28,8 @@ class ElysiumProcessor(TaskPromptsMixin, ProcessorMixin):
         box_rounding (`str`): `floor` or `round`, how boxes are written as integers (see `boxes_elysium`).
         allow_absent (`bool`): whether the model was trained on the answer `none`.
         tracking (`dict[str, Any]`): the checkpoint's defaults for tracking, fields of `TrackingOptions` by name, such
-            as `{"zoom": 2.0, "absent_log_odds": 0.75}`. What a user sets explicitly wins.
+            as `{"zoom": 2.0, "absent_log_odds": 0.75}`; `score_calibration` maps raw scores of boxes to their expected
+            IoU. What a user sets explicitly wins.
         task_prompts (`dict[str, str]`): prompts at inference by task, where they differ from those of `TASKS`.
     """
 

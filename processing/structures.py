@@ -116,7 +116,10 @@ class Track:
         timestamps_s (`np.ndarray` of shape `(T,)`): float64, seconds from the start of the video.
         boxes_xyxy_px (`np.ndarray` of shape `(T, 4)`): float64, NaN where not valid.
         valid (`np.ndarray` of shape `(T,)`): bool, whether the frame has a box.
-        scores (`np.ndarray` of shape `(T,)`): float64 in 0..1; NaN is allowed where not valid.
+        scores (`np.ndarray` of shape `(T,)`): float64 in 0..1; NaN is allowed where not valid. Of a checkpoint with a
+            `score_calibration`, the expected IoU of the box, by a calibration on held-out scenes; of others, the
+            geometric mean of the coordinates' token probabilities, which ranks boxes but is no expected IoU. A box
+            that the user gave has 1.
         reasons: for every frame None where valid, else "absent" or "unreadable".
         track_id: 1 or more (MOTChallenge counts from 1).
         text: the text prompt of the object, or None.

@@ -1,20 +1,25 @@
 """Options of tracking: every setting with its default, its rule and what it costs, in one place.
 
-A field added here becomes an argument of `TrackingOptions`, a flag of `elysium track` and `elysium evaluate`, and a
-default that a checkpoint may set (`tracking` in its processor's configuration). The code that reads it is the only
-other change.
+A field added here becomes an argument of `TrackingOptions`, a flag of `elysium track` and `elysium evaluate` unless it
+is made with ``flag=False``, and a default that a checkpoint may set (`tracking` in its processor's configuration). The
+code that reads it is the only other change.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
-_KINDS: dict[Any, type] = {bool: bool, int: Integral, float: Real}
+Calibration = tuple[tuple[float, float], ...]
+
+_KINDS: dict[Any, Any] = {bool: bool, int: Integral, float: Real, Calibration: (list, tuple)}
 
 
-def _option(default: Any, text: str, rule: str, allows: Callable[[Any], bool], remedy: str) -> Any:
+def _option(
+    default: Any, text: str, rule: str, allows: Callable[[Any], bool], remedy: str, *, flag: bool = True
+) -> Any:
     """Return a dataclass field that is unset (None) until `TrackingOptions.resolve`.
 
     Args:
@@ -23,9 +28,25 @@ def _option(default: Any, text: str, rule: str, allows: Callable[[Any], bool], r
         rule: completes "NAME must be …".
         allows: whether a value of the field's type follows the rule.
         remedy: completes the error message.
+        flag: whether the commands have a flag for it.
     """
-    settings = {"default": default, "help": text, "rule": rule, "allows": allows, "remedy": remedy}
+    settings = {"default": default, "help": text, "rule": rule, "allows": allows, "remedy": remedy, "flag": flag}
     return dataclasses.field(default=None, metadata=settings)
+
+
+def _is_calibration(pairs: Any) -> bool:
+    """Return whether pairs of numbers in 0..1 rise strictly in both; none at all is allowed, one is not.
+
+    >>> _is_calibration([[0.1, 0.2], [0.5, 0.9]]), _is_calibration([[0.1, 0.9], [0.5, 0.9]])
+    (True, False)
+    """
+    are_pairs = all(
+        isinstance(pair, list | tuple)
+        and len(pair) == 2
+        and all(isinstance(number, Real) and not isinstance(number, bool) and 0 <= number <= 1 for number in pair)
+        for pair in pairs
+    )
+    return are_pairs and len(pairs) != 1 and all(a < c and b < d for (a, b), (c, d) in pairwise(pairs))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,6 +151,16 @@ class TrackingOptions:
         lambda value: value >= 0,
         "0 reads each window when it is prompted",
     )
+    score_calibration: Calibration = _option(
+        (),
+        "Map from the raw score of a box, the probability of its coordinates, to its expected IoU: pairs of both, "
+        "with straight lines between them. It holds for the model and the options that it was fitted with "
+        "(`research/calibration.py`); boxes do not change. Empty gives raw scores.",
+        "pairs [raw score, IoU] that rise in both within 0..1",
+        _is_calibration,
+        "such as [[0, 0], [0.4, 0.8], [1, 1]], and [] leaves scores as they are",
+        flag=False,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -139,6 +170,8 @@ class TrackingOptions:
             is_kind = isinstance(value, _KINDS[field.type]) and isinstance(value, bool) == (field.type is bool)
             if not is_kind or not about["allows"](value):
                 raise ValueError(f"{field.name} must be {about['rule']}, got {value!r}; {about['remedy']}")
+        if self.score_calibration is not None:  # a checkpoint's are lists
+            object.__setattr__(self, "score_calibration", tuple(map(tuple, self.score_calibration)))
 
     def resolve(self, checkpoint: Mapping[str, Any] | None = None) -> "TrackingOptions":
         """Return the options with every field set: the user's values, then the checkpoint's, then the defaults.

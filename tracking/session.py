@@ -396,6 +396,8 @@ class TrackingSession:
         box_xyxy_norm = parsed.box_xyxy_norm
         if position == 0 and self.init_box_xyxy_px is not None:
             box, reason, score, box_xyxy_norm = self.init_box_xyxy_px, None, 1.0, self._given_box()
+        elif self.options.score_calibration:
+            score = float(np.interp(score, *zip(*self.options.score_calibration, strict=True)))
         if box is None:
             score = math.nan
         elif box_xyxy_norm is not None:

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from tiny import tiny_model, tiny_processor
+from tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 from typer.main import get_command
 
 from elysium.cli import app
+from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.tracker import Tracker
 
@@ -31,6 +32,14 @@ FIELDS = dataclasses.fields(TrackingOptions)
         ({"min_crop_px": 0}, "min_crop_px must be 1 or more, got 0"),
         ({"absent_log_odds": math.inf}, "absent_log_odds must be a finite number, got inf"),
         ({"windows_ahead": -1}, "windows_ahead must be 0 or more, got -1"),
+        ({"score_calibration": [[0, 0.9], [1, 0.1]]}, "score_calibration must be pairs .* that rise in both within 0..1"),
+        ({"score_calibration": [[0, 0.2], [1, 0.2]]}, r"rise in both within 0..1, got \[\[0, 0.2\], \[1, 0.2\]\]"),
+        ({"score_calibration": [[0, 0], [1, 1.5]]}, "got .*1.5.*; such as"),
+        ({"score_calibration": [[0, 0], [math.nan, 1]]}, "got .*nan.*; such as"),
+        ({"score_calibration": [[0, 0], [0.5, 0.5, 1]]}, "got .*0.5, 1.*; such as"),
+        ({"score_calibration": [[0, 0], [True, 1]]}, "got .*True"),
+        ({"score_calibration": [[0.5, 0.5]]}, "leaves scores as they are"),
+        ({"score_calibration": "identity"}, "got 'identity'"),
     ],
 )
 def test_a_value_beyond_its_rule_is_refused(given, message):
@@ -53,11 +62,15 @@ def test_an_unknown_default_of_a_checkpoint_is_refused():
         TrackingOptions().resolve({"focus": 1})
 
 
-def test_every_field_is_a_flag_of_track_and_evaluate_with_its_default_in_the_help():
+def test_every_field_but_the_calibration_is_a_flag_of_track_and_evaluate_with_its_default_in_the_help():
+    assert [field.name for field in FIELDS if not field.metadata["flag"]] == ["score_calibration"]
     for command in ("track", "evaluate"):
         flags = {name: param for param in get_command(app).commands[command].params for name in param.opts}
         for field in FIELDS:
-            flag = flags["--" + field.name.replace("_", "-")]
+            flag = flags.get("--" + field.name.replace("_", "-"))
+            if not field.metadata["flag"]:
+                assert flag is None
+                continue
             assert field.metadata["help"] in flag.help and "Default: " in flag.help
 
 
@@ -70,3 +83,32 @@ def test_a_checkpoints_readiness_to_answer_none_and_a_users_reach_the_decoder():
         run = tracker.iter_track(list(frames), box_xyxy_px=(2, 2, 12, 12), fps=10, options=given)
         ((_, request),) = run.pull()
         assert tracker._answerer.window_start(request).grammar.absent_log_odds == expected
+
+
+def test_a_checkpoints_calibration_is_saved_loaded_and_used_for_the_scores_of_tracks_alone(tmp_path):
+    save_tiny_checkpoint(tmp_path)
+    frames = list(np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8))
+    calibration = ((0.0, 0.1), (0.02, 0.5), (1.0, 0.9))
+    processor = ElysiumProcessor.from_pretrained(tmp_path)
+    raw = Tracker.from_pretrained(str(tmp_path))
+    processor.tracking = {"score_calibration": [list(pair) for pair in calibration]}
+    processor.save_pretrained(tmp_path)
+    calibrated = Tracker.from_pretrained(str(tmp_path))
+    assert calibrated.options.score_calibration == calibration and raw.options.score_calibration == ()
+    always_a_box = TrackingOptions(absent_log_odds=-50.0)  # random weights may well answer `none`
+    (expected,), (track,), (without,) = (
+        tracker.track(frames, box_xyxy_px=(2, 2, 12, 12), fps=10, options=options).tracks
+        for tracker, options in (
+            (raw, always_a_box),
+            (calibrated, always_a_box),
+            (calibrated, dataclasses.replace(always_a_box, score_calibration=())),
+        )
+    )
+    assert track.boxes_xyxy_px.tobytes() == expected.boxes_xyxy_px.tobytes()
+    assert without.scores.tobytes() == expected.scores.tobytes()
+    assert track.scores[0] == expected.scores[0] == 1  # the given box
+    seen = np.flatnonzero(expected.valid)[1:]
+    assert len(seen)
+    assert track.scores[seen] == pytest.approx(np.interp(expected.scores[seen], (0, 0.02, 1), (0.1, 0.5, 0.9)))
+    grounded = [tracker.ground(frames[0], "the cup").score for tracker in (raw, calibrated)]
+    assert grounded[0] == pytest.approx(grounded[1], nan_ok=True)

@@ -103,6 +103,19 @@ def test_frame_one_keeps_the_users_exact_box_with_full_score():
     assert finished[1].score == 0.5
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"), [(0.1, 0.2), (0.2, 0.2), (0.3, 0.5), (0.4, 0.8), (0.6, 0.85), (0.8, 0.9), (1.0, 0.9)]
+)
+def test_a_calibration_maps_scores_by_straight_lines_and_beyond_its_ends_to_them(raw, expected):
+    session = by_box(options=TrackingOptions(score_calibration=[[0.2, 0.2], [0.4, 0.8], [0.8, 0.9]]))
+    for position in range(3):
+        session.feed(IMAGE, timestamp_s=position / 10)
+    request = session.next_window(final=True)
+    given, found, absent = session.accept(answer(request, {2: "absent"}), [raw] * 3)
+    assert (given.score, found.score) == (1.0, pytest.approx(expected))
+    assert math.isnan(absent.score)
+
+
 def test_one_frame_alone_is_a_valid_video():
     requests, finished = follow(by_words(), 1)
     assert [request.frame_indices for request in requests] == [(0,)]
