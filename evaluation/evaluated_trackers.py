@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker  # loads torch, which scoring results does without
 
 FIRST_BOX = "first-box"
+# Boxes x1, y1, x2, y2 in pixels (T, 4), NaN where there is none, and their scores (T,), None without any.
+Tracked = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 _MIB = 2**20
 _FPS = 10.0  # of frames without a rate; no figure depends on it
 
@@ -45,7 +47,7 @@ class EvaluatedTracker:
         settings: further settings that its results depend on; a run with others is not resumed.
         tasks: the tasks that it can be prompted for.
         prepare: loads what tracking needs, before the first sequence: an error here is no sequence's.
-        track: returns x1, y1, x2, y2 in pixels for every frame of a sequence `(T, 4)`, NaN where there is no box.
+        track: returns a box and a score for every frame of a sequence.
     """
 
     name: str
@@ -55,14 +57,14 @@ class EvaluatedTracker:
     settings: dict[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("sot",)
     prepare: Callable[[], object] = lambda: None
-    track: Callable[[TrackingSequence, str], NDArray[np.float64]] | None = None
+    track: Callable[[TrackingSequence, str], Tracked] | None = None
 
 
 def first_box_tracker(folder: Path) -> EvaluatedTracker:
     """Return the baseline that repeats the first box."""
 
-    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1))
+    def track(sequence: TrackingSequence, task: str) -> Tracked:
+        return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1)), None
 
     return EvaluatedTracker(FIRST_BOX, folder, FIRST_BOX, FIRST_BOX, track=track)
 
@@ -75,8 +77,8 @@ def opencv_tracker(name: str, folder: Path) -> EvaluatedTracker:
     """
     make_opencv_tracker(name)
 
-    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
-        return opencv_boxes(name, sequence.frames, sequence.first_box_xyxy_px())
+    def track(sequence: TrackingSequence, task: str) -> Tracked:
+        return opencv_boxes(name, sequence.frames, sequence.first_box_xyxy_px()), None
 
     return EvaluatedTracker(name, folder, "opencv", f"OpenCV {cv2.__version__}, {name}", track=track)
 
@@ -95,7 +97,7 @@ def elysium_tracker(
     """
     tracker = cache(load)
 
-    def track(sequence: TrackingSequence, task: str) -> NDArray[np.float64]:
+    def track(sequence: TrackingSequence, task: str) -> Tracked:
         from_text = task == "rsot"
         result = tracker().track(
             iter(sequence.frames),
@@ -104,7 +106,7 @@ def elysium_tracker(
             fps=_FPS,
             options=options,
         )
-        return result.tracks[0].boxes_xyxy_px
+        return result.tracks[0].boxes_xyxy_px, result.tracks[0].scores
 
     settings = {"weights": weights_fingerprint(model)} | options.explicit()
     return EvaluatedTracker(name, folder, "elysium", model, settings, ("sot", "rsot"), tracker, track)
@@ -181,8 +183,8 @@ def run_tracker(
 
 def _track(
     tracker: EvaluatedTracker, task: str, sequence: TrackingSequence
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x,y,w,h of every frame, 0,0,0,0 without a box, and the mean time of a frame in seconds, repeated."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return x,y,w,h of every frame, 0,0,0,0 without a box; the mean time of a frame in seconds, repeated; scores."""
     sequence.check_length()
     if task == "rsot" and not sequence.text:
         raise DatasetError(
@@ -191,7 +193,7 @@ def _track(
         )
     assert tracker.track is not None
     start_s = time.perf_counter()
-    corners = tracker.track(sequence, task)
+    corners, scores = tracker.track(sequence, task)
     took_s = time.perf_counter() - start_s
     length = len(sequence.frames)
     if len(corners) != length:
@@ -200,4 +202,4 @@ def _track(
             "images or video again"
         )
     boxes = np.nan_to_num(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
-    return boxes, np.full(length, took_s / length)
+    return boxes, np.full(length, took_s / length), scores

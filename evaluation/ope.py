@@ -75,7 +75,7 @@ def score_sequence(
     if protocol.clip_to_image:
         if size is None:
             raise ProtocolError(f"{protocol.name} clips boxes to the image, so its size must be known, in {name}")
-        predicted, truth = _clip(predicted, size), _clip(truth, size)
+        predicted, truth = clip_to_image(predicted, size), clip_to_image(truth, size)
     iou = np.where(seen, paired_iou_xywh(predicted, truth), -1.0)
     offsets = np.where(seen[:, None], centre_offsets(predicted, truth), np.inf)
     centre = np.hypot(*offsets.T)
@@ -124,7 +124,7 @@ def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[
     return boxes[source]
 
 
-def _clip(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+def clip_to_image(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
     """Clip as GOT-10k's toolkit does: the corner is moved into the image, and the sides end at its border.
 
     A box beyond the left or top border keeps its width and height.

@@ -1,4 +1,4 @@
-"""Plot success, precision and normalised precision of trackers, and histograms of IoUs.
+"""Plot success, precision and normalised precision of trackers, reliability diagrams, and histograms of IoUs.
 
 Figures use matplotlib's object interface and its default style: pyplot's state is not touched, a user's matplotlibrc
 has no effect, and the same input gives the same bytes of SVG.
@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-WIDTH_IN, AXES_HEIGHT_IN, LEGEND_LINE_IN = 4.9, 3.3, 0.24
+WIDTH_IN, AXES_HEIGHT_IN, COUNTS_HEIGHT_IN, LEGEND_LINE_IN = 4.9, 3.3, 0.9, 0.24
 PNG_DPI = 220
 LEGEND_LETTERS = 44
 LINE_STYLES = ("-", "--", ":", "-.")  # with matplotlib's ten colours: neighbours differ in both
@@ -99,6 +100,45 @@ def iou_histogram_figure(histograms: Mapping[str, Mapping[str, Sequence[float]]]
     return figure
 
 
+def reliability_figure(trackers: Mapping[str, dict[str, Any]], *, title: str) -> Figure:
+    """Return a reliability diagram: mean IoU of the boxes by bin of their score, above the counts of the bins.
+
+    Where scores are expected IoUs, points lie on the diagonal.
+
+    Args:
+        trackers: their parts of a report, by name; their order gives the colours. Those without scores are left out.
+        title: of the plot.
+    """
+    with _settings():
+        scored = [entry for entry in trackers.items() if "reliability" in entry[1]]
+        figure = _sized_figure(AXES_HEIGHT_IN + COUNTS_HEIGHT_IN, lines=len(scored) + 1)
+        axes, below = figure.subplots(2, sharex=True, height_ratios=(AXES_HEIGHT_IN, COUNTS_HEIGHT_IN))
+        (diagonal,) = axes.plot((0, 1), (0, 1), color="gray", linewidth=1.2)
+        lines: list[tuple[float, str, Any]] = []
+        for position, (name, entry) in enumerate(trackers.items()):
+            if "reliability" not in entry:
+                continue
+            bins, line_style = entry["reliability"], _line_style(position)
+            points = [pair for pair in zip(bins["mean_score"], bins["mean_iou"], strict=True) if None not in pair]
+            (line,) = axes.plot(*zip(*points, strict=True), marker="o", markersize=4.5, clip_on=False, **line_style)
+            edges, colour = np.linspace(0, 1, len(bins["counts"]) + 1), line_style["color"]
+            below.stairs(bins["counts"], edges, fill=True, color=colour, alpha=0.2)
+            below.stairs(bins["counts"], edges, color=colour, linewidth=1.2)
+            lines.append((entry["ece"], name, line))
+        tenths = np.linspace(0, 1, 11)
+        axes.set(title=title, xlim=(0, 1), ylim=(0, 1), ylabel="mean IoU", yticks=tenths)
+        below.set(ylim=(0, None), xlabel="score", ylabel="boxes", xticks=tenths)
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        below.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        for each in (axes, below):
+            each.set_axisbelow(True)
+        lines.sort(key=lambda item: item[0])
+        labels = [_label(f"{error:.1f}", name) for error, name, _ in lines]
+        handles = [*(line for _, _, line in lines), diagonal]
+        _add_legend(figure, "expected calibration error (%)", handles, [*labels, "0.0  perfect calibration"])
+    return figure
+
+
 def draw_figure(figure: Figure) -> dict[str, bytes]:
     """Return the files of a figure by their suffix, .png and .svg; letters in SVG are outlines."""
     png, svg = io.BytesIO(), io.BytesIO()
@@ -126,10 +166,12 @@ def _settings() -> Iterator[None]:
 
 def _empty_figure(title: str, x_label: str, *, lines: int) -> tuple[Figure, Axes]:
     """Return a figure with room for a legend of so many lines and its heading below the axes."""
-    height = AXES_HEIGHT_IN + LEGEND_LINE_IN * (lines + 1)
-    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel=x_label)
-    return figure, axes
+    figure = _sized_figure(AXES_HEIGHT_IN, lines=lines)
+    return figure, figure.add_subplot(title=title, xlabel=x_label)
+
+
+def _sized_figure(axes_height_in: float, *, lines: int) -> Figure:
+    return Figure(figsize=(WIDTH_IN, axes_height_in + LEGEND_LINE_IN * (lines + 1)), layout="constrained")
 
 
 def _line_style(position: int) -> dict[str, Any]:

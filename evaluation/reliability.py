@@ -6,6 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elysium.processing.overlap import has_area, paired_iou_xywh
+from elysium.readers.samples import TrackingSequence
+
+from .ope import clip_to_image
+from .protocols import Protocol
+
 NUM_BINS = 10
 
 
@@ -74,3 +80,32 @@ class Reliability:
             "mean_score": means(self.score_sums),
             "mean_iou": means(self.iou_sums),
         }
+
+
+def scored_boxes(
+    predicted_xywh_px: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    sequence: TrackingSequence,
+    protocol: Protocol,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scores and IoUs of a track's predicted boxes, 0 where the object has no true box.
+
+    Frames without a predicted box or a score are left out; so is frame 1, unless the protocol says that it is
+    predicted. The protocol's rules about absent objects do not apply: a box where the object is not counts as wrong.
+
+    Args:
+        predicted_xywh_px (`np.ndarray` of shape `(T, 4)`): 0,0,0,0 where there is none.
+        scores (`np.ndarray` of shape `(T,)`): NaN where there is none.
+        sequence: with its true boxes.
+        protocol: whether frame 1 is predicted, and boxes are clipped to the image.
+    """
+    truth = np.array(sequence.boxes_xywh_px, dtype=np.float64)
+    predicted, scores = predicted_xywh_px[: len(truth)], scores[: len(truth)]
+    counted = has_area(predicted) & np.isfinite(scores)
+    if protocol.first_frame != "predicted":
+        counted[0] = False
+    seen = has_area(truth) & sequence.visible
+    if protocol.clip_to_image:
+        predicted, truth = (clip_to_image(boxes, sequence.image_size) for boxes in (predicted, truth))
+    ious = np.where(seen, paired_iou_xywh(predicted, truth), 0.0)
+    return scores[counted], ious[counted]

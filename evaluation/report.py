@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.prompts_elysium import TASKS
 
-from .plots import CURVE_PLOTS, curve_figure, draw_figure, iou_histogram_figure
+from .plots import CURVE_PLOTS, curve_figure, draw_figure, iou_histogram_figure, reliability_figure
 
 Record = dict[str, Any]
 
@@ -32,6 +32,11 @@ PUBLIC_SCRIPT = "public script (not the standard)"
 PUBLIC_SCRIPT_NOTE = (
     "The public script clamps boxes to 1..100 px before it measures them: do not compare its figures with the others "
     "here, nor with published ones of the standard protocol."
+)
+ECE_NOTE = (
+    "ECE is the expected calibration error, lower is better: the mean of |mean score - mean IoU| over 10 bins of the "
+    "score, weighted by the boxes in each, over all frames with a predicted box; its IoU is 0 where there is no true "
+    "box (Guo et al., arXiv 1706.04599, with IoU for accuracy)."
 )
 MISSING = "–"
 
@@ -77,12 +82,15 @@ def report_figures(report: Record) -> dict[str, Figure]:
     """Return the plots by the names of their files; the best tracker has the first colour."""
     entries, benchmark = _entries(report), _title(report)
     if "trackers" in report:
-        return {
+        figures = {
             plot.key: curve_figure(
                 plot, report["thresholds"][plot.thresholds], entries, title=f"{plot.title} on {benchmark}"
             )
             for plot in CURVE_PLOTS
         }
+        if any("reliability" in entry for entry in entries.values()):
+            figures["reliability"] = reliability_figure(entries, title=f"Reliability of scores on {benchmark}")
+        return figures
     histograms = {name: entry["histogram"] for name, entry in entries.items() if "histogram" in entry}
     if not histograms:
         return {}
@@ -192,6 +200,9 @@ def _tracking_tables(report: Record) -> list[Table]:
             columns[label] = _best_in_bold(values)
     if "AO" in columns:
         notes.append("AO is the average overlap, SR the share of frames above an overlap, m a mean over classes.")
+    if any("ece" in entry for entry in entries.values()):
+        columns["ECE"] = [_number(entry.get("ece")) for entry in entries.values()]
+        notes.append(ECE_NOTE)
     if any(entry.get("frames_per_s") is not None for entry in entries.values()):
         columns["frames per second"] = [_number(entry.get("frames_per_s")) for entry in entries.values()]
     if any("public_script" in entry for entry in entries.values()):

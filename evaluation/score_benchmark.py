@@ -22,7 +22,8 @@ from .ope import (
     score_sequence,
 )
 from .protocols import PUBLIC_SCRIPT, Protocol
-from .result_files import ResultFolder
+from .reliability import Reliability, scored_boxes
+from .result_files import ResultError, ResultFolder
 
 Record = dict[str, Any]
 CURVES = ("success", "precision", "norm_precision")
@@ -37,6 +38,7 @@ class _Tally:
     results: ResultFolder
     scores: dict[str, SequenceScore] = field(default_factory=dict)
     public: list[dict[str, float]] = field(default_factory=list)
+    reliability: Reliability | None = field(default_factory=Reliability)  # None once a sequence has no scores
 
     def add(self, sequence: TrackingSequence, protocol: Protocol, *, public_script: bool) -> None:
         runs, truth = self.results.boxes(sequence.name), sequence.boxes_xywh_px
@@ -47,8 +49,22 @@ class _Tally:
         ]
         if counted := [score for score in scores if score is not None]:
             self.scores[sequence.name] = overall(counted, protocol)
+        self._add_reliability(sequence, runs, protocol)
         if public_script:
             self.public += [score_public_script(boxes, truth, sequence.image_size, sequence.name) for boxes in runs]
+
+    def _add_reliability(
+        self, sequence: TrackingSequence, runs: list[NDArray[np.float64]], protocol: Protocol
+    ) -> None:
+        found = None if self.reliability is None else self.results.scores(sequence.name)
+        if self.reliability is None or found is None:
+            self.reliability = None
+            return
+        for boxes, scores in zip(runs, found, strict=True):
+            try:
+                self.reliability.add(*scored_boxes(boxes, scores, sequence, protocol))
+            except ValueError as error:
+                raise ResultError(f"{error} (of {self.tracker.name} in {sequence.name})") from error
 
     def record(self, protocol: Protocol, classes: dict[str, str | None]) -> Record:
         """Return the tracker's part of the report."""
@@ -66,6 +82,9 @@ class _Tally:
                 for name, score in self.scores.items()
             },
         }
+        if self.reliability is not None and self.reliability.counts.any():
+            found["ece"] = 100 * self.reliability.expected_calibration_error
+            found["reliability"] = self.reliability.record()
         if self.public:
             found["public_script"] = {
                 figure: float(np.mean([one[figure] for one in self.public])) for figure in PUBLIC_SCRIPT_FIGURES
@@ -97,7 +116,7 @@ def score_benchmark(
 
     Raises:
         DatasetError: a sequence's ground truth cannot be read.
-        ResultError: results are missing or cannot be read.
+        ResultError: results are missing or cannot be read, or a score is not in 0..1.
         ProtocolError: results break a rule of the protocol.
     """
     protocol = benchmark.protocol

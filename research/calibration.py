@@ -157,7 +157,9 @@ def cross_validate(tracks: Sequence[ScoredTrack]) -> dict[str, dict[str, Any]]:
     """
     halves = [[each for each in tracks if each.fold != fold and len(each.scores)] for fold in (0, 1)]
     if not all(halves):
-        raise ValueError(f"both halves of the clips must have boxes, got {[len(half) for half in halves]}; raise --clips")
+        raise ValueError(
+            f"both halves of the clips must have boxes, got {[len(half) for half in halves]}; raise --clips"
+        )
     maps = [fit_calibration(*joined(half)) for half in halves]
     parts = {"all": list(tracks)}
     for name in ("prompt", "group"):
@@ -204,7 +206,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     tracks: list[ScoredTrack] = []
     for group in GROUPS:
         tracks += score_tracks(tracker, maker.clips(group, arguments.clips), group)
-        print(f"{group}: {len(tracks)} tracks after {time.perf_counter() - start_s:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"{group}: {len(tracks)} tracks after {time.perf_counter() - start_s:.0f} s", file=sys.stderr, flush=True
+        )
     parts, calibration = cross_validate(tracks), fit_calibration(*joined(tracks))
     columns = ["tracks", "boxes", "mean IoU", "mean score", "ECE", "ECE after", "AUROC", "AUROC after"]
     lines = [

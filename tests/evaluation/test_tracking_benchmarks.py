@@ -91,6 +91,7 @@ def test_a_model_that_sees_the_shipped_one_and_csrt_are_scored_in_one_report(ben
         assert found["success_auc"] == pytest.approx(100 * np.mean(found["curves"]["success"]))
         assert len(found["sequences"]) == report["data"]["sequences"] > 0
     assert report["trackers"]["seeing"]["ao"] > 75
+    assert [name for name, found in report["trackers"].items() if "ece" in found] == names
     assert all(isinstance(prompt, str) == by_words for prompt in seeing)
     if not by_words:
         assert report["trackers"]["seeing"]["ao"] > report["trackers"]["first-box"]["ao"]
@@ -108,6 +109,8 @@ def test_got10k_has_figures_by_class_and_its_own_files(seeing, tmp_path):
     assert boxes.shape == (LENGTH, 4)
     assert boxes[5].tolist() == [0, 0, 0, 0]  # the square was hidden, and the model said so
     assert np.loadtxt(place / "GOT-10k_Val_000002_time.txt").shape == (LENGTH,)
+    scores = np.loadtxt(place / "GOT-10k_Val_000002_001_confidence.value")
+    assert scores.shape == (LENGTH,) and np.isnan(scores).nonzero()[0].tolist() == [5]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,7 @@ def test_a_split_whose_truth_is_withheld_gives_an_archive_for_the_server(
     assert evaluate(benchmark, *arguments, "--split", "test") == 0
     names = zipfile.ZipFile(tmp_path / "out" / "seeing.zip").namelist()
     assert any(name.endswith(inside) for name in names)
+    assert not any(name.endswith(".value") for name in names)  # servers take boxes and times
     assert not (tmp_path / "out" / "report.json").exists()
     assert "send the archive" in capsys.readouterr().err
 

@@ -32,7 +32,10 @@ FIELDS = dataclasses.fields(TrackingOptions)
         ({"min_crop_px": 0}, "min_crop_px must be 1 or more, got 0"),
         ({"absent_log_odds": math.inf}, "absent_log_odds must be a finite number, got inf"),
         ({"windows_ahead": -1}, "windows_ahead must be 0 or more, got -1"),
-        ({"score_calibration": [[0, 0.9], [1, 0.1]]}, "score_calibration must be pairs .* that rise in both within 0..1"),
+        (
+            {"score_calibration": [[0, 0.9], [1, 0.1]]},
+            "score_calibration must be pairs .*; such as",
+        ),
         ({"score_calibration": [[0, 0.2], [1, 0.2]]}, r"rise in both within 0..1, got \[\[0, 0.2\], \[1, 0.2\]\]"),
         ({"score_calibration": [[0, 0], [1, 1.5]]}, "got .*1.5.*; such as"),
         ({"score_calibration": [[0, 0], [math.nan, 1]]}, "got .*nan.*; such as"),
