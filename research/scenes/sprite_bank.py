@@ -1,11 +1,13 @@
 """Bank of the sprite world: named sprites from real images, and photographs as backgrounds.
 
-A bank is one `.npz` file that `fetch_sprites` writes. What is held out is fixed by names alone, so that every bank and
-every run holds out the same: a tenth of the classes (their words are never taught), a tenth of the other sprites, and
-a fifth of the backgrounds.
+A bank is one `.npz` file that `fetch_sprites` or `fetch_renders` writes, or several joined. What is held out is fixed
+by names alone, so that every bank and every run holds out the same: a tenth of the classes (their words are never
+taught), a tenth of the other sprites, and a fifth of the backgrounds. All views of a model are held out together.
 """
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,7 +32,7 @@ class SpriteBank:
     Args:
         sprites (`np.ndarray` of shape `(N, 128, 128, 4)`): uint8 RGBA, colour premultiplied.
         names: of each, such as "racing car"; "" for one without a name.
-        keys: of each, where it is from; unique.
+        keys: of each, where it is from; unique. Views of one model differ in what follows the "#" alone.
         backgrounds: uint8 RGB images of any size.
         background_keys: of each; unique.
 
@@ -73,12 +75,31 @@ class SpriteBank:
             )
 
     @classmethod
-    def load(cls, path: str | Path) -> "SpriteBank":
-        """Read a bank.
+    def load(cls, paths: str | Path | Sequence[str | Path]) -> "SpriteBank":
+        """Read a bank from a file, or from several that are joined.
 
         Raises:
-            ValueError: no such file, or another kind of file.
+            ValueError: no such file, another kind of file, or a key that two files have.
         """
+        banks = [cls._read(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        if not banks:
+            raise ValueError("a bank of sprites must have a file, got none; give an .npz file of fetch_sprites")
+        if len(banks) == 1:
+            return banks[0]
+        owners = Counter(key for bank in banks for key in {*bank.keys, *bank.background_keys})
+        shared = [key for key, count in owners.items() if count > 1]
+        if shared:
+            raise ValueError(f"the files of a bank must share no key, got {shared[0]!r} twice; give each file once")
+        return cls(
+            np.concatenate([bank.sprites for bank in banks]),
+            [name for bank in banks for name in bank.names],
+            [key for bank in banks for key in bank.keys],
+            [image for bank in banks for image in bank.backgrounds],
+            [key for bank in banks for key in bank.background_keys],
+        )
+
+    @classmethod
+    def _read(cls, path: str | Path) -> "SpriteBank":
         try:
             with np.load(path, allow_pickle=False) as stored:
                 parts = np.split(stored["backgrounds"], np.cumsum(stored["background_sizes"])[:-1])
@@ -110,17 +131,16 @@ class SpriteBank:
         unseen_name = [is_held_out_class(self.names[place]) for place in places]
         if part == "held_out_classes":
             return [place for place in places if unseen_name[place]]
-        kept = {place for place in places if self._taught_alone(place)}
+        models = [model_of(key) for key in self.keys]
+        # A model that is the only one of its name is kept: holding it out would hold out the name.
+        shared = Counter(name for name, _ in set(zip(self.names, models, strict=True)))
+        kept = [name != "" and shared[name] == 1 for name in self.names]
         return [
             place
             for place in places
             if not unseen_name[place]
-            and (place not in kept and _bucket(f"sprite {self.keys[place]}", 10) == 0) == (part == "seen_classes")
+            and (not kept[place] and _bucket(f"sprite {models[place]}", 10) == 0) == (part == "seen_classes")
         ]
-
-    def _taught_alone(self, place: int) -> bool:
-        """Return whether a sprite is the only one of its name: holding it out would hold out the name."""
-        return self.names[place] != "" and self.names.count(self.names[place]) == 1
 
     def chosen_backgrounds(self, part: Part) -> list[int]:
         """The backgrounds of a part: four fifths to learn from, the others for everything that is held out."""
@@ -140,6 +160,15 @@ def is_held_out_class(name: str) -> bool:
     ['bee']
     """
     return name != "" and _bucket(f"class {name}", 10) == 0
+
+
+def model_of(key: str) -> str:
+    """Return the key that all views of a model share; a sprite without views has its own.
+
+    >>> model_of("sweethome3d/scopia/cat#2"), model_of("emoji/1f408")
+    ('sweethome3d/scopia/cat', 'emoji/1f408')
+    """
+    return key.partition("#")[0]
 
 
 def _bucket(text: str, count: int) -> int:

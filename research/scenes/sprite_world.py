@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from elysium.training.synthetic.backgrounds import BACKGROUND_SIDE, halved_twice, make_background
 from elysium.training.synthetic.scene import Scene, SceneConfig
 from elysium.training.synthetic.sprites import Sprite, make_unnamed
-from research.scenes.sprite_bank import Part, SpriteBank, as_sprite, is_held_out_class
+from research.scenes.sprite_bank import Part, SpriteBank, as_sprite, is_held_out_class, model_of
 from research.scenes.world import StudyScene, StudyWorld
 
 # What turned colours are called; each keeps a image's light and shade.
@@ -87,9 +87,14 @@ class SpriteWorld(StudyWorld):
         self.unnamed = [make_unnamed(rng, self._texture(rng)) for _ in range(num_unnamed)]
         kept = set(bank.names) if names is None else {*names, *filter(is_held_out_class, bank.names)}
         self._names = [name if name in kept else "" for name in bank.names]
-        places = bank.chosen(part)
-        self.named = [place for place in places if self._names[place]]
-        self.nameless = [place for place in places if not self._names[place]]
+        # A model is drawn as often as a sprite of one view; its first view stands for all of them.
+        views: dict[str | int, list[int]] = {}
+        for place in bank.chosen(part):
+            key = bank.keys[place]
+            views.setdefault(model_of(key) if "#" in key else place, []).append(place)
+        self._views = {each[0]: each for each in views.values()}
+        self.named = [place for place in self._views if self._names[place]]
+        self.nameless = [place for place in self._views if not self._names[place]]
 
     @property
     def colours(self) -> list[str]:
@@ -138,7 +143,9 @@ class SpriteWorld(StudyWorld):
         return sprites
 
     def _sprite(self, rng: np.random.Generator, place: int, attribute: str | None) -> Sprite:
-        colours = None
+        views, colours = self._views[place], None
+        if len(views) > 1:
+            place = int(rng.choice(views))
         if attribute is not None:
             colours = ATTRIBUTES[attribute]
         elif rng.random() < self.mix.share_turned:

@@ -169,9 +169,10 @@ class BatchPlan:
     box sizes, by the step from which it holds. wrong_histories: share of the answers of tracking whose earlier boxes
     are read wrong while the labels stay true: a model that only ever reads true earlier boxes learns to repeat them.
     questions: a name of `QUESTION_MIXES`; "places" asks above all where the thing is that words name. worlds: the
-    share of scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites`.
-    looks: of the clips, which follow an object, and which have their first frame further back. everyday_names: teaches
-    the bank's names of everyday things alone; others' cut-outs are things without a name.
+    share of scenes of each world, "shapes" or "sprites"; bank: cut-outs of the latter, an `.npz` of `fetch_sprites` or
+    several files, such as `[runs/sprites.npz, runs/renders.npz]`. looks: of the clips, which follow an object, and
+    which have their first frame further back. everyday_names: teaches the bank's names of everyday things alone;
+    others' cut-outs are things without a name.
     """
 
     frames: dict[int, float]
@@ -184,7 +185,7 @@ class BatchPlan:
     share_other_phrasings: float = 0.2
     share_fine: float = 0.3
     worlds: dict[str, float] = field(default_factory=lambda: {"shapes": 1.0})
-    bank: str | Path | None = None
+    bank: str | Path | Sequence[str | Path] | None = None
     everyday_names: bool = False
     evidence: EvidencePlan | None = None
 
