@@ -80,7 +80,7 @@ def emoji_entries(folder: Path) -> Iterator[Entry]:
             yield f"emoji/{code}", name, np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
-def _extract_debian(package: str, folder: Path) -> Path:
+def extract_debian(package: str, folder: Path) -> Path:
     """The files of a Debian package, below a folder of its name."""
     _run(["apt-get", "download", package], folder)
     archive = next(folder.glob(f"{package}_*.deb"))
@@ -100,7 +100,7 @@ def caption_name(caption: str) -> str:
 
 def photo_entries(folder: Path) -> Iterator[Entry]:
     """Photographed sprites, with the names that their captions give."""
-    stamps = _extract_debian(STAMPS, folder) / "usr" / "share" / "tuxpaint" / "stamps"
+    stamps = extract_debian(STAMPS, folder) / "usr" / "share" / "tuxpaint" / "stamps"
     for path in sorted(stamps.rglob("*.png")):
         group = path.relative_to(stamps).as_posix()
         if any(part in group for part in _NO_PHOTOS):
@@ -114,7 +114,7 @@ def photo_entries(folder: Path) -> Iterator[Entry]:
 def wallpaper_entries(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Photographs, scaled down to what backgrounds need: key and image."""
     for package in WALLPAPERS:
-        place = _extract_debian(package, folder)
+        place = extract_debian(package, folder)
         found = [path for path in place.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
         # Wallpapers come in several sizes, one folder each; the largest stands for all.
         best: dict[str, Path] = {}
