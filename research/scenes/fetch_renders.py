@@ -11,10 +11,14 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -23,6 +27,9 @@ from numpy.typing import NDArray
 from elysium.processing.atomic_files import atomic_path
 from research.scenes.fetch_sprites import FetchError, extract_debian
 from research.scenes.sprite_bank import SpriteBank, normalise_sprite
+
+if TYPE_CHECKING:
+    from research.scenes.model_renderer import ModelRenderer  # needs panda3d
 
 PACKAGE = "sweethome3d-furniture"
 NAMES_FILE = Path(__file__).with_name("render_names.txt")
@@ -40,9 +47,9 @@ COLLECTIONS = {
 _ALL_SIDES = {"Characters", "Vehicles", "Exterior", "Staircases"}
 _FRONT_DEG, _PITCH_DEG = 70.0, (5.0, 35.0)
 _GOLDEN = 0.618
-# Limits of a sprite that shows something: brightness 0..255 and its deviation, and the share of its area that covers
-# what is behind it.
-_BRIGHTNESS, _LEAST_DEVIATION, _LEAST_OPAQUE = (14, 240), 4.0, 0.7
+# Limits of a sprite that shows something: brightness 0..255, its deviation, and the share of its area that covers what
+# is behind it.
+_MOST_BRIGHTNESS, _LEAST_DEVIATION, _LEAST_OPAQUE = 240, 1.0, 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +150,13 @@ def view_angles(model: Model, count: int) -> list[tuple[float, float]]:
 
 
 def shows_something(sprite: NDArray[np.uint8]) -> bool:
-    """Return whether a sprite (128, 128, 4) is neither white, black, of one shade, nor mostly transparent."""
+    """Return whether a sprite (128, 128, 4) is neither nearly white, of one shade, nor mostly transparent."""
     alpha = sprite[..., 3]
     solid = alpha > 127
     if solid.sum() < _LEAST_OPAQUE * (alpha > 40).sum():
         return False
     shade = sprite[solid, :3].mean(axis=1) * 255 / alpha[solid]
-    low, high = _BRIGHTNESS
-    return low < shade.mean() < high and shade.std() >= _LEAST_DEVIATION
+    return shade.mean() < _MOST_BRIGHTNESS and shade.std() >= _LEAST_DEVIATION
 
 
 def attribution_lines(models: list[Model]) -> list[str]:
@@ -168,6 +174,31 @@ def attribution_lines(models: list[Model]) -> list[str]:
     ]
 
 
+@cache
+def _renderer() -> "ModelRenderer":
+    from research.scenes.model_renderer import ModelRenderer
+
+    return ModelRenderer()
+
+
+def _render(model: Model, views: int) -> list[NDArray[np.uint8]]:
+    return _renderer().render(model.path, view_angles(model, views), model.rotation)
+
+
+def _render_each(models: list[Model], views: int) -> Iterator[tuple[Model, list[NDArray[np.uint8]]]]:
+    """Yield each model with its images, none for a model on which panda3d's loader crashes (it does on one)."""
+    pool = None
+    for model in models:
+        pool = pool or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        try:
+            yield model, pool.submit(_render, model, views).result()
+        except BrokenProcessPool:
+            pool = None
+            yield model, []
+    if pool is not None:
+        pool.shutdown()
+
+
 def build_bank(models: list[Model], views: int) -> tuple[SpriteBank, list[Model]]:
     """Render models and return the bank and the models in it.
 
@@ -176,14 +207,10 @@ def build_bank(models: list[Model], views: int) -> tuple[SpriteBank, list[Model]
     Raises:
         FetchError: panda3d is not installed.
     """
-    try:
-        from research.scenes.model_renderer import ModelRenderer
-    except ImportError as error:
-        raise FetchError(f"rendering needs panda3d, got none ({error}); run pip install panda3d") from error
-    renderer = ModelRenderer()
+    if find_spec("panda3d") is None:
+        raise FetchError("rendering needs panda3d, got no such package; run pip install panda3d")
     sprites, keys, names, kept = [], [], [], []
-    for model in models:
-        images = renderer.render(model.path, view_angles(model, views), model.rotation)
+    for model, images in _render_each(models, views):
         cuts = [(view, cut) for view, image in enumerate(images) if (cut := normalise_sprite(image)) is not None]
         cuts = [(view, cut) for view, cut in cuts if shows_something(cut)]
         if 2 * len(cuts) < views or not cuts:

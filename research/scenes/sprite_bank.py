@@ -132,9 +132,11 @@ class SpriteBank:
         if part == "held_out_classes":
             return [place for place in places if unseen_name[place]]
         models = [model_of(key) for key in self.keys]
-        # A model that is the only one of its name is kept: holding it out would hold out the name.
-        shared = Counter(name for name, _ in set(zip(self.names, models, strict=True)))
-        kept = [name != "" and shared[name] == 1 for name in self.names]
+        # A model that is the only one of its name is kept: holding it out would hold out the name. Models with views
+        # and sprites without are counted apart, so that a bank's parts stay when another is joined.
+        groups = [(name, "#" in key) for name, key in zip(self.names, self.keys, strict=True)]
+        shared = Counter(group for group, _ in set(zip(groups, models, strict=True)))
+        kept = [name != "" and shared[group] == 1 for name, group in zip(self.names, groups, strict=True)]
         return [
             place
             for place in places
