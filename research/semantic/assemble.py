@@ -3,6 +3,7 @@
 python -m research.semantic.assemble elysium-tiny runs/encoders.safetensors runs/small_start
 """
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from elysium.processing.atomic_files import atomic_folder, atomic_path
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
+from elysium.training.objective import HEADS_FILE
 from research.semantic.class_names import load_class_names, phrases
 from research.tiny.checkpoint import save_checkpoint
 
@@ -79,6 +81,7 @@ def extract_trained(checkpoint: Path, output: Path) -> None:
     }
     with atomic_path(output) as temporary:
         save_file(kept, temporary)
+    shutil.copy(checkpoint / HEADS_FILE, output.with_name(HEADS_FILE))
 
 
 def main(
@@ -102,6 +105,8 @@ def main(
         assert not unexpected and all(".semantic_encoders." in name for name in missing)
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
+        if trained is not None:
+            shutil.copy(trained.with_name(HEADS_FILE), folder)
     print(f"Checkpoint: {output}")
 
 
