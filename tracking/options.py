@@ -73,8 +73,9 @@ class TrackingOptions:
     )
     reask_after: int = _option(
         8,
-        "Number of frames without a box after which an object that has a text prompt is detected again from it. Lower "
-        "values re-detect sooner but may switch objects.",
+        "Number of frames without a box after which an object that has a text prompt is detected again from it, and "
+        "one that has none is searched for beyond crops around its last box, too. Lower values re-detect sooner but "
+        "may switch objects.",
         "1 or more",
         lambda value: value >= 1,
         "at 1 the object is detected again as soon as the last frame of a window has no box",

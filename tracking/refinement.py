@@ -153,12 +153,13 @@ def plan_refinement(
     return None if crops is None else (start, tracked[0], crops)
 
 
-def first_pass_crop(box_xyxy_norm: Box, options: TrackingOptions, width: int, height: int) -> Crop | None:
-    """Return the crop of the first pass around a known box; None without zoom, or where it would hold the image."""
+def first_pass_crops(
+    boxes_xyxy_norm: Sequence[Box], options: TrackingOptions, width: int, height: int
+) -> list[Crop] | None:
+    """Return the crops of a first pass around known boxes; None without zoom, or where they would hold the image."""
     if not options.zoom:
         return None
-    crops = Crop.around([box_xyxy_norm], options.first_pass_crop * options.zoom, width, height, options)
-    return None if crops is None else crops[0]
+    return Crop.around(boxes_xyxy_norm, options.first_pass_crop * options.zoom, width, height, options)
 
 
 def needs_refinement(

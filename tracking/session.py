@@ -3,6 +3,12 @@
 Frames are fed in, windows come out as requests, answers are accepted, and every frame is finished exactly once and in
 order. Whoever holds the model turns a `WindowRequest` into parsed boxes (`elysium.tracking.answering`); a test scripts
 them. Windows are planned in `elysium.tracking.windows`, the passes over one in `elysium.tracking.refinement`.
+
+A lost object, absent or unreadable in the last frame, is searched for in every window until it has a box again. Where
+the user gave a box, these windows open with the first frame and that box. With zoom they show crops around the last
+box, of the size of every first pass; where these have no box and the last one is more than `reask_after` frames back,
+whole frames follow. Only what was found is refined. Without a given box the last frame that has a box opens whole
+frames, and a text prompt is asked again after `reask_after` frames.
 """
 
 import math
@@ -21,7 +27,7 @@ from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import Track
 
 from .options import TrackingOptions
-from .refinement import Crop, first_pass_crop, needs_refinement, plan_refinement
+from .refinement import Crop, first_pass_crops, needs_refinement, plan_refinement
 from .windows import WindowPlan, WindowRequest, plan_window
 
 BoxLike = Sequence[float]
@@ -149,7 +155,7 @@ def to_pixels(
 class TrackingSession:
     """Track one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
-    Only the frames of the next window, the last frame that has a box and, for refinement passes, the first frame are
+    Only the frames of the next window, the last frame that has a box and, where its box is given, the first frame are
     held; results are a few numbers a frame.
 
     Args:
@@ -185,7 +191,7 @@ class TrackingSession:
         self._fed = 0
         self._previous: Frame | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[int, Frame, Box] | None = None  # position, last finished frame that has a box, box (0..1)
-        self._first: Frame | None = None  # with a given box, for refinement passes
+        self._first: Frame | None = None  # with a given box
         self._request: WindowRequest | None = None
         # Between two passes over a window: the answer so far, boxes in shares of whole frames.
         self._last_pass: list[tuple[ParsedBox, float]] = []
@@ -222,7 +228,7 @@ class TrackingSession:
                 f"every frame must be {self.width}x{self.height} RGB like the first, got an array of shape "
                 f"{frame.image.shape} at frame {self._fed}; track the part before and the part after on their own"
             )
-        if self._fed == 0 and self.init_box_xyxy_px is not None and self.options.zoom:
+        if self._fed == 0 and self.init_box_xyxy_px is not None:
             self._first = frame
         self._waiting.append(frame)
         self._fed += 1
@@ -246,12 +252,7 @@ class TrackingSession:
         )
         if plan is None:
             return None
-        box = self._known_box() if plan.ask == "box" else None
-        crop = None
-        if box is not None and plan.box_is_new:
-            crop = first_pass_crop(box, self.options, self.width, self.height)
-        frames = self._frames_of(plan)
-        self._request = self._request_of(frames, [crop] * len(frames), plan, box, pass_number=1)
+        self._request = self._first_pass(plan)
         return self._request
 
     def expected_windows(self, following: Iterable[Frame]) -> list[tuple[Frame, ...]]:
@@ -295,11 +296,17 @@ class TrackingSession:
         whole = [
             box if crop is None else crop.parsed_in_image(box) for box, crop in zip(parsed, request.crops, strict=True)
         ]
+        failed_search = (
+            self._is_search(request.plan) and request.pass_number == 1 and not any(box.valid for box in whole[1:])
+        )
+        if failed_search and self._widens_search(request):
+            self._request = self._first_pass(request.plan, whole_frames=True)
+            return []
         answers = list(zip(whole, scores, strict=True))
         if request.pass_number > 1:  # the box of the first frame was given
             answers = self._last_pass[: 1 - len(answers)] + answers[1:]
         previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
-        if needs_refinement(request.pass_number, previous, boxes, self.options):
+        if not failed_search and needs_refinement(request.pass_number, previous, boxes, self.options):
             refined = self._refinement(request, [box for box, _ in answers])
             if refined is not None:
                 self._request, self._last_pass = refined, answers
@@ -333,6 +340,30 @@ class TrackingSession:
             width=self.width,
             height=self.height,
         )
+
+    def _first_pass(self, plan: WindowPlan, *, whole_frames: bool = False) -> WindowRequest:
+        """Return the first pass over a window: on crops around the last box where there is one, else in whole frames.
+
+        Args:
+            plan: of the window.
+            whole_frames: whether to show whole frames all the same.
+        """
+        frames = self._frames_of(plan)
+        box = self._opening_box(plan) if plan.ask == "box" else None
+        crops: list[Crop] | None = None
+        if box is not None and not whole_frames and (plan.box_is_new or self._first is not None):
+            boxes = [box, *[self._known_box()] * (len(frames) - 1)]
+            crops = first_pass_crops(boxes, self.options, self.width, self.height)
+        return self._request_of(frames, crops or [None] * len(frames), plan, box, pass_number=1)
+
+    def _is_search(self, plan: WindowPlan) -> bool:
+        """Return whether a window searches for a lost object from the user's box."""
+        return plan.is_search and self._first is not None
+
+    def _widens_search(self, request: WindowRequest) -> bool:
+        """Return whether a search on crops is followed by one in whole frames."""
+        assert self._seen is not None  # frame 1 has the user's box
+        return request.crops[0] is not None and request.plan.first_unseen - self._seen[0] > self.options.reask_after
 
     def _refinement(self, request: WindowRequest, parsed: Sequence[ParsedBox]) -> WindowRequest | None:
         """Return the next pass over the same frames, on crops around the parsed boxes; None where there is none.
@@ -378,9 +409,18 @@ class TrackingSession:
         unseen = list(islice(self._waiting, plan.num_unseen))
         if plan.handed_on is None:
             return unseen
-        opening = self._previous if plan.handed_on == plan.first_unseen - 1 or self._seen is None else self._seen[1]
-        assert opening is not None  # a plan hands on the frame before, or the last one that has a box
+        if self._is_search(plan):
+            opening = self._first
+        else:
+            opening = (
+                self._previous if plan.handed_on == plan.first_unseen - 1 or self._seen is None else self._seen[1]
+            )
+        assert opening is not None  # a plan hands on the frame before, the first, or the last one that has a box
         return [opening, *unseen]
+
+    def _opening_box(self, plan: WindowPlan) -> Box:
+        """Return the box of the first frame of a window that is prompted by box."""
+        return self._given_box() if self._is_search(plan) else self._known_box()
 
     def _known_box(self) -> Box:
         return self._given_box() if self._seen is None else self._seen[2]

@@ -3,6 +3,9 @@
 Positions count the frames of the stream from 0. A window holds at most ``window_frames`` frames. It opens with a frame
 that is finished already (the frame handed on, whose box is known), or it holds unseen frames only, with a text prompt.
 Every window takes in at least one unseen frame, so every video ends.
+
+The frame handed on is the last one that has a box. Where frames without a box lie between, the object is lost, and its
+last box may show it half covered, or what covered it: where the user gave a box, the first frame is handed on instead.
 """
 
 from dataclasses import dataclass
@@ -54,6 +57,15 @@ class WindowPlan:
         [True, False]
         """
         return self.ask == "box" and self.handed_on in (None, self.first_unseen - 1)
+
+    @property
+    def is_search(self) -> bool:
+        """Return whether a box is given and frames were passed since: the object was lost and may be anywhere.
+
+        >>> [WindowPlan("box", seen, first_unseen=8, num_unseen=7).is_search for seen in (7, 0)]
+        [False, True]
+        """
+        return self.ask == "box" and not self.box_is_new
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +155,8 @@ def plan_window(
         ask = "box" if has_box else "text"
     elif has_text and next_unseen - last_seen > options.reask_after:
         handed_on, ask = None, "text"
+    elif has_box and last_seen < next_unseen - 1:
+        handed_on = 0
     wanted = options.window_frames - (handed_on is not None)
     num_unseen = min(wanted, num_waiting)
     if num_unseen == 0 or (num_unseen < wanted and not final):

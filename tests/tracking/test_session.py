@@ -144,10 +144,12 @@ def test_earlier_window_keeps_its_box_where_two_windows_overlap():
     assert track.scores[7] == 0.9
 
 
-def test_a_window_that_ends_in_absence_hands_on_the_last_frame_seen():
-    requests, finished = follow(by_box(), 15, {5: "absent", 6: "absent", 7: "absent"})
-    assert requests[1].frame_indices == (4, 8, 9, 10, 11, 12, 13, 14)
-    assert requests[1].box_xyxy_norm == true_box_norm(4)
+@pytest.mark.parametrize(("new_session", "handed_on"), [(by_words, 4), (by_box, 0)])
+def test_a_window_that_ends_in_absence_hands_on_the_last_frame_seen_or_the_users(new_session, handed_on):
+    requests, finished = follow(new_session(), 15, {5: "absent", 6: "absent", 7: "absent"})
+    assert requests[1].frame_indices == (handed_on, 8, 9, 10, 11, 12, 13, 14)
+    shown = true_box_norm(4) if new_session is by_words else (0.05, 0.2, 0.45, 0.8)
+    assert requests[1].box_xyxy_norm == pytest.approx(shown)
     assert [result.reason for result in finished[4:9]] == [None, "absent", "absent", "absent", None]
 
 
@@ -159,10 +161,11 @@ def test_words_are_asked_again_after_a_long_absence():
     assert requests[4].frame_indices[0] == 30
 
 
-def test_a_box_without_words_waits_with_its_last_seen_frame():
-    requests, finished = follow(by_box(), 40, dict.fromkeys(range(5, 30), "absent"))
+@pytest.mark.parametrize("status", ["absent", "missing", "malformed"])
+def test_a_box_without_words_is_searched_for_from_the_first_frame_until_it_is_back(status):
+    requests, finished = follow(by_box(), 40, dict.fromkeys(range(5, 30), status))
     assert {request.task for request in requests} == {"sot"}
-    assert [request.frame_indices[0] for request in requests[1:4]] == [4, 4, 4]
+    assert [request.frame_indices[0] for request in requests] == [0, 0, 0, 0, 0, 35]
     assert finished[30].valid
 
 
@@ -207,7 +210,7 @@ def test_a_question_stays_the_same_until_it_is_answered():
 
 
 @pytest.mark.parametrize("statuses", [{}, dict.fromkeys(range(5, 100), "absent")])
-def test_pictures_are_dropped_after_their_window_but_for_the_last_one_seen(statuses):
+def test_pictures_are_dropped_after_their_window_but_for_the_first_and_the_last_one_seen(statuses):
     session, alive = by_box(), []
     for position in range(100):
         image = IMAGE.copy()
@@ -216,7 +219,7 @@ def test_pictures_are_dropped_after_their_window_but_for_the_last_one_seen(statu
         del image
         step(session, False, statuses, [], [])
         held = [number for number, picture in enumerate(alive) if picture() is not None]
-        assert len(held) <= session.num_waiting + 2
+        assert len(held) <= session.num_waiting + 3
 
 
 def test_track_at_half_time_holds_the_finished_frames():

@@ -34,8 +34,16 @@ def test_words_that_were_found_are_handed_on_as_a_box():
 
 
 def test_last_seen_frame_opens_the_next_window_with_seven_unseen_frames():
-    second = plan(next_unseen=8, last_seen=3, has_box=True)
+    second = plan(next_unseen=8, last_seen=3, has_text=True)
     assert (second.ask, second.positions) == ("box", (3, 8, 9, 10, 11, 12, 13, 14))
+
+
+def test_a_lost_object_whose_box_was_given_is_searched_for_from_the_first_frame():
+    for words in (False, True):
+        second = plan(next_unseen=8, last_seen=3, has_box=True, has_text=words)
+        assert (second.ask, second.positions, second.is_search) == ("box", (0, 8, 9, 10, 11, 12, 13, 14), True)
+    assert plan(next_unseen=8, last_seen=7, has_box=True).positions[0] == 7
+    assert not plan(next_unseen=1, last_seen=0, has_box=True).is_search
 
 
 @pytest.mark.parametrize(("frames_back", "ask"), [(1, "box"), (8, "box"), (9, "text"), (500, "text")])
@@ -45,9 +53,9 @@ def test_words_are_asked_again_when_the_object_was_seen_too_long_ago(frames_back
     assert later.handed_on == (None if ask == "text" else 600 - frames_back)
 
 
-def test_a_box_without_words_keeps_its_last_seen_frame_however_old():
+def test_a_box_without_words_is_searched_for_from_the_first_frame_however_old():
     later = plan(next_unseen=600, last_seen=3, has_box=True)
-    assert (later.ask, later.handed_on, later.num_unseen) == ("box", 3, 7)
+    assert (later.ask, later.handed_on, later.num_unseen) == ("box", 0, 7)
 
 
 def test_words_never_found_are_asked_in_every_window():

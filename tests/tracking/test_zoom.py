@@ -347,20 +347,39 @@ def test_words_in_every_window_are_looked_at_closer_too():
 
 
 @pytest.mark.parametrize("words", [None, "the white thing"])
-def test_a_lost_object_is_looked_for_in_whole_frames(words):
+def test_a_lost_object_is_searched_for_near_its_last_box_and_then_in_whole_frames(words):
     pictures, boxes = moving(50)
     hidden = range(6, 24)
     tracked = session(ObjectPrompt(words, BOX))
     requests = follow(tracked, pictures, hidden)
     firsts = [request for request in requests if request.pass_number == 1]
-    # Found again in frame 24: from then on it is near its last box.
-    expected = [(0, "sot", True), (5, "sot", False)]
-    expected += [(15, "rsot", False), (23, "rsot", False)] if words else [(5, "sot", False), (5, "sot", False)]
+    near, whole = (0, "sot", True), (0, "sot", False)
+    expected = [near, near]  # whole frames follow when it was seen more than `reask_after` frames ago
+    # Found again in frame 24: by the crops, since it has moved little; from then on it is near its last box.
+    expected += [(15, "rsot", False), (23, "rsot", False)] if words else [near, whole, near]
     got = [(request.frame_indices[0], request.task, any(request.crops)) for request in firsts]
-    assert got[:4] == expected
-    assert all(cut for _, _, cut in got[4:])
-    assert firsts[1].box_xyxy_norm == pytest.approx(norm(boxes[5]), abs=0.3 / HEIGHT)
+    assert got[: len(expected)] == expected
+    assert all(cut for _, _, cut in got[len(expected) :])
+    search = firsts[1]
+    assert search.box_xyxy_norm == search.crops[0].from_image(norm(BOX))
+    np.testing.assert_array_equal(search.images[0], search.crops[0].cut(pictures[0]))
+    assert middle_of(search.crops[1]) == pytest.approx((boxes[5, [0, 2]].mean(), boxes[5, [1, 3]].mean()), abs=1)
+    if not words:  # what was not found is not refined
+        assert [request.pass_number for request in requests[2:5]] == [1, 1, 1]
+    if not words:
+        assert firsts[3].box_xyxy_norm == norm(BOX)
     assert [i for i, valid in enumerate(tracked.track().valid) if not valid] == list(hidden)
+
+
+def test_a_lost_object_that_is_back_far_away_is_found_in_whole_frames():
+    far = np.array([20, 400, 40, 420])
+    pictures = [picture_with(BOX)] * 8 + [picture_with(BOX)] * 7 + [picture_with(far)] * 15
+    tracked = session()
+    requests = follow(tracked, pictures, hidden=range(5, 15))
+    assert [request.frame_indices[:2] for request in requests if not any(request.crops)] == [(0, 15)]
+    track = tracked.track()
+    assert track.valid[15:].all() and not track.valid[5:15].any()
+    np.testing.assert_allclose(track.boxes_xyxy_px[15:], np.tile(far, (15, 1)), atol=0.5)
 
 
 def test_an_object_at_the_edge_is_followed_although_the_square_leaves_the_picture():
