@@ -30,8 +30,8 @@ from elysium.processing.media_elysium import Frame
 from .windows import Shown, WindowRequest, image_of
 
 Conversation = list[dict[str, Any]]
-# What a window shows of each frame, and whether the semantic encoders read it.
-Seen = tuple[tuple[Shown, ...], bool]
+# What a window shows of each frame, and the pixels a side of the image that the model gets of it.
+Seen = tuple[tuple[Shown, ...], int]
 # The tokens that a window's prompt begins with, and what they stand for.
 Beginning = tuple[tuple[int, ...], Seen]
 Decoding = Literal["fast", "reference", "plain"]
@@ -140,14 +140,18 @@ class Answerer:
                 the windows need not be read later. It changes no answer.
         """
         replies = []
-        expected: list[Seen] = [(tuple((frame, None) for frame in window), False) for window in upcoming]
+        box_side = image_side(bare_model(self.model), False)  # those that come next are prompted by box
+        expected: list[Seen] = [(tuple((frame, None) for frame in window), box_side) for window in upcoming]
         for start in range(0, len(requests), self.batch_size):
             batch = requests[start : start + self.batch_size]
-            later = [(request.shown, request.semantic) for request in requests[start + self.batch_size :]] + expected
+            later = [self._seen(request) for request in requests[start + self.batch_size :]] + expected
             for request, answer in zip(batch, self._answer_batch(batch, later), strict=True):
                 parsed = parse_frames(answer.text, len(request), rounding=self.processor.box_rounding)
                 replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
         return replies
+
+    def _seen(self, request: WindowRequest) -> Seen:
+        return request.shown, image_side(bare_model(self.model), request.semantic)
 
     def check_window(self, text: str, num_frames: int) -> None:
         """Refuse a text that leaves no room in the model's context for a window's frames and answer.
@@ -201,14 +205,14 @@ class Answerer:
         if self._reader is not None:
             return self._reader.answer(requests, states, later)
         answers: dict[int, Answer] = {}
-        sizes = [image_size(bare_model(self.model), request.semantic) for request in requests]
-        for size in {side["height"]: side for side in sizes}.values():
-            places = [place for place, side in enumerate(sizes) if side == size]
+        sides = [self._seen(request)[1] for request in requests]
+        for side in dict.fromkeys(sides):
+            places = [place for place, other in enumerate(sides) if other == side]
             conversations = [self.window_conversation(requests[place]) for place in places]
             alike = [states[place] for place in places] if states else []
             longest = max((state.grammar.longest for state in alike), default=None)
             budget = longest or self.tracking_budget(max(len(requests[place]) for place in places))
-            answers |= zip(places, self._generate(conversations, budget, alike, size=size), strict=True)
+            answers |= zip(places, self._generate(conversations, budget, alike, side=side), strict=True)
         return [answers[place] for place in range(len(requests))]
 
     def _generate(
@@ -216,16 +220,16 @@ class Answerer:
         conversations: list[Conversation],
         max_new_tokens: int,
         states: Sequence[AnswerState] = (),
-        size: dict[str, int] | None = None,
+        side: int | None = None,
     ) -> list[Answer]:
-        """Return the answers of `generate`, under the grammar where states are given, on images of a size."""
+        """Return the answers of `generate`, under the grammar where states are given, on images of a side."""
         inputs = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"} | ({"size": size} if size else {}),
+            processor_kwargs={"padding": True, "padding_side": "left"} | ({"size": square(side)} if side else {}),
         )
         self._check_context(inputs["input_ids"].shape[1])
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
@@ -280,7 +284,7 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        self._seen: dict[tuple[Shown, bool], torch.Tensor] = {}
+        self._seen: dict[tuple[Shown, int], torch.Tensor] = {}
         self._prefixes: dict[Beginning, Prefix] = {}
 
     def answer(
@@ -298,7 +302,8 @@ class WindowReader:
         """
         prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
         keys = [
-            (beginning, (each.shown, each.semantic)) for each, (beginning, _) in zip(requests, prompts, strict=True)
+            (beginning, (each.shown, image_side(self.model, each.semantic)))
+            for each, (beginning, _) in zip(requests, prompts, strict=True)
         ]
         self._read(keys, [(prompt_ids(self.processor, len(seen[0]), "?")[0], seen) for seen in later])
         questions = [
@@ -320,32 +325,34 @@ class WindowReader:
             more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
             missing += more[: max(0, self.at_once - len(missing))]
         known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
-        self._encode([(each, semantic) for _, (shown, semantic) in missing for each in shown])
+        self._encode([(each, side) for _, (shown, side) in missing for each in shown])
         beginnings = [
-            self.decoder.embed(ids, torch.cat([self._seen[each, semantic] for each in shown]))
-            for ids, (shown, semantic) in missing
+            self.decoder.embed(ids, torch.cat([self._seen[each, side] for each in shown]))
+            for ids, (shown, side) in missing
         ]
         self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
-        needed = {(each, semantic) for _, (shown, semantic) in self._prefixes for each in shown}
+        needed = {(each, side) for _, (shown, side) in self._prefixes for each in shown}
         self._seen = {each: tokens for each, tokens in self._seen.items() if each in needed}
 
     @torch.no_grad()
-    def _encode(self, shown: Sequence[tuple[Shown, bool]]) -> None:
-        """Encode the images that were not seen, with the semantic encoders or without."""
+    def _encode(self, shown: Sequence[tuple[Shown, int]]) -> None:
+        """Encode the images that were not seen, each at its number of pixels a side."""
         new = {key: image_of(key[0]) for key in shown if key not in self._seen}
-        for (_, semantic), alike in itertools.groupby(new.items(), key=lambda item: (item[1].shape, item[0][1])):
+        for (_, side), alike in itertools.groupby(new.items(), key=lambda item: (item[1].shape, item[0][1])):
             names, images = zip(*alike, strict=True)
-            pixels = self.processor.video_processor(
-                videos=[np.stack(images)], size=image_size(self.model, semantic), return_tensors="pt"
-            )
+            pixels = self.processor.video_processor(videos=[np.stack(images)], size=square(side), return_tensors="pt")
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
             tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
             self._seen |= dict(zip(names, tokens, strict=True))
 
 
-def image_size(model: Any, semantic: bool) -> dict[str, int]:
-    """Return the size of images that the semantic encoders, where the model has them, read or not."""
-    side = model.config.image_size if semantic else model.config.vision_config.image_size
+def image_side(model: Any, semantic: bool) -> int:
+    """Return the pixels a side of images that the semantic encoders, where the model has them, read or not."""
+    return model.config.image_size if semantic else model.config.vision_config.image_size
+
+
+def square(side: int) -> dict[str, int]:
+    """Return a size as processors take it."""
     return {"height": side, "width": side}
 
 

@@ -140,6 +140,13 @@ def test_each_frame_is_seen_once_and_each_window_read_once_for_all_objects(monke
     assert (count.frames_seen, count.windows_read) == (22, 3)
 
 
+def test_without_semantic_encoders_a_frame_asked_for_by_words_is_not_seen_again_by_its_box(monkeypatch):
+    chosen = tracker("fast")
+    count = CountingReader(chosen, monkeypatch)
+    chosen.track(noise(22), "the car", fps=10)
+    assert count.frames_seen == 22
+
+
 def test_windows_of_a_file_are_read_together_and_the_boxes_stay(tmp_path, monkeypatch):
     with VideoWriter(tmp_path / "noise.mp4", fps=10, width=64, height=48) as writer:
         for frame in noise(30):
