@@ -9,7 +9,6 @@ licence of them, or the GPL (ladybug).
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from PIL import Image
 
 from elysium.processing.atomic_files import atomic_path
 from research.real_words.stills import FETCHED
+from research.scenes.fetch_sprites import FetchError, run_in
 
 LONGEST_SIDE_PX = 640
 
@@ -64,26 +64,12 @@ SOURCES = {
 }
 
 
-class FetchError(RuntimeError):
-    """Say which package or file cannot be had, and what to do."""
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise FetchError(f"fetching needs {command[0]}, got no such program; install it") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise FetchError(f"{' '.join(command)} must succeed, got: {last}; check the network and the name") from error
-
-
 def _unpack(package: str, folder: Path) -> None:
     if "==" not in package:
-        _run(["apt-get", "download", package], folder)
-        _run(["dpkg-deb", "-x", next(folder.glob("*.deb")).name, "."], folder)
+        run_in(folder, ["apt-get", "download", package])
+        run_in(folder, ["dpkg-deb", "-x", next(folder.glob("*.deb")).name, "."])
         return
-    _run([sys.executable, "-m", "pip", "download", "--no-deps", "--dest", ".", package], folder)
+    run_in(folder, [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", ".", package])
     archive = next(path for path in folder.iterdir() if path.suffix in (".whl", ".gz"))
     if archive.suffix == ".whl":
         shutil.unpack_archive(archive, folder, "zip")

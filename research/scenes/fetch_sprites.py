@@ -41,7 +41,12 @@ class FetchError(RuntimeError):
     """A package cannot be had; the message says which and what to do."""
 
 
-def _run(command: list[str], folder: Path) -> None:
+def run_in(folder: Path, command: list[str]) -> None:
+    """Run a command in a folder.
+
+    Raises:
+        FetchError: it is not installed, or fails.
+    """
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -64,7 +69,7 @@ def plain_name(short_name: str) -> str:
 def emoji_entries(folder: Path) -> Iterator[Entry]:
     """Named images of concrete objects, and nameless ones of people and faces."""
     for package in (EMOJI, EMOJI_NAMES):
-        _run(["npm", "pack", "--silent", package], folder)
+        run_in(folder, ["npm", "pack", "--silent", package])
     images, names = (next(folder.glob(pattern)) for pattern in ("*fluent-emoji*.tgz", "emoji-datasource*.tgz"))
     with tarfile.open(names) as archive:
         listed: list[dict[str, Any]] = json.load(archive.extractfile("package/emoji.json"))
@@ -82,9 +87,9 @@ def emoji_entries(folder: Path) -> Iterator[Entry]:
 
 def extract_debian(package: str, folder: Path) -> Path:
     """The files of a Debian package, below a folder of its name."""
-    _run(["apt-get", "download", package], folder)
+    run_in(folder, ["apt-get", "download", package])
     archive = next(folder.glob(f"{package}_*.deb"))
-    _run(["dpkg-deb", "-x", archive.name, package], folder)
+    run_in(folder, ["dpkg-deb", "-x", archive.name, package])
     return folder / package
 
 

