@@ -42,6 +42,7 @@ class ElysiumSemanticProjector(nn.Module):
         Args:
             names: for each class the tokens of its phrases, each with its weight; the heaviest are kept.
         """
+        self.name_weights.zero_()
         for row, tokens in enumerate(names):
             kept = sorted(tokens.items(), key=lambda item: -item[1])[:_MAX_NAME_TOKENS]
             for place, (token, weight) in enumerate(kept):

@@ -136,11 +136,13 @@ class SpriteWorld(StudyWorld):
                 attributes[0], attributes[1] = first, second
         sprites = [self._sprite(rng, place, attribute) for place, attribute in zip(chosen, attributes, strict=True)]
         for _ in range(count - len(sprites)):
-            if self.nameless and rng.random() < 0.7:
-                sprites.append(self._sprite(rng, int(rng.choice(self.nameless)), None))
-            else:
-                sprites.append(self.unnamed[rng.integers(len(self.unnamed))])
+            sprites.append(self._nameless_sprite(rng))
         return sprites
+
+    def _nameless_sprite(self, rng: np.random.Generator) -> Sprite:
+        if self.nameless and rng.random() < 0.7:
+            return self._sprite(rng, int(rng.choice(self.nameless)), None)
+        return super()._nameless_sprite(rng)
 
     def _sprite(self, rng: np.random.Generator, place: int, attribute: str | None) -> Sprite:
         views, colours = self._views[place], None

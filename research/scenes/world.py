@@ -24,6 +24,11 @@ from research.scenes.arms import make_arm
 # Arms of a world, and the share of them that lie behind what they hold.
 _NUM_ARMS = 48
 _SHARE_ARM_BEHIND = 0.25
+# What passes in front of an object: its size over the object's, the frame at which it hides most, the frames in which it
+# crosses. It is not turned back at the image's edges.
+_PASSER_SIZE, _PASSING_FRAME, _PASSING_FRAMES = (0.8, 2.5), (1.0, 24.0), (2.0, 16.0)
+_SHARE_STILL = 0.5
+_OUT_OF_SIGHT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class StudyConfig(SceneConfig):
         share_carried: of pairs of objects, those of which one carries the other.
         share_held: of objects, those that an arm holds, which moves with them.
         turning: deviation of the amplitude by which the logarithm of width over height changes.
+        share_passed: of the scenes, those in which something crosses an object in front of it, and leaves.
     """
 
     share_compressed: float = 0.0
@@ -43,6 +49,7 @@ class StudyConfig(SceneConfig):
     share_carried: float = 0.0
     share_held: float = 0.0
     turning: float = 0.0
+    share_passed: float = 0.0
 
 
 @dataclass
@@ -124,7 +131,33 @@ class StudyWorld(World):
             objects = self._hold(rng, objects, config.share_held)
         if rng.random() < config.share_occluded:
             objects += [self._occluder(rng, speed) for _ in range(int(rng.integers(1, 3)))]
+        if isinstance(config, StudyConfig) and rng.random() < config.share_passed:
+            objects.append(self._passer(rng, objects, config))
         return objects
+
+    def _nameless_sprite(self, rng: np.random.Generator) -> Sprite:
+        """A sprite that nobody asks about."""
+        return self.unnamed[rng.integers(len(self.unnamed))]
+
+    def _passer(self, rng: np.random.Generator, objects: list[StudyObject], config: StudyConfig) -> StudyObject:
+        """Something that crosses one of the objects in front of it, and leaves: a person who walks past.
+
+        Half of the objects that are passed stand still.
+        """
+        passed = [item for item in objects if isinstance(item, StudyObject) and item.tracked and item.carrier is None]
+        item = passed[rng.integers(len(passed))]
+        if rng.random() < _SHARE_STILL:
+            item.velocity = np.zeros(2)
+        passer = self._place(rng, self._nameless_sprite(rng), 0.01, config)
+        passer.side = min(item.side * log_uniform(rng, _PASSER_SIZE), 0.9)
+        passer.aspect = float(np.exp(rng.normal(-0.4, 0.4)))  # rather tall
+        direction = rng.choice([-1, 1]) * np.array([1.0, rng.normal(0, 0.2)])
+        middle, covered = log_uniform(rng, _PASSING_FRAME), log_uniform(rng, _PASSING_FRAMES)
+        crossing = direction * (item.side + passer.side) / covered
+        passer.start = item.start + np.array([0.0, rng.normal(0, 0.2) * item.side]) - crossing * middle
+        passer.velocity, passer.depth, passer.reach = item.velocity + crossing, item.depth, _OUT_OF_SIGHT
+        passer.tracked = False
+        return passer
 
     def _place(self, rng: np.random.Generator, sprite: Sprite, speed: float, config: SceneConfig) -> StudyObject:
         placed = StudyObject(**vars(super()._place(rng, sprite, speed, config)))

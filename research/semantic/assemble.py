@@ -103,6 +103,7 @@ def main(
     if trained is not None:
         missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
         assert not unexpected and all(".semantic_encoders." in name for name in missing)
+        model.model.semantic_projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
         if trained is not None:

@@ -88,8 +88,8 @@ def phrases(entry: ClassName, *, narrower: bool = False) -> dict[str, float]:
     """Return the phrases for a class with the probability to use each; they sum to 1.
 
     The name has half, all synonyms together a quarter, all hypernyms together a quarter, each half of the one before;
-    the share of an empty group goes to the others. With `narrower`, the words of `also` come in: the first a quarter
-    as often as the name, each further one 0.8 times as often as the one before.
+    the share of an empty group goes to the others. With `narrower`, the words of `also` come in: the first 0.35 times
+    as often as the name, each further one 0.85 times as often as the one before.
 
     >>> phrases(ClassName("coco", 0, "n00000000", "cup", ("mug",), ("container",)))
     {'cup': 0.5, 'mug': 0.25, 'container': 0.25}
@@ -98,7 +98,7 @@ def phrases(entry: ClassName, *, narrower: bool = False) -> dict[str, float]:
     halves = [0.5**i for i in range(len(entry.hypernyms))]
     weights |= {word: half / sum(halves) for word, half in zip(entry.hypernyms, halves, strict=True)}
     if narrower:
-        weights |= {word: 0.5 * 0.8**i for i, word in enumerate(entry.also)}
+        weights |= {word: 0.7 * 0.85**i for i, word in enumerate(entry.also)}
     total = sum(weights.values())
     return {word: weight / total for word, weight in weights.items()}
 

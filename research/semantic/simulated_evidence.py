@@ -23,6 +23,7 @@ from research.semantic.class_names import fits, load_class_names, phrases, relat
 ENCODER_STARTS = (0, 1000, 1080, 1103)
 # How often a class is drawn from each encoder: what the detectors know is what people mostly ask for.
 _SHARE_OF_ENCODER = (0.5, 0.33, 0.17)
+_OFTEN = {"person": 12.0}  # names that are drawn so many times as often
 _SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
 _SHARE_MISTAKEN = 0.1
 _SHARE_FALSE_CLASS = 0.3  # of objects of no class of a detector
@@ -53,6 +54,10 @@ class ClassPainter:
     def __init__(self, share: float) -> None:
         self.share, self.entries = share, load_class_names()
         self._fits = lru_cache(maxsize=None)(fits)
+        weights = np.array([_OFTEN.get(entry.name, 1.0) for entry in self.entries])
+        for share, (start, stop) in zip(_SHARE_OF_ENCODER, pairwise(ENCODER_STARTS), strict=True):
+            weights[start:stop] *= share / (stop - start)
+        self._frequency = weights / weights.sum()
 
     def paint(self, scene: StudyScene, rng: np.random.Generator) -> list[AssumedClass | None]:
         """Return the assumed class of each tracked object, and name the objects by phrases that fit them alone."""
@@ -78,8 +83,7 @@ class ClassPainter:
         return self._phrase_apart(self._draw_column(rng), _columns_of(classes), taken, rng)
 
     def _draw_column(self, rng: np.random.Generator) -> int:
-        encoder = rng.choice(3, p=_SHARE_OF_ENCODER)
-        return int(rng.integers(ENCODER_STARTS[encoder], ENCODER_STARTS[encoder + 1]))
+        return int(rng.choice(len(self.entries), p=self._frequency))
 
     def _phrase_apart(self, column: int, others: list[int], taken: list[str], rng: np.random.Generator) -> str | None:
         """Return a phrase of a class that names none of the others; None also where a taken one names the class."""

@@ -61,6 +61,13 @@ QUESTION_MIXES = {
         glimpses=("sot",) * 2 + ("rsot",) * 4,
         absent_names=0.05,
     ),
+    "finds": QuestionMix(
+        image=("rec",) * 4 + ("reg",) * 4 + ("video_qa",),
+        frame=("sot",) + ("rsot",) * 5 + ("video_reg",) * 2,
+        clip=("sot", "sot", "rsot", "video_reg", "video_qa"),
+        glimpses=("sot",) * 4 + ("rsot",) * 3,
+        absent_names=0.1,
+    ),
     "tracks": QuestionMix(
         image=("rec",) * 5 + ("reg", "reg", "video_qa"),
         frame=("sot",) * 2 + ("rsot",) * 3 + ("video_reg",),
@@ -149,14 +156,15 @@ def wrong_history(
 class EvidencePlan:
     """How the semantic encoders' evidence comes into training.
 
-    share: of the batches, those with evidence; the others are encoded as tracking from a box encodes frames.
+    share: of the batches, those with evidence, or of those of T frames; the others are encoded as tracking from a box
+    encodes frames.
     share_real: of those with one frame a clip, the ones that the encoders themselves read, so that only true names are
     asked for; elsewhere it is simulated. share_painted: of the objects without a name, those that are assumed to be of
     a class. pool: evidence of backgrounds, of `evidence_pool`.
     """
 
     pool: str | Path
-    share: float = 0.75
+    share: float | dict[int, float] = 0.75
     share_real: float = 0.2
     share_painted: float = 0.7
 
@@ -296,7 +304,10 @@ class TinyBatches(Dataset):
 
     def _evidence_of_batch(self, num_frames: int, rng: np.random.Generator) -> str | None:
         plan = self.plan.evidence
-        if plan is None or rng.random() >= plan.share:
+        if plan is None:
+            return None
+        share = plan.share[num_frames] if isinstance(plan.share, dict) else plan.share
+        if rng.random() >= share:
             return None
         return "real" if num_frames == 1 and rng.random() < plan.share_real else "simulated"
 
