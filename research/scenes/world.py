@@ -24,8 +24,8 @@ from research.scenes.arms import make_arm
 # Arms of a world, and the share of them that lie behind what they hold.
 _NUM_ARMS = 48
 _SHARE_ARM_BEHIND = 0.25
-# What passes in front of an object: its size over the object's, the frame at which it hides most, the frames in which it
-# crosses. It is not turned back at the image's edges.
+# What passes in front of an object: its size over the object's, the frame at which it hides most, the frames in which
+# it crosses. It is not turned back at the image's edges.
 _PASSER_SIZE, _PASSING_FRAME, _PASSING_FRAMES = (0.8, 2.5), (1.0, 24.0), (2.0, 16.0)
 _SHARE_STILL = 0.5
 _OUT_OF_SIGHT = 10.0

@@ -7,6 +7,7 @@ over the evidence of a real background (`evidence_pool`).
 Letters: T frames, O tracked objects, N patches, C classes.
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -24,6 +25,19 @@ ENCODER_STARTS = (0, 1000, 1080, 1103)
 # How often a class is drawn from each encoder: what the detectors know is what people mostly ask for.
 _SHARE_OF_ENCODER = (0.5, 0.33, 0.17)
 _OFTEN = {"person": 12.0}  # names that are drawn so many times as often
+# What people add to a name that no evidence tells: a third of the questions has such words, which change nothing.
+_SHARE_DETAILED = 0.35
+_SIZES = ("big", "small", "large", "little", "tall", "old", "new", "other", "whole", "only")
+_AGES = ("young", "old", "tall", "standing", "walking", "sitting", "running", "other", "smiling")
+_COLOURS = ("red", "blue", "green", "black", "white", "grey", "yellow", "brown", "dark", "light", "pink", "striped")
+_CLOTHES = ("shirt", "jacket", "coat", "dress", "shorts", "trousers", "skirt", "suit", "sweater", "t-shirt", "hat")
+_CARRIED = ("bag", "backpack", "cap", "helmet", "umbrella", "scarf", "phone", "stick", "hat", "glasses")
+_PLACES = (
+    "on the grass", "on the road", "on the roof", "in the street", "by the wall", "against the wall", "on the table",
+    "in the background", "in front", "in the picture", "held by a hand", "in the hand", "in the water", "on the floor",
+    "on the ground", "next to the door", "under the tree", "in the garden", "in the room", "on the chair",
+    "closest to the camera", "in the middle", "near the window", "on the pavement", "behind the fence",
+)  # fmt: skip
 _SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
 _SHARE_MISTAKEN = 0.1
 _SHARE_FALSE_CLASS = 0.3  # of objects of no class of a detector
@@ -124,6 +138,27 @@ class ClassPainter:
     def _related(self) -> list[list[int]]:
         """Return the classes that an object of each class may have, too."""
         return [[j for j, other in enumerate(self.entries) if related(entry, other)] for entry in self.entries]
+
+
+def detailed(text: str, known: AssumedClass | None, rng: np.random.Generator) -> str:
+    """Return a text prompt, often with words about clothes or the place, which no evidence tells.
+
+    Args:
+        text: phrase with an article, such as "the mug".
+        known: class of the object; None where its look tells what it is, so that words must be true.
+        rng: draws the words.
+    """
+    if known is None or rng.random() >= _SHARE_DETAILED:
+        return text
+    is_person = fits("person")[[column for column in known.columns if column is not None]].any()
+    if rng.random() < 0.35:
+        return re.sub(r"^(the|a|an) ", f"the {rng.choice(_AGES if is_person else _SIZES)} ", text)
+    if is_person and rng.random() < 0.75:
+        if rng.random() < 0.6:
+            article = rng.choice(["the ", "a ", ""])
+            return f"{text} in {article}{rng.choice(_COLOURS)} {rng.choice(_CLOTHES)}"
+        return f"{text} with {rng.choice(['the', 'a'])} {rng.choice(_COLOURS)} {rng.choice(_CARRIED)}"
+    return f"{text} {rng.choice(_PLACES)}"
 
 
 def _columns_of(classes: list[AssumedClass | None]) -> list[int]:

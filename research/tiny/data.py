@@ -23,7 +23,7 @@ from research.scenes.sprite_bank import SpriteBank, everyday_names
 from research.scenes.sprite_world import SpriteWorld
 from research.scenes.views import render_view, shown_frames
 from research.scenes.world import StudyConfig, StudyScene, StudyWorld
-from research.semantic.simulated_evidence import AssumedClass, ClassPainter, EvidencePool, simulate_evidence
+from research.semantic.simulated_evidence import AssumedClass, ClassPainter, EvidencePool, detailed, simulate_evidence
 from research.tiny.crops import LookConfig, following_view, soften
 
 MAX_OBJECTS = 8
@@ -448,16 +448,21 @@ class TinyBatches(Dataset):
             box = format_box(_shifted(boxes[0], shown.box_jitter, rng))
             return Question(template.replace("{box}", box), str(shown.name_of(chosen)), chosen)
         if task == "rec":
-            text = str(rng.choice(referring[chosen]))
+            text = self._words(shown, chosen, referring[chosen], rng)
             return Question(template.replace("{text}", text), format_box(boxes[0]), chosen)
         if task == "rsot":
-            question = template.replace("{text}", str(rng.choice(referring[chosen])))
+            question = template.replace("{text}", self._words(shown, chosen, referring[chosen], rng))
         else:
             question = template.replace("{box}", format_box(_shifted(boxes[0], shown.box_jitter, rng)))
         answer = format_frames(boxes)
         if num_frames == 1 or rng.random() >= self.plan.wrong_histories:
             return Question(question, answer, chosen)
         return Question(question, answer, chosen, format_frames(wrong_history(boxes, clip, chosen, rng)))
+
+    def _words(self, shown: Shown, chosen: int, options: Sequence[str], rng: np.random.Generator) -> str:
+        """Words for a tracked object, one of some options."""
+        known = shown.classes[chosen] if shown.classes else None
+        return detailed(str(rng.choice(options)), known, rng)
 
     def _glimpse(self, task: str, template: str, turn: int, shown: Shown, rng: np.random.Generator) -> Question:
         """A tracking question whose answer is one frame's, any; rather one in which the object is out of sight."""
