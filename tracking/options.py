@@ -71,6 +71,14 @@ class TrackingOptions:
         lambda value: value >= 2,
         "a window holds the frame handed on and at least one new frame",
     )
+    text_frames: int = _option(
+        8,
+        "Number of frames in a window that is prompted by text, at most window_frames. 1 detects the object in one "
+        "frame and tracks it from there; higher values compare frames, but the model must have learnt it.",
+        "1 or more",
+        lambda value: value >= 1,
+        "1 detects the object in a single frame",
+    )
     reask_after: int = _option(
         8,
         "Number of frames without a box after which an object that has a text prompt is detected again from it, and "

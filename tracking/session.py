@@ -12,6 +12,7 @@ frames, and a text prompt is asked again after `reask_after` frames.
 """
 
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ class TrackingSession:
         self._fed = 0
         self._previous: Frame | None = None  # last finished frame, whether it has a box or not
         self._seen: tuple[int, Frame, Box] | None = None  # position, last finished frame that has a box, box (0..1)
-        self._first: Frame | None = None  # with a given box
+        # Position, frame and box (0..1) that say what the object looks like: the user's, or what the text found.
+        self._template: tuple[int, Frame, Box] | None = None
         self._request: WindowRequest | None = None
         # Between two passes over a window: the answer so far, boxes in shares of whole frames.
         self._last_pass: list[tuple[ParsedBox, float]] = []
@@ -229,7 +231,7 @@ class TrackingSession:
                 f"{frame.image.shape} at frame {self._fed}; track the part before and the part after on their own"
             )
         if self._fed == 0 and self.init_box_xyxy_px is not None:
-            self._first = frame
+            self._template = 0, frame, px_to_norm(self.init_box_xyxy_px, self.width, self.height)
         self._waiting.append(frame)
         self._fed += 1
 
@@ -247,7 +249,7 @@ class TrackingSession:
             num_waiting=self.num_waiting,
             final=final,
             last_seen=None if self._seen is None else self._seen[0],
-            has_box=self.init_box_xyxy_px is not None,
+            template=None if self._template is None else self._template[0],
             has_text=self.text is not None,
         )
         if plan is None:
@@ -313,7 +315,7 @@ class TrackingSession:
                 return []
         new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
         finished = [
-            self._finish(position, frame, box, score)
+            self._finish(position, frame, box, score, asked_by_text=request.plan.ask == "text")
             for position, (frame, (box, score)) in enumerate(new, start=self.num_finished)
         ]
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
@@ -351,14 +353,14 @@ class TrackingSession:
         frames = self._frames_of(plan)
         box = self._opening_box(plan) if plan.ask == "box" else None
         crops: list[Crop] | None = None
-        if box is not None and not whole_frames and (plan.box_is_new or self._first is not None):
+        if box is not None and not whole_frames and (plan.box_is_new or self._template is not None):
             boxes = [box, *[self._known_box()] * (len(frames) - 1)]
             crops = first_pass_crops(boxes, self.options, self.width, self.height)
         return self._request_of(frames, crops or [None] * len(frames), plan, box, pass_number=1)
 
     def _is_search(self, plan: WindowPlan) -> bool:
         """Return whether a window searches for a lost object from the user's box."""
-        return plan.is_search and self._first is not None
+        return plan.is_search and self._template is not None
 
     def _widens_search(self, request: WindowRequest) -> bool:
         """Return whether a search on crops is followed by one in whole frames."""
@@ -375,14 +377,14 @@ class TrackingSession:
         opening, frames = None, self._frames_of(request.plan)
         if request.plan.ask == "box":
             boxes[0] = self._known_box()
-            opening = None if self._first is None else self._given_box()
+            opening = None if self._template is None else self._template[2]
         refinement = plan_refinement(boxes, self.options, self.width, self.height, opening=opening)
         if refinement is None:
             return None
         start, box, crops = refinement
         frames = frames[start:]
-        if opening is not None and self._first is not None:
-            frames[0] = self._first
+        if opening is not None and self._template is not None:
+            frames[0] = self._template[1]
         return self._request_of(frames, crops, request.plan, box, pass_number=request.pass_number + 1)
 
     def _request_of(
@@ -409,8 +411,8 @@ class TrackingSession:
         unseen = list(islice(self._waiting, plan.num_unseen))
         if plan.handed_on is None:
             return unseen
-        if self._is_search(plan):
-            opening = self._first
+        if self._is_search(plan) and self._template is not None:
+            opening: Frame | None = self._template[1]
         else:
             opening = (
                 self._previous if plan.handed_on == plan.first_unseen - 1 or self._seen is None else self._seen[1]
@@ -426,11 +428,11 @@ class TrackingSession:
         return self._given_box() if self._seen is None else self._seen[2]
 
     def _given_box(self) -> Box:
-        """Return the user's box, 0..1."""
-        assert self.init_box_xyxy_px is not None  # a plan asks by box only where there is one
-        return px_to_norm(self.init_box_xyxy_px, self.width, self.height)
+        """Return the template's box, 0..1."""
+        assert self._template is not None  # a plan asks by box only where there is one
+        return self._template[2]
 
-    def _finish(self, position: int, frame: Frame, parsed: ParsedBox, score: float) -> FrameResult:
+    def _finish(self, position: int, frame: Frame, parsed: ParsedBox, score: float, *, asked_by_text: bool) -> FrameResult:
         """Return the result of one frame, and keep a frame that has a box for the next window."""
         box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
         box_xyxy_norm = parsed.box_xyxy_norm
@@ -442,4 +444,6 @@ class TrackingSession:
             score = math.nan
         elif box_xyxy_norm is not None:
             self._seen = position, frame, box_xyxy_norm
+            if asked_by_text and self.init_box_xyxy_px is None and not self.options.reground:
+                self._template = self._template if self._template and os.environ.get("KEEP") else self._seen
         return FrameResult(frame.index, frame.timestamp_s, box, score, reason)

@@ -133,7 +133,7 @@ def plan_window(
     num_waiting: int,
     final: bool,
     last_seen: int | None,
-    has_box: bool,
+    template: int | None,
     has_text: bool,
 ) -> WindowPlan | None:
     """Return the next window of one object, or None while it has to wait for frames.
@@ -144,7 +144,7 @@ def plan_window(
         num_waiting: how many frames have come from there on.
         final: the stream has ended, so that a shorter window is taken.
         last_seen: position of the last finished frame that has a box, or None.
-        has_box: whether the object's box in the stream's first frame was given.
+        template: position of the frame whose box is the object's template, or None.
         has_text: whether the object has a text prompt.
     """
     handed_on: int | None = last_seen
@@ -152,12 +152,15 @@ def plan_window(
     if has_text and options.reground:
         handed_on, ask = (next_unseen - 1 if next_unseen else None), "text"
     elif last_seen is None:  # the first window, or a text prompt not found yet
-        ask = "box" if has_box else "text"
+        ask = "text" if template is None else "box"
     elif has_text and next_unseen - last_seen > options.reask_after:
         handed_on, ask = None, "text"
-    elif has_box and last_seen < next_unseen - 1:
-        handed_on = 0
-    wanted = options.window_frames - (handed_on is not None)
+    elif template is not None and last_seen < next_unseen - 1:
+        handed_on = template
+    longest = options.window_frames if ask == "box" else min(options.text_frames, options.window_frames)
+    if longest == 1:
+        handed_on = None
+    wanted = longest - (handed_on is not None)
     num_unseen = min(wanted, num_waiting)
     if num_unseen == 0 or (num_unseen < wanted and not final):
         return None

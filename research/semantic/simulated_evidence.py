@@ -40,7 +40,9 @@ _PLACES = (
 )  # fmt: skip
 _SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
 _SHARE_MISTAKEN = 0.1
-_SHARE_FALSE_CLASS = 0.3  # of objects of no class of a detector
+# Of objects of no class of a detector: it takes most of them for something, a third of these for a person.
+_SHARE_FALSE_CLASS = 0.6
+_SHARE_TAKEN_FOR_PERSON = 0.33
 _BOX_DEVIATION = 0.06  # of a detected box, in box sizes
 _FALSE_DETECTIONS = 0.4  # mean number in a clip, beside those of the background
 
@@ -224,10 +226,14 @@ def simulate_evidence(
     box_scores[hidden] = 0
     for encoder in (1, 2):
         low, high = ENCODER_STARTS[encoder], ENCODER_STARTS[encoder + 1]
+        people = low + np.flatnonzero(fits("person")[low:high])
         for o, known in enumerate(classes):
             column = None if known is None else known.columns[encoder]
             if column is None and rng.random() < _SHARE_FALSE_CLASS:
-                _detect(scores, boxes, box_scores, clip, o, int(rng.integers(low, high)), (0.05, 0.35), rng)
+                person = rng.random() < _SHARE_TAKEN_FOR_PERSON
+                false = int(rng.choice(people)) if person and len(people) else int(rng.integers(low, high))
+                score = 0.05 + 0.9 * rng.beta(1, 2.2)
+                _detect(scores, boxes, box_scores, clip, o, false, (score, score), rng)
             elif column is not None and rng.random() < _SHARE_SEEN:
                 if rng.random() < _SHARE_MISTAKEN:
                     _detect(scores, boxes, box_scores, clip, o, int(rng.integers(low, high)), (0.05, 0.5), rng)

@@ -6,20 +6,20 @@ from elysium.tracking.options import TrackingOptions
 from elysium.tracking.windows import plan_window
 
 
-def plan(options=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, has_box=False, has_text=False):
+def plan(options=None, *, next_unseen=0, num_waiting=100, final=False, last_seen=None, template=None, has_text=False):
     return plan_window(
         (options or TrackingOptions()).resolve(),
         next_unseen=next_unseen,
         num_waiting=num_waiting,
         final=final,
         last_seen=last_seen,
-        has_box=has_box,
+        template=template,
         has_text=has_text,
     )
 
 
 def test_first_window_of_a_box_is_eight_unseen_frames_by_box():
-    first = plan(has_box=True)
+    first = plan(template=0)
     assert (first.ask, first.positions) == ("box", tuple(range(8)))
 
 
@@ -40,10 +40,10 @@ def test_last_seen_frame_opens_the_next_window_with_seven_unseen_frames():
 
 def test_a_lost_object_whose_box_was_given_is_searched_for_from_the_first_frame():
     for words in (False, True):
-        second = plan(next_unseen=8, last_seen=3, has_box=True, has_text=words)
+        second = plan(next_unseen=8, last_seen=3, template=0, has_text=words)
         assert (second.ask, second.positions, second.is_search) == ("box", (0, 8, 9, 10, 11, 12, 13, 14), True)
-    assert plan(next_unseen=8, last_seen=7, has_box=True).positions[0] == 7
-    assert not plan(next_unseen=1, last_seen=0, has_box=True).is_search
+    assert plan(next_unseen=8, last_seen=7, template=0).positions[0] == 7
+    assert not plan(next_unseen=1, last_seen=0, template=0).is_search
 
 
 @pytest.mark.parametrize(("frames_back", "ask"), [(1, "box"), (8, "box"), (9, "text"), (500, "text")])
@@ -54,7 +54,7 @@ def test_words_are_asked_again_when_the_object_was_seen_too_long_ago(frames_back
 
 
 def test_a_box_without_words_is_searched_for_from_the_first_frame_however_old():
-    later = plan(next_unseen=600, last_seen=3, has_box=True)
+    later = plan(next_unseen=600, last_seen=3, template=0)
     assert (later.ask, later.handed_on, later.num_unseen) == ("box", 0, 7)
 
 
@@ -71,9 +71,9 @@ def test_reground_asks_by_words_in_every_window_and_still_overlaps_by_one():
 
 
 def test_a_window_waits_for_its_frames_until_the_stream_ends():
-    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=6) is None
-    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=6, final=True).positions == (7, *range(8, 14))
+    assert plan(next_unseen=8, last_seen=7, template=0, num_waiting=6) is None
+    assert plan(next_unseen=8, last_seen=7, template=0, num_waiting=6, final=True).positions == (7, *range(8, 14))
 
 
 def test_no_window_is_planned_without_an_unseen_frame():
-    assert plan(next_unseen=8, last_seen=7, has_box=True, num_waiting=0, final=True) is None
+    assert plan(next_unseen=8, last_seen=7, template=0, num_waiting=0, final=True) is None
