@@ -32,7 +32,7 @@ class BoxAnswerGrammar:
         template: from `ElysiumProcessor.answer_template`: `numbers` (the tokens of 0, 1, 2, ...), `comma` (the tokens
             between two numbers), `joints` (T + 1 mappings from what a frame holds and what the next one holds to the
             tokens between them), `min_extent` (least x2 - x1 and y2 - y1), `absent_log_odds` (added to the logit of
-            `none` where frame 1's box is given).
+            `none` where frame 1's box is given) and `text_absent_log_odds` (where it is not).
         nearby: how far an integer may lie from the one written and count with it in a probability, where integers are
             one token (see `nearby_log_probs`).
 
@@ -48,6 +48,7 @@ class BoxAnswerGrammar:
         self.joints = [{kinds: tuple(ids) for kinds, ids in joint.items()} for joint in template["joints"]]
         self.min_extent = int(template["min_extent"])
         self.absent_log_odds = float(template["absent_log_odds"])
+        self.text_absent_log_odds = float(template.get("text_absent_log_odds", 0.0))
         self.nearby = nearby
         self.num_frames = len(self.joints) - 1
         self.top = len(self.numbers) - 1
@@ -55,7 +56,7 @@ class BoxAnswerGrammar:
         self.token_ids = torch.tensor(sorted(self._decided()))  # (A,)
         self.column = {token: column for column, token in enumerate(self.token_ids.tolist())}
         self.integers = self._integer_columns()
-        self._rows: dict[tuple[tuple[int, ...], int | None], torch.Tensor] = {}
+        self._rows: dict[tuple[tuple[int, ...], int | None, float], torch.Tensor] = {}
         self._reach: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
         self._next: dict[tuple[int, int, tuple[int, ...]], tuple[tuple[int, ...], bool]] = {}
 
@@ -67,16 +68,17 @@ class BoxAnswerGrammar:
         """Return the bias of the logits of `token_ids`: 0 where allowed, else -inf.
 
         Returns:
-            `(A,)`, float32; `absent_log_odds` at `none`, where frame 1's box is given.
+            `(A,)`, float32; `absent_log_odds` or `text_absent_log_odds` at `none`.
         """
-        allowed, absent = state.allowed(), None if state.first_box is None else state.absent_token()
-        if (allowed, absent) not in self._rows:
+        allowed, absent = state.allowed(), state.absent_token()
+        bias = self.text_absent_log_odds if state.first_box is None else self.absent_log_odds
+        if (allowed, absent, bias) not in self._rows:
             row = torch.full((len(self.column),), -math.inf)
             row[[self.column[token] for token in allowed]] = 0.0
             if absent is not None:
-                row[self.column[absent]] = self.absent_log_odds
-            self._rows[allowed, absent] = row
-        return self._rows[allowed, absent]
+                row[self.column[absent]] = bias
+            self._rows[allowed, absent, bias] = row
+        return self._rows[allowed, absent, bias]
 
     def reach(self, low: int, high: int, written: tuple[int, ...]) -> list[int]:
         """Return the numbers from low to high whose tokens begin with the written ones, in rising order."""

@@ -24,7 +24,7 @@ def answer_template(processor: Any, num_frames: int) -> dict[str, Any]:
         `numbers`: the tokens of 0, 1, 2, ... to 99 (`box_rounding="floor"`) or 100; `comma`: the tokens between the
         numbers of a box; `joints`: T + 1 mappings from (content of a frame, content of the next) to the tokens between
         them, where a content is `start`, `box`, `none` or `end`; `min_extent`: the smallest x2 - x1 and y2 - y1 that
-        parses as a box; `absent_log_odds`: as in the processor's `tracking`, 0 by default.
+        parses as a box; `absent_log_odds` and `text_absent_log_odds`: as in the processor's `tracking`, 0 by default.
 
     Raises:
         ValueError: ``num_frames`` below 1, or a tokenizer that joins numbers with their neighbours, writes them
@@ -44,6 +44,7 @@ def answer_template(processor: Any, num_frames: int) -> dict[str, Any]:
         ],
         "min_extent": 0 if processor.box_rounding == "floor" else 1,
         "absent_log_odds": processor.tracking.get("absent_log_odds", 0.0),
+        "text_absent_log_odds": processor.tracking.get("text_absent_log_odds", 0.0),
     }
 
 

@@ -185,7 +185,7 @@ class Answerer:
         if key not in self._grammars:
             template = self.processor.answer_template(len(request))
             if request.absent_log_odds is not None:
-                template["absent_log_odds"] = request.absent_log_odds
+                template["absent_log_odds"] = template["text_absent_log_odds"] = request.absent_log_odds
             self._grammars[key] = BoxAnswerGrammar(template)
         return self._grammars[key].start(None if box is None else norm_to_bin(box, self.processor.box_rounding))
 

@@ -152,6 +152,14 @@ class TrackingOptions:
         math.isfinite,
         "0 leaves the model's own probabilities",
     )
+    text_absent_log_odds: float = _option(
+        0.0,
+        "Bias of the answer 'none' (log odds) for an object that is prompted by text. Higher values report more "
+        "frames as absent; tune it on validation clips.",
+        "a finite number",
+        math.isfinite,
+        "0 leaves the model's own probabilities",
+    )
     windows_ahead: int = _option(
         3,
         "Number of coming windows of a file that are read in one pass with the current one. Higher values may be "

@@ -404,7 +404,7 @@ class TrackingSession:
             plan=plan,
             crops=tuple(crops),
             pass_number=pass_number,
-            absent_log_odds=self.options.absent_log_odds,
+            absent_log_odds=self.options.text_absent_log_odds if box is None else self.options.absent_log_odds,
         )
 
     def _frames_of(self, plan: WindowPlan) -> list[Frame]:
@@ -432,7 +432,9 @@ class TrackingSession:
         assert self._template is not None  # a plan asks by box only where there is one
         return self._template[2]
 
-    def _finish(self, position: int, frame: Frame, parsed: ParsedBox, score: float, *, asked_by_text: bool) -> FrameResult:
+    def _finish(
+        self, position: int, frame: Frame, parsed: ParsedBox, score: float, *, asked_by_text: bool
+    ) -> FrameResult:
         """Return the result of one frame, and keep a frame that has a box for the next window."""
         box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
         box_xyxy_norm = parsed.box_xyxy_norm

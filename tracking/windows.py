@@ -80,7 +80,7 @@ class WindowRequest:
         plan: which frames of the stream are finished by the window.
         crops: crop of each frame that is shown, None where it is the whole frame; answers are in shares of them.
         pass_number: number of the pass over its frames; from 2 on it is a refinement on crops.
-        absent_log_odds: bias of the answer `none` where a box is given; None takes the checkpoint's.
+        absent_log_odds: bias of the answer `none`; None takes the checkpoint's.
     """
 
     task: Literal["sot", "rsot"]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.training.synthetic import RenderedClip
+from elysium.training.synthetic.sprites import Sprite
 from research.scenes.world import StudyScene
 from research.semantic.class_names import fits, load_class_names, phrases, related
 
@@ -38,6 +39,15 @@ _PLACES = (
     "on the ground", "next to the door", "under the tree", "in the garden", "in the room", "on the chair",
     "closest to the camera", "in the middle", "near the window", "on the pavement", "behind the fence",
 )  # fmt: skip
+# Colours of things and of people's clothes; of the coloured ones, half have another of their name in another colour.
+CLOTH = {
+    "red": (200, 32, 36), "green": (44, 140, 60), "blue": (40, 75, 190), "yellow": (232, 208, 52),
+    "orange": (236, 132, 40), "purple": (130, 62, 170), "white": (240, 240, 240), "black": (24, 24, 28),
+    "grey": (128, 128, 130), "pink": (232, 140, 176), "brown": (118, 76, 46),
+}  # fmt: skip
+_SHARE_COLOURED = 0.4
+_SHARE_TWINS = 0.5
+_DYED_ROWS = ((0.15, 0.35), (0.55, 0.85))  # where a person's clothes begin and end, in heights
 _SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
 _SHARE_MISTAKEN = 0.1
 # Of objects of no class of a detector: it takes most of them for something, a third of these for a person.
@@ -58,6 +68,11 @@ class AssumedClass:
 
     name: str
     columns: tuple[int | None, int | None, int | None]
+
+    @property
+    def is_person(self) -> bool:
+        """Return whether words for a person fit it."""
+        return bool(fits("person")[[column for column in self.columns if column is not None]].any())
 
 
 class ClassPainter:
@@ -80,15 +95,26 @@ class ClassPainter:
         objects = [scene.objects[index] for index in scene.tracked]
         found: list[AssumedClass | None] = [self._class_of(item.sprite.kind, rng) for item in objects]
         taken = [item.sprite.kind for item in objects if item.sprite.kind]
+        twin: tuple[int, str, str] | None = None  # column, phrase and colour of what the next object is, too
         for place, item in enumerate(objects):
             if item.sprite.kind or rng.random() >= self.share:
                 continue
-            column = self._draw_column(rng)
-            phrase = self._phrase_apart(column, _columns_of(found), taken, rng)
-            if phrase is None:
-                continue
-            found[place] = AssumedClass(self.entries[column].name, self._columns(column, phrase, rng))
-            item.sprite = replace(item.sprite, kind=phrase, colour=None)
+            if twin is not None:
+                column, phrase, other = twin
+                colour, twin = str(rng.choice([word for word in CLOTH if word != other])), None
+            else:
+                column = self._draw_column(rng)
+                drawn = self._phrase_apart(column, _columns_of(found), taken, rng)
+                if drawn is None:
+                    continue
+                phrase = drawn
+                colour = str(rng.choice(list(CLOTH))) if rng.random() < _SHARE_COLOURED else None
+                if colour is not None and rng.random() < _SHARE_TWINS:
+                    twin = column, phrase, colour
+            known = AssumedClass(self.entries[column].name, self._columns(column, phrase, rng))
+            found[place] = known
+            sprite = item.sprite if colour is None else _dyed(item.sprite, colour, band=known.is_person, rng=rng)
+            item.sprite = replace(sprite, kind=phrase, colour=colour)
             taken.append(phrase)
         return found
 
@@ -150,9 +176,16 @@ def detailed(text: str, known: AssumedClass | None, rng: np.random.Generator) ->
         known: class of the object; None where its look tells what it is, so that words must be true.
         rng: draws the words.
     """
-    if known is None or rng.random() >= _SHARE_DETAILED:
+    if known is None:
         return text
-    is_person = fits("person")[[column for column in known.columns if column is not None]].any()
+    is_person, dyed = known.is_person, re.fullmatch(rf"the ({'|'.join(CLOTH)}) (.+)|the (.+) that is (\w+)", text)
+    if is_person and dyed:
+        colour, name = dyed[1] or dyed[4], dyed[2] or dyed[3]
+        name = "person" if name == "one" else name
+        worn = (f"in {colour}", f"in {colour}", f"wearing {colour}", f"in the {colour} {rng.choice(_CLOTHES)}")
+        return f"the {name} {rng.choice(worn)}"
+    if dyed or rng.random() >= _SHARE_DETAILED:
+        return text
     if rng.random() < 0.35:
         return re.sub(r"^(the|a|an) ", f"the {rng.choice(_AGES if is_person else _SIZES)} ", text)
     if is_person and rng.random() < 0.75:
@@ -161,6 +194,25 @@ def detailed(text: str, known: AssumedClass | None, rng: np.random.Generator) ->
             return f"{text} in {article}{rng.choice(_COLOURS)} {rng.choice(_CLOTHES)}"
         return f"{text} with {rng.choice(['the', 'a'])} {rng.choice(_COLOURS)} {rng.choice(_CARRIED)}"
     return f"{text} {rng.choice(_PLACES)}"
+
+
+def _dyed(sprite: Sprite, colour: str, *, band: bool, rng: np.random.Generator) -> Sprite:
+    """Return a sprite in a colour, with its own light and shade; with ``band`` in its middle alone, like clothes."""
+    paint = np.clip(np.array(CLOTH[colour]) + rng.normal(0, 12, 3), 0, 255)
+    start, end = (rng.uniform(*rows) for rows in _DYED_ROWS) if band else (0.0, 1.0)
+    levels = []
+    for level in sprite.levels:
+        pixels = level.astype(np.float32)
+        alpha = pixels[..., 3:] / 255
+        rows = np.flatnonzero(alpha.any((1, 2)))
+        low, high = (round(rows[0] + share * (rows[-1] + 1 - rows[0])) for share in (start, end))
+        light = pixels[low:high, :, :3].mean(-1, keepdims=True) / np.maximum(alpha[low:high], 1 / 255)
+        shown = alpha[low:high] > 0.5
+        middle = max(float(np.median(light[shown])), 1.0) if shown.any() else 128.0
+        shade = np.clip(0.55 + 0.45 * light / middle, 0.5, 1.3)
+        pixels[low:high, :, :3] = np.minimum(paint * shade, 255) * alpha[low:high]
+        levels.append(pixels.round().astype(np.uint8))
+    return replace(sprite, levels=(levels[0], levels[1], levels[2]))
 
 
 def _columns_of(classes: list[AssumedClass | None]) -> list[int]:

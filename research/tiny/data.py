@@ -110,9 +110,11 @@ class Shown:
         """What a tracked object is called, such as "reddish tiger"; None for one without a name."""
         item = self.scene.objects[self.scene.tracked[index]]
         known = self.classes[index] if self.classes else None
-        if known is None or item.sprite.kind is None or item.sprite.colour is not None:
+        if known is None or item.sprite.kind is None:
             return item.name
-        return known.name
+        if item.sprite.colour is None:
+            return known.name
+        return f"{known.name} in {item.sprite.colour}" if known.is_person else item.name
 
 
 def _shifted(box: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
