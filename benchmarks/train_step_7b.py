@@ -34,7 +34,7 @@ from benchmarks.training_flops import LORA_TARGETS, PARTS, PEAK_FLOPS, ModelShap
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.tracking.loading import resolve_checkpoint
+from elysium.tracking.checkpoints import resolve_checkpoint
 from elysium.training.synthetic import SceneConfig, World, render_clip
 from elysium.training.synthetic.dataset import clip_rows, task_examples
 

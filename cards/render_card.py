@@ -26,7 +26,7 @@ from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.limits import Limits
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 from .folder_checks import DATA, count_dataset, data_files
 from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report

@@ -117,7 +117,7 @@ def weights_fingerprint(model: str) -> str | None:
 
     It tells a checkpoint from the same one trained further without reading 14 GB. None for a Hub id.
     """
-    from elysium.tracking.loading import resolve_checkpoint
+    from elysium.tracking.checkpoints import resolve_checkpoint
 
     folder = Path(resolve_checkpoint(model))
     if not folder.is_dir():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,12 @@ from elysium.readers.elysium_track import read_elysium_track
 from elysium.readers.refcoco import read_refcoco, read_referred_objects
 from elysium.readers.samples import TrackingSequence
 from elysium.readers.video_qa import read_video_questions
-from elysium.tracking.tracker import ASK_FRAMES, DESCRIBE_FRAMES, Tracker
+from elysium.tracking.streams import ASK_FRAMES, DESCRIBE_FRAMES
 
 from . import captioning, grounding, qa
+
+if TYPE_CHECKING:
+    from elysium.tracking.tracker import Tracker
 
 Data = str | Path
 Answer = dict[str, Any]
@@ -59,7 +62,7 @@ class QuestionBenchmark:
     title: str
     task: str
     items: Callable[[Data, str, int | None], Iterator[Item]]
-    answer: Callable[[Tracker, list[Item]], list[Answer]] = field(repr=False)
+    answer: Callable[["Tracker", list[Item]], list[Answer]] = field(repr=False)
     protocol: dict[str, Any] = field(repr=False)
     prompt: str
     default_split: str
@@ -115,19 +118,19 @@ def first_box(sequence: TrackingSequence) -> tuple[int, Box]:
     raise DatasetError(f"an object must be visible in some frame, got no box in {sequence.name}; leave it out")
 
 
-def ground_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
+def ground_batch(tracker: "Tracker", batch: list[Item]) -> list[Answer]:
     """Return boxes, in pixels of the stored image, or the reason for the absence of one."""
     pairs = ((item.question.target.load_image(), item.question.text) for item in batch)
     found = [answer.to_dict() for answer in tracker.ground_many(pairs)]
     return [{name: answer.get(name) for name in ("box_xyxy_px", "score", "reason")} for answer in found]
 
 
-def describe_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
+def describe_batch(tracker: "Tracker", batch: list[Item]) -> list[Answer]:
     """Return descriptions of objects in images or videos."""
     return [{"text": text} for text in tracker.describe_many(map(_frames_and_box, batch))]
 
 
-def ask_batch(tracker: Tracker, batch: list[Item]) -> list[Answer]:
+def ask_batch(tracker: "Tracker", batch: list[Item]) -> list[Answer]:
     """Return answers to questions about videos."""
     pairs = ((item.question.video, item.question.question) for item in batch)
     return [{"text": text} for text in tracker.ask_many(pairs)]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from elysium.tracking.options import TrackingOptions
 
 DEFAULT_MODEL = "elysium-tiny"
+TRACKING, RUNNING = "Tracking options", "Running"  # panels of the help
 
 VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, image, GIF or folder of frames.")]
 EitherArgument = Annotated[Path, typer.Argument(metavar="VIDEO_OR_IMAGE", help="Video or image.")]
@@ -28,6 +30,7 @@ DecodingOption = Annotated[
     Literal["fast", "reference", "plain"],
     typer.Option(
         metavar="METHOD",
+        rich_help_panel=RUNNING,
         help="Decoding method: fast; reference (the same boxes by generate of transformers); plain (no grammar).",
     ),
 ]
@@ -40,6 +43,30 @@ PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]
 
 _METAVARS = {int: "N", float: "X", bool: None}
+
+
+class _PlainHelp:
+    """Show a flag in the help by its name alone, without ``<bool>``, and paragraphs without the source's line ends."""
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
+        paragraphs = inspect.cleandoc(help or "").split("\n\n")
+        super().__init__(*args, help="\n\n".join(" ".join(each.split()) for each in paragraphs), **options)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, with an empty metavar for flags."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(_PlainHelp, TyperCommand):
+    """Hold a command."""
+
+
+class Group(_PlainHelp, TyperGroup):
+    """Hold a group of commands."""
 
 
 def with_tracking_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +95,6 @@ def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     """Return the flag of a field; its default is None, for which `TrackingOptions` takes the checkpoint's value."""
     name, default = "--" + field.name.replace("_", "-"), field.metadata["default"]
     text = f"{field.metadata['help']} Default: {'off' if default is False else f'{default:g}'}, or the checkpoint's."
-    option = typer.Option(name, metavar=_METAVARS[field.type], help=text, rich_help_panel="Tracking options")  # type: ignore[index]
+    option = typer.Option(name, metavar=_METAVARS[field.type], help=text, rich_help_panel=TRACKING)  # type: ignore[index]
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, kind, default=None, annotation=Annotated[field.type | None, option])  # type: ignore[operator]

@@ -1,6 +1,7 @@
 """Command line of Elysium.
 
-Its commands: track, ground, describe, ask, evaluate, serve, demo, synth, data, curate, convert, assemble, publish.
+Its commands: track, ground, describe, ask, serve, demo, synth, data, curate, train, evaluate, convert, assemble,
+publish.
 
 Importing this module loads neither torch nor transformers; commands import what they need when they run.
 
@@ -21,10 +22,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from elysium import __version__
+
 from .arguments import (
     DEFAULT_MODEL,
+    Command,
     DeviceOption,
     EitherArgument,
+    Group,
     ImageArgument,
     JsonOption,
     ModelOption,
@@ -54,26 +59,43 @@ from .interruptions import terminations_interrupt
 from .publish_command import publish
 from .serve_command import serve
 from .track_command import track
+from .train_command import FIELDS, train
 
 app = typer.Typer(
     name="elysium",
     help="Track, ground and describe objects in videos and images, from a text prompt or a box.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    cls=Group,
 )
+# Panels of the help.
+use, prepare, weights = (
+    partial(app.command, cls=Command, rich_help_panel=panel)
+    for panel in ("Use a model", "Data, training, evaluation", "Checkpoints and the Hub")
+)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print name and version and end, where that is wanted."""
+    if wanted:
+        print(f"elysium-vlm {__version__}")
+        raise typer.Exit()
 
 
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python's traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Take the options of all commands; `run` reads --debug from the arguments: errors may come before this."""
 
 
-app.command()(with_tracking_flags(track))
+use()(with_tracking_flags(track))
 
 
-@app.command()
+@use()
 def ground(
     image: ImageArgument,
     text: Annotated[list[str], typer.Option(metavar="TEXT", help="Text prompt of an object; repeat it for several.")],
@@ -103,7 +125,7 @@ def ground(
             print(f"{found.text}: {','.join(f'{value:g}' for value in found.box_xyxy_px)}{score}")
 
 
-@app.command()
+@use()
 def describe(
     video: EitherArgument,
     box: Annotated[
@@ -120,7 +142,7 @@ def describe(
     print_json(record) if as_json else print(description)
 
 
-@app.command()
+@use()
 def ask(
     video: EitherArgument,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
@@ -136,13 +158,11 @@ def ask(
     print_json(record) if as_json else print(answer)
 
 
-app.command()(with_tracking_flags(evaluate))
-app.command()(serve)
-app.command()(demo)
-app.add_typer(data_app, name="data")
+use()(serve)
+use()(demo)
 
 
-@app.command()
+@prepare()
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the clips.")],
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Number of clips.")] = 100,
@@ -190,10 +210,13 @@ def synth(
     print(f"Clips: {out} ({count} videos, {num_rows} {'conversations' if form == 'trl' else 'rows'})")
 
 
-app.command()(curate)
-app.command()(convert)
-app.command()(assemble)
-app.command()(publish)
+app.add_typer(data_app, name="data", rich_help_panel="Data, training, evaluation")
+prepare()(curate)
+prepare(context_settings=FIELDS)(train)
+prepare()(with_tracking_flags(evaluate))
+weights()(convert)
+weights()(assemble)
+weights()(publish)
 
 
 def _draw_groundings(image: Path, groundings: list[Any], output: Path) -> None:
@@ -223,7 +246,10 @@ def run(args: list[str]) -> int:
         return 128 + came[0] if came and code == INTERRUPTED else code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as end:  # as typer ends where nobody reads what is printed
+    except SystemExit as end:  # as typer ends where nobody reads what is printed, and trainers with a message
+        if isinstance(end.code, str):
+            say(end.code)
+            return 1
         return int(end.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more at its end

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED = 130
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa", "sdaa")  # that transformers knows
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -77,7 +79,9 @@ def parse_pairs(texts: Sequence[str], option: str, *, form: str = "NAME=VALUE") 
 def require(module: str, *, extra: str) -> None:
     """Stop a command whose packages come with an extra that is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise ValueError(f"this command needs {module}, got no such package; pip install 'elysium-vlm[{extra}]'")
+        from elysium.processing.extras import install_command
+
+        raise ValueError(f"this command needs {module}, got no such package; {install_command(extra)}")
 
 
 def check_boxes(texts: Sequence[str], info: "VideoInfo") -> list[Box]:
@@ -219,6 +223,20 @@ def quiet_transformers() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
+def check_model(model: str, device: str | None) -> None:
+    """Check the name of a model and of a device, before torch is imported.
+
+    Raises:
+        CheckpointError: no checkpoint.
+        ValueError: no kind of device.
+    """
+    from elysium.tracking.checkpoints import check_checkpoint
+
+    if device is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", device):
+        raise ValueError(f"device must be cpu, cuda, cuda:1 or the like, got {device!r}; leave it out")
+    check_checkpoint(model)
+
+
 def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") -> "Tracker":
     """Load the model of a command, after the cheap checks; a decoding that it cannot do is reported on stderr.
 
@@ -226,6 +244,7 @@ def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") 
         CheckpointError: no checkpoint that can be loaded.
         ValueError: no such device.
     """
+    check_model(model, device)
     quiet_transformers()
     with stderr.status(f"Loading {model}"):
         from transformers.utils import logging

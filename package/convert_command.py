@@ -22,6 +22,8 @@ def convert(
 ) -> None:
     """Convert weights of the public code's release, shard by shard."""
     check_new_folder(out)
+    if not (released / "config.json").is_file():
+        raise ValueError(f"a release must be a folder with a config.json, got {released}; check the path")
     quiet_transformers()
     import torch
 

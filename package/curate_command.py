@@ -13,12 +13,15 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from .arguments import RUNNING, JsonOption
 from .console import parse_pairs, quiet_transformers, require, say
 
 if TYPE_CHECKING:
     from elysium.curation.chunk_store import ChunkStore
     from elysium.curation.curation_settings import CurationSettings
     from elysium.curation.read_step import VideoSource
+
+HUB = "Hugging Face Hub"  # a panel of the help
 
 
 def curate(
@@ -36,34 +39,51 @@ def curate(
     videos: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the videos; by default the table's.")
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset on the Hub.")] = "train",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Split of a dataset on the Hub.", rich_help_panel=HUB)
+    ] = "train",
     held_out: Annotated[
         str | None, typer.Option(metavar="ROWS", help="Validation records; the report lists videos found in both.")
     ] = None,
-    tasks: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tasks to split the input into.")] = 1,
+    tasks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of tasks to split the input into.", rich_help_panel=RUNNING)
+    ] = 1,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of tasks that run at once; by default all.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of tasks that run at once; by default all.", rich_help_panel=RUNNING
+        ),
     ] = None,
     executor: Annotated[
         Literal["local", "slurm", "ray", "jobs"],
-        typer.Option(help="Executor of the tasks; jobs are Hugging Face Jobs."),
+        typer.Option(help="Executor of the tasks; jobs are Hugging Face Jobs.", rich_help_panel=RUNNING),
     ] = "local",
     executor_option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Argument of datatrove's executor, like partition=gpu; repeatable."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Argument of datatrove's executor, like partition=gpu; repeatable.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
     push: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Dataset on the Hub to publish the finished records to.")
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="Dataset on the Hub to publish the finished records to.", rich_help_panel=HUB
+        ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the dataset of --push private.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the dataset of --push private.", rich_help_panel=HUB)
+    ] = False,
     preview: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show the phrases of the first N captions, and stop.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make tracks of noun phrases from captioned videos, for training.
 
-    The same command resumes a stopped run. Every drop is listed in OUT/report/exclusions.jsonl.
+    Needs the extra `curate`. The same command resumes a stopped run. Every drop is listed in
+    OUT/report/exclusions.jsonl.
     """
     changes, executor_options = _values(setting, "--set"), _values(executor_option, "--executor-option")
     for module in ("datatrove", "spacy", "cv2", "datasets"):

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import JsonOption
+from .arguments import Command, Group, JsonOption
 from .console import check_folder, frame_progress, parse_pairs, require
 
 RENDERED = "synthetic"  # has no folder to check
 
-data_app = typer.Typer(help="Check data before training on it.")
+data_app = typer.Typer(help="Check data before training on it.", cls=Group)
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Command)
 def check(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Dataset, in the layout of its source.")],
     source: Annotated[

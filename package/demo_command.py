@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .arguments import DEFAULT_MODEL, DeviceOption, HostOption, PortOption
-from .console import quiet_transformers, require, say
+from .console import check_model, quiet_transformers, require, say
 
 
 def demo(
@@ -18,12 +18,17 @@ def demo(
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
     device: DeviceOption = None,
 ) -> None:
-    """Open the web page to track, ground, describe and ask with the mouse, on this machine."""
+    """Open the web page to track, ground, describe and ask with the mouse, on this machine.
+
+    Needs the extra `demo`.
+    """
     require("gradio", extra="demo")
+    models = model or [DEFAULT_MODEL]
+    for name in models:
+        check_model(name, device)
     quiet_transformers()
     from elysium.spaces_demo.server import PortError, serve_demo, wait_for_interrupt
 
-    models = model or [DEFAULT_MODEL]
     try:
         with serve_demo(models, host=host, port=port, device=device, open_browser=browser) as address:
             say(f"The page is at {address} (stop with Ctrl+C)")

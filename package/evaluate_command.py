@@ -17,12 +17,23 @@ from elysium.evaluation.resumable import Processes, check_failures, check_settin
 from elysium.tracking.options import TrackingOptions
 
 from .arguments import DEFAULT_MODEL, DeviceOption, JsonOption
-from .console import check_folder, frame_progress, load_tracker, parse_pairs, quiet_transformers, require, say
+from .console import (
+    check_folder,
+    check_model,
+    frame_progress,
+    load_tracker,
+    parse_pairs,
+    quiet_transformers,
+    require,
+    say,
+)
 
 if TYPE_CHECKING:
     from elysium.evaluation.benchmark_list import Benchmark
     from elysium.evaluation.evaluated_trackers import EvaluatedTracker
     from elysium.readers.samples import TrackingSequence
+
+TRACKERS, QUESTIONS = "Tracking benchmarks", "Question benchmarks"  # panels of the help
 
 
 def evaluate(
@@ -40,26 +51,49 @@ def evaluate(
     ] = None,
     tracker: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="OpenCV tracker (csrt, kcf, mil …), or first-box; repeat it for several."),
+        typer.Option(
+            metavar="NAME",
+            help="OpenCV tracker (csrt, kcf, mil …), or first-box; repeat it for several.",
+            rich_help_panel=TRACKERS,
+        ),
     ] = None,
     results: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="Result files of another tracker; repeat it for several."),
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Result files of another tracker; repeat it for several.",
+            rich_help_panel=TRACKERS,
+        ),
     ] = None,
     protocol: Annotated[
         Literal["standard", "public-script"],
-        typer.Option(metavar="NAME", help="Protocol: standard, or public-script to add that code's figures."),
+        typer.Option(
+            metavar="NAME",
+            help="Protocol: standard, or public-script to add that code's figures.",
+            rich_help_panel=TRACKERS,
+        ),
     ] = "standard",
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of sequences to evaluate, the first ones.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, metavar="B", help="Number of questions in a batch, for question benchmarks.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="B",
+            help="Number of questions in a batch, for question benchmarks.",
+            rich_help_panel=QUESTIONS,
+        ),
     ] = 8,
     judge_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Address of an OpenAI-compatible judge of answers.")
+        str | None,
+        typer.Option(
+            metavar="URL", help="Address of an OpenAI-compatible judge of answers.", rich_help_panel=QUESTIONS
+        ),
     ] = None,
-    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the judge's model.")] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the judge's model.", rich_help_panel=QUESTIONS)
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     *,
@@ -67,7 +101,7 @@ def evaluate(
 ) -> None:
     """Score a model, OpenCV's trackers and others' results on a benchmark, in one report with plots.
 
-    Several processes share the work: accelerate launch --num_processes N -m elysium.cli evaluate …
+    Needs the extra `eval`. Several processes share the work: accelerate launch --num_processes N -m elysium evaluate …
     """
     for module in ("matplotlib", "cv2"):
         require(module, extra="eval")
@@ -78,6 +112,9 @@ def evaluate(
     if benchmark not in BENCHMARKS and benchmark not in QUESTION_BENCHMARKS:
         known = ", ".join([*BENCHMARKS, *QUESTION_BENCHMARKS])
         raise typer.BadParameter(f"the benchmark must be one of {known}, got {benchmark!r}", param_hint="BENCHMARK")
+    models = model or ([] if tracker or results else [DEFAULT_MODEL])
+    for name in models:
+        check_model(name, device)
     check_folder(output.absolute())
     if benchmark in QUESTION_BENCHMARKS and (tracker or results or len(model or []) > 1 or protocol != "standard"):
         raise typer.BadParameter(
@@ -89,15 +126,19 @@ def evaluate(
     try:
         if benchmark in BENCHMARKS:
             given = parse_pairs(results or [], "--results", form="NAME=DIR")
-            models = model or ([] if tracker or results else [DEFAULT_MODEL])
             trackers = _trackers(models, tracker or [], given, device, options, output / "results")
             report = _evaluate_trackers(
                 BENCHMARKS[benchmark], trackers, output, public_script=protocol == "public-script", **shared
             )
         else:
-            (name,), judge = model or [DEFAULT_MODEL], (judge_url, judge_model)
             report = _evaluate_questions(
-                benchmark, judge=judge, model=name, folder=output, device=device, batch_size=batch_size, **shared
+                benchmark,
+                judge=(judge_url, judge_model),
+                model=models[0],
+                folder=output,
+                device=device,
+                batch_size=batch_size,
+                **shared,
             )
         if report is not None:
             _write(report, output, as_json=as_json)

@@ -59,7 +59,10 @@ def serve(
     ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Answer chat requests with images and videos over HTTP, in the form of OpenAI's API."""
+    """Answer chat requests with images and videos over HTTP, in the form of OpenAI's API.
+
+    Needs the extra `serve`.
+    """
     for module in ("fastapi", "uvicorn"):
         require(module, extra="serve")
     _check_port(host, port)

@@ -12,7 +12,7 @@ import typer
 from elysium.processing.atomic_files import free_name, free_names
 from elysium.tracking.options import TrackingOptions
 
-from .arguments import DEFAULT_MODEL, DecodingOption, DeviceOption, JsonOption, ModelOption, VideoArgument
+from .arguments import DEFAULT_MODEL, RUNNING, DecodingOption, DeviceOption, JsonOption, ModelOption, VideoArgument
 from .console import (
     check_boxes,
     check_output,
@@ -98,10 +98,14 @@ def track(
     sheet: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Contact sheet to write.")] = None,
     fps: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Frame rate of a folder of images. Default: 10; files have their own."),
+        typer.Option(
+            metavar="RATE",
+            help="Frame rate of a folder of images. Default: 10; files have their own.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
-    decoding: DecodingOption = "fast",
     device: DeviceOption = None,
+    decoding: DecodingOption = "fast",
     as_json: JsonOption = False,
     *,
     options: TrackingOptions,

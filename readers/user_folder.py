@@ -170,12 +170,23 @@ def _csv_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
 
 
 def _json_records(path: Path) -> Iterator[tuple[int, Record | DatasetError]]:
-    """Yield the number and the object of each line that is not blank, or an error."""
+    """Yield the number and the object of each line that is not blank, or an error.
+
+    Raises:
+        DatasetError: a record of another source.
+    """
     for line, text in json_lines(path):
         try:
-            yield line, parse_json_object(text, f"line {line} of {path}")
+            record: Record | DatasetError = parse_json_object(text, f"line {line} of {path}")
         except DatasetError as error:
-            yield line, error
+            record = error
+        if isinstance(record, dict) and "frames" in record and "frame_idx" not in record:
+            raise DatasetError(
+                f"a line of boxes must have {', '.join(COLUMNS)}, got a record of the schema of ElysiumTrack-1M in "
+                f"line {line} of {path}; read it as the source elysium-track (elysium data check --source "
+                "elysium-track)"
+            )
+        yield line, record
 
 
 def _add(record: Record, path: Path, line: int, objects: dict[tuple[str, str], ObjectBoxes]) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from seeing_model import SeeingModel, squares
 from tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
+import elysium
 import elysium.cli as cli
 import elysium.track_command as track_command
 from elysium.processing.structures import load_tracking_result
@@ -93,15 +95,59 @@ def error_line(capsys) -> str:
 
 
 # --- help ---
-@pytest.mark.parametrize("args", [["--help"], ["track", "--help"], ["track", "no-such.mp4", "--text", "a cup"]])
-def test_help_and_a_mistyped_path_load_neither_torch_nor_transformers(args, tmp_path):
+SHAPES = str(Path(__file__).parent / "fixtures" / "media" / "shapes.mp4")
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["track", "--help"], 0),
+        (["train", "--list"], 0),
+        (["track", "no-such.mp4", "--text", "a cup"], 1),
+        (["track", SHAPES, "--text", "a cup", "--model", "elysium-tinny"], 1),
+        (["track", SHAPES, "--text", "a cup", "--device", "gpu"], 1),
+        (["ask", SHAPES, "what?", "--model", "no/such/folder"], 1),
+        (["serve", "--model", "elysium-tinny"], 1),
+        (["demo", "--model", "elysium-tinny"], 1),
+        (["evaluate", "lasott", "--data", ".", "--output", "out"], 2),
+        (["evaluate", "lasot", "--data", ".", "--output", "out", "--model", "elysium-tinny"], 1),
+        (["evaluate", "lasot", "--data", ".", "--output", "out", "--tracker", "csrrt"], 2),
+        (["evaluate", "refcoco", "--data", ".", "--output", "out", "--device", "gpu"], 1),
+        (["train", "tiny_gpu"], 1),
+        (["convert", "no-such-folder", "out"], 1),
+    ],
+)
+def test_help_and_mistyped_arguments_load_neither_torch_nor_transformers(args, expected, tmp_path):
     code = (
         "import sys; from elysium.cli import run; "
         f"code = run({args!r}); print('loaded', code, {{'torch', 'transformers'}} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    expected = 0 if "--help" in args else 1
     assert done.stdout.splitlines()[-1] == f"loaded {expected} set()"
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "elysium", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"elysium-vlm {elysium.__version__}\n")
+
+
+def test_the_help_of_every_command_shows_flags_by_their_names_alone(capsys):
+    groups = [([], typer.main.get_command(cli.app))]
+    while groups:
+        words, command = groups.pop()
+        assert cli.run([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "--help" in shown and "bool" not in shown
+        groups += [([*words, name], sub) for name, sub in getattr(command, "commands", {}).items()]
+
+
+def test_the_help_of_evaluate_has_common_options_first(capsys):
+    assert cli.run(["evaluate", "--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(word) for word in ("--data", "Tracking benchmarks", "Question benchmarks", "--zoom")]
+    assert places == sorted(places)
 
 
 def test_no_arguments_show_the_help(capsys):

@@ -1,6 +1,7 @@
 """`elysium demo`, and the Space's own file."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -51,11 +52,11 @@ def test_a_port_that_is_taken_is_said(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert cli.run(["demo", "--port", str(port), "--model", "no-such-model"]) == 2
+        assert cli.run(["demo", "--port", str(port)]) == 2
     assert f"must be free on this machine, got 127.0.0.1:{port}; choose others" in capsys.readouterr().err
 
 
 def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setattr("elysium.console.importlib.util.find_spec", lambda name: None)
     assert cli.run(["demo"]) == 1
-    assert "pip install 'elysium-vlm[demo]'" in capsys.readouterr().err
+    assert re.search(r"this command needs gradio, .*; pip install .*\[demo\]", capsys.readouterr().err)

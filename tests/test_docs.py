@@ -165,11 +165,13 @@ def test_commands_on_a_page_exist_with_their_options(name) -> None:
 
 
 def unknown_options(app, words: list[str]) -> list[str]:
-    """Options that a command has not, or the command itself."""
+    """Options that a command has not, or the command itself; fields of a recipe of training are its trainer's."""
     while words and not words[0].startswith("-") and hasattr(app, "commands"):
         if words[0] not in app.commands:
             return [words[0]]
         app, words = app.commands[words[0]], words[1:]
+    if app.context_settings.get("ignore_unknown_options"):
+        return []
     known = {option for parameter in app.params for option in (*parameter.opts, *parameter.secondary_opts)}
     return [word for word in words if word.startswith("--") and word not in known | {"--help"}]
 

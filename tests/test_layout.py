@@ -140,7 +140,14 @@ def test_every_packaged_module_is_reachable_from_a_public_name_a_command_or_a_do
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     documented = set(re.findall(r"-m (elysium[\w.]+)", "\n".join(page.read_text("utf-8") for page in pages)))
     # A Space starts its app.py by itself.
-    waiting = {"elysium", "elysium.cli", "elysium.registration", "elysium.spaces_demo.app", *documented}
+    waiting = {
+        "elysium",
+        "elysium.__main__",
+        "elysium.cli",
+        "elysium.registration",
+        "elysium.spaces_demo.app",
+        *documented,
+    }
     reached: set[str] = set()
     while waiting:
         module = waiting.pop()

@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard, snapshot_download
 
 from elysium import cli
 from elysium.cards import render_card
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, MODEL, SPACE = "user/tracks", "user/mine", "user/page"

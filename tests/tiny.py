@@ -10,7 +10,7 @@ import elysium  # noqa: F401  (registers the Auto classes)
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 TINY_MODEL = {
     "image_size": 32,

@@ -1,30 +1,20 @@
-"""Load a checkpoint, or say in one sentence why it cannot be loaded and what to do."""
+"""Load a checkpoint: model and processor, ready for inference."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig
 
-from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.hub_folder_elysium import derived_from
 from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.processing.processing_elysium import ElysiumProcessor
 
-ADAPTER = "adapter_config.json"
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-# Beside this folder, both in the repository and in the installed package.
-SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+from .checkpoints import ADAPTER, CheckpointError, base_of_adapter, check_checkpoint, first_line
+from .checkpoints import resolve_checkpoint as resolve_checkpoint
+
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be loaded; the message says why and what to do."""
 
 
 def load_checkpoint(
@@ -50,12 +40,9 @@ def load_checkpoint(
         ValueError: no such device.
     """
     place = _check_device(device)
-    name = resolve_checkpoint(name)
+    name = check_checkpoint(name)
     if (Path(name) / ADAPTER).is_file():
         return _load_adapter(Path(name), device=place, dtype=dtype, quantization_config=quantization_config)
-    _check_config(name)
-    if Path(name).is_dir():
-        _check_weights(Path(name))
     options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     if quantization_config is not None:
         options |= {"quantization_config": quantization_config, "device_map": {"": place}}
@@ -65,7 +52,7 @@ def load_checkpoint(
     except _LOADING_ERRORS as error:
         raise CheckpointError(
             f"a checkpoint must hold its processor (tokenizer, chat template, preprocessor configs), got {name} "
-            f"({_first_line(error)}); save it beside the weights with processor.save_pretrained"
+            f"({first_line(error)}); save it beside the weights with processor.save_pretrained"
         ) from error
     # Quantized weights are in their place already, and some kinds may not be moved.
     return (model if quantization_config is not None else model.to(place)).eval(), processor
@@ -90,16 +77,8 @@ def _load_adapter(
         raise CheckpointError(
             f"an adapter needs peft, got no such package for {folder}; pip install 'elysium-vlm[train]'"
         ) from error
-    base = json.loads((folder / ADAPTER).read_text("utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise CheckpointError(f"an adapter must name its base model, got none in {folder / ADAPTER}; write it there")
-    try:
-        model, processor = load_checkpoint(base, device=device, dtype=dtype)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"an adapter must find its base model, got {base} in {folder / ADAPTER} ({error}); write the base's "
-            "absolute path or Hub id there, as base_model_name_or_path"
-        ) from error
+    base = base_of_adapter(folder)
+    model, processor = load_checkpoint(base, device=device, dtype=dtype)
     model.config.trained_on = (
         f"{derived_from(base, model.config.trained_on)}, with the adapter {folder.resolve().name}"
     )
@@ -110,17 +89,10 @@ def _load_adapter(
             merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except _LOADING_ERRORS as error:
         raise CheckpointError(
-            f"an adapter must fit its base model, got {folder} for {base} ({_first_line(error)}); check "
+            f"an adapter must fit its base model, got {folder} for {base} ({first_line(error)}); check "
             "base_model_name_or_path"
         ) from error
     return merged.eval(), processor
-
-
-def resolve_checkpoint(name: str | Path) -> str | Path:
-    """Return the folder of a checkpoint that comes with the package; any other name as it is."""
-    shipped = SHIPPED / name
-    known = not Path(name).exists() and Path(name).name == str(name) and shipped.is_dir()
-    return shipped if known else name
 
 
 def _check_device(device: str | torch.device | None) -> torch.device:
@@ -139,45 +111,6 @@ def _check_device(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def _check_config(name: str | Path) -> None:
-    """Check that a name leads to the config of an Elysium model; a name that can be no Hub id is a mistyped path."""
-    folder = Path(name)
-    if folder.is_file():
-        raise CheckpointError(
-            f"model must be a folder or a Hub id, got the file {folder}; give the folder that it is in"
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"model must be a checkpoint with a config.json, got {folder} with {_content(folder)}; give the folder "
-            "that save_pretrained wrote"
-        )
-    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
-    remedy = f"check the name ({', '.join(shipped)} comes with the package)" if shipped else "check the name"
-    try:
-        if not folder.exists():
-            validate_repo_id(str(name))
-        config, _ = PreTrainedConfig.get_config_dict(name)
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"model must be an existing folder or a Hub id owner/name, got {name}; {remedy}"
-        ) from error
-    except _LOADING_ERRORS as error:
-        if folder.is_dir():
-            raise CheckpointError(
-                f"config.json must be the config of a model, got {folder / 'config.json'} ({_first_line(error)}); "
-                "copy or download the checkpoint again"
-            ) from error
-        raise CheckpointError(
-            f"model must be an existing folder or a Hub id that can be reached, got {name} ({_first_line(error)}); "
-            f"{remedy}"
-        ) from error
-    if config.get("model_type") != ElysiumConfig.model_type:
-        raise CheckpointError(
-            f"model must be an Elysium checkpoint (model_type {ElysiumConfig.model_type!r}), got {name} with "
-            f"{config.get('model_type')!r}; the weights of the public code have to be converted first"
-        )
-
-
 def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditionalGeneration:
     """Return the model, with every parameter from the checkpoint."""
     try:
@@ -186,7 +119,7 @@ def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditio
         )
     except _LOADING_ERRORS as error:
         raise CheckpointError(
-            f"weights must be safetensors that fit the config, got {name} ({_first_line(error)}); "
+            f"weights must be safetensors that fit the config, got {name} ({first_line(error)}); "
             "copy or download the checkpoint again, or save pickled weights as safetensors where they are trusted"
         ) from error
     missing = sorted(info["missing_keys"])
@@ -196,29 +129,3 @@ def _load_model(name: str | Path, options: dict[str, Any]) -> ElysiumForConditio
             "copy or download the checkpoint again"
         )
     return model
-
-
-def _check_weights(folder: Path) -> None:
-    """Check that a folder holds safetensors: a pickle can run code when it is loaded."""
-    if next(folder.glob("*.safetensors"), None) is not None:
-        return
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
-    if pickles:
-        raise CheckpointError(
-            f"weights must be safetensors, got only {', '.join(pickles)} in {folder}: a pickle can run code when "
-            "it is loaded; save the weights as safetensors, with save_pretrained, where they are trusted"
-        )
-    raise CheckpointError(
-        f"a checkpoint must hold weights (*.safetensors), got {folder} with {_content(folder)}; copy them there too"
-    )
-
-
-def _content(folder: Path) -> str:
-    """Return a short description of what a folder holds."""
-    names = sorted(file.name for file in folder.iterdir())
-    return (", ".join(names[:4]) + (", …" if len(names) > 4 else "")) or "nothing in it"
-
-
-def _first_line(error: BaseException) -> str:
-    lines: list[Any] = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

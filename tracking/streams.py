@@ -21,6 +21,10 @@ Media = str | Path | bytes | IOBase
 VideoLike = Media | VideoClip | NDArray[Any] | Image.Image | Iterable[NDArray[Any] | Image.Image]
 ImageLike = Media | NDArray[Any] | Image.Image
 
+# Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
+DESCRIBE_FRAMES = 8
+ASK_FRAMES = 16
+
 
 def decode_ahead(frames: Iterator[Frame], *, depth: int = 8) -> Generator[Frame]:
     """Decode a video in a thread of its own, a few frames ahead of whoever iterates; closing it ends the thread.

@@ -19,11 +19,8 @@ from .loading import load_checkpoint
 from .options import TrackingOptions
 from .run import TrackingRun, finish_together, in_batches, keep_finished
 from .session import BoxLike, ObjectPrompt, TrackingSession, check_text, object_prompts, to_pixels
-from .streams import ImageLike, VideoLike, open_stream, read_image, sample_frames
+from .streams import ASK_FRAMES, DESCRIBE_FRAMES, ImageLike, VideoLike, open_stream, read_image, sample_frames
 
-# Maximum number of frames of a video to describe an object, and, unless the checkpoint sets it, to answer a question.
-DESCRIBE_FRAMES = 8
-ASK_FRAMES = 16
 _GROUND_TOKENS = 40
 
 PromptLike = str | BoxLike | ObjectPrompt

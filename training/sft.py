@@ -22,7 +22,8 @@ from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.hub_folder_elysium import derived_from
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.readers.frame_sources import DatasetError
-from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
+from elysium.tracking.checkpoints import resolve_checkpoint
+from elysium.tracking.loading import load_checkpoint
 from elysium.training.catalogue import open_source
 
 from .collator import ElysiumCollator

@@ -31,7 +31,8 @@ from peft import PeftModel
 from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import TrackingResult, VideoClip
-from elysium.tracking.loading import load_checkpoint, resolve_checkpoint
+from elysium.tracking.checkpoints import resolve_checkpoint
+from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.tracker import PromptLike, Tracker
 from elysium.training.synthetic.dataset import ClipShape, LabelledClip
 from elysium.training.synthetic.trl_dataset import TrlWriter

@@ -18,7 +18,7 @@ from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGenerat
 from elysium.processing.atomic_files import atomic_folder
 from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 TRAINED_ON = (
     "trained on synthetic scenes (emoji, cut-out photographs and coloured shapes that move over pictures); words work "

@@ -19,7 +19,7 @@ from elysium.cards import render_card
 from elysium.cards.measured_results import CardError, read_recipe
 from elysium.evaluation.report import write_report
 from elysium.spaces_demo.limits import Limits
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY, RECIPE = SHIPPED / "elysium-tiny", ROOT / "cards" / "elysium_tiny.yaml"

@@ -23,7 +23,7 @@ from elysium.cards.publish import PublishError, kind_of, plan_publish, publish
 from elysium.cards.unsafe_files import find_secret
 from elysium.modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel
 from elysium.modeling_elysium.hub_folder_elysium import model_card
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 
 REPO = "owner/elysium-tiny"
 CARD = "---\nlicense: mit\n---\n\n# Mine\n"

@@ -8,7 +8,7 @@ import torch
 from tiny_prompts import ask, pictures
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
-from elysium.tracking.loading import SHIPPED
+from elysium.tracking.checkpoints import SHIPPED
 from elysium.tracking.tracker import Tracker
 
 CHECKPOINT = SHIPPED / "elysium-tiny"

@@ -353,3 +353,10 @@ def test_a_long_conversation_is_drawn(tmp_path):
     assert (summary["good"], summary["turns"]) == (1, 80)
     with Image.open(tmp_path / "out" / "overlays.png") as sheet:
         assert sheet.height < 700
+
+
+def test_records_of_another_schema_are_refused_with_the_source_that_reads_them(tmp_path, capsys):
+    build_elysium_track(tmp_path)
+    (rows,) = tmp_path.rglob("*.jsonl")
+    assert cli.run(["data", "check", str(rows)]) == 1
+    assert "read it as the source elysium-track (elysium data check --source elysium-track)" in capsys.readouterr().err

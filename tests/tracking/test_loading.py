@@ -12,9 +12,10 @@ from tiny import tiny_model as build_model
 from tiny import tiny_processor as build_processor
 from transformers import AutoModel
 
-import elysium.tracking.loading as loading
+import elysium.tracking.checkpoints as checkpoints
 from elysium.modeling_elysium.modeling_elysium import ElysiumModel
-from elysium.tracking.loading import CheckpointError, load_checkpoint
+from elysium.tracking.checkpoints import CheckpointError
+from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.tracker import Tracker
 
 tiny_model, tiny_processor = cache(build_model), cache(build_processor)
@@ -54,7 +55,7 @@ def test_dtype_and_device_are_those_asked_for(saved):
 
 def test_a_checkpoint_that_comes_with_the_package_is_found_by_its_name(saved, tmp_path, monkeypatch):
     shutil.copytree(saved, tmp_path / "shipped" / "some-tiny")
-    monkeypatch.setattr(loading, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     assert Tracker.from_pretrained("some-tiny", device="cpu").name == "some-tiny"
     (tmp_path / "some-tiny").mkdir()
@@ -77,7 +78,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(device,
 
 
 def test_a_mistyped_name_is_answered_with_what_comes_with_the_package(saved, monkeypatch):
-    monkeypatch.setattr(loading, "SHIPPED", saved.parent)
+    monkeypatch.setattr(checkpoints, "SHIPPED", saved.parent)
     with pytest.raises(CheckpointError, match=r"check the name \(tiny comes with the package\)"):
         Tracker.from_pretrained("elysium tinny")
 
@@ -119,7 +120,11 @@ def test_an_adapter_is_merged_into_the_base_model_that_it_names(saved, tmp_path)
             "must find its base model, got no/such/base in .*absolute path or Hub id there",
         ),
         ({"base_model_name_or_path": "elysium-tiny"}, {}, "must fit its base model.* for elysium-tiny"),
-        ({}, {"quantization_config": object()}, "merged before its model is quantized"),
+        (
+            {"base_model_name_or_path": "elysium-tiny"},
+            {"quantization_config": object()},
+            "merged before its model is quantized",
+        ),
     ],
     ids=["no base", "unknown base", "no weights", "quantized"],
 )

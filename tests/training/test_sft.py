@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny import save_tiny_checkpoint
 from trl import TrlParser
 
-from elysium.tracking.loading import CheckpointError
+from elysium.tracking.checkpoints import CheckpointError
 from elysium.tracking.tracker import Tracker
 from elysium.training import sft
 from elysium.training.catalogue import SOURCES

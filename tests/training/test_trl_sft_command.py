@@ -13,7 +13,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from elysium.processing.structures import VideoClip
-from elysium.tracking.loading import SHIPPED, load_checkpoint
+from elysium.tracking.checkpoints import SHIPPED
+from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.dataset import ClipShape
 from elysium.training.synthetic.trl_dataset import write_trl_dataset
