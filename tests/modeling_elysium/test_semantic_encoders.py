@@ -1,6 +1,8 @@
 """The pretrained encoders: shapes, padding and box painting hold for any weights, and their files are read right."""
 
+import copy
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -151,6 +153,36 @@ def test_any_size_of_image_gives_the_grid(encoders: ElysiumSemanticEncoders, sid
     other.load_state_dict(encoders.state_dict())
     evidence = other(torch.rand(1, 3, side, side))
     assert evidence.scores.shape == (1, grid**2, 15) and evidence.boxes.shape == (1, grid**2, 4)
+
+
+@torch.no_grad()
+def test_the_networks_compute_what_plain_padded_convolutions_compute(
+    encoders: ElysiumSemanticEncoders, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(layer: SameConv2d, images: torch.Tensor) -> torch.Tensor:
+        stride, side = layer.stride[0], layer.kernel_size[0]
+        down, across = (max((-(-n // stride) - 1) * stride + side - n, 0) for n in images.shape[-2:])
+        images = torch.nn.functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return torch.conv2d(images, layer.weight.contiguous(), layer.bias, stride, 0, 1, layer.groups)
+
+    encoders(images)  # arranges the weights
+    networks = [getattr(encoders, name) for name in SMALL]
+    found = [output for network in networks for output in network(images * 255)]
+    monkeypatch.setattr(SameConv2d, "forward", plain)
+    expected = [output for network in networks for output in network(images * 255)]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_evidence_of_many_images_is_that_of_each_part(encoders: ElysiumSemanticEncoders, mode: Callable) -> None:
+    images = torch.rand(5, 3, 160, 160, generator=torch.Generator().manual_seed(3))
+    fresh = copy.deepcopy(encoders)
+    with mode():
+        together, parts = fresh(images), [encoders(part) for part in images.split(3)]
+    for ours, theirs in zip(together, map(torch.cat, zip(*parts, strict=True)), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not any(weight.is_inference() for weight in fresh.parameters())
 
 
 def test_the_encoders_wanted_are_chosen_by_name(images: torch.Tensor) -> None:

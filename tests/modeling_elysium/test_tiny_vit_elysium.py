@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.configuration_elysium import ElysiumTinyViTConfig
-from elysium.modeling_elysium.tiny_vit_elysium import ElysiumTinyViT, TinyViTAttention
+from elysium.modeling_elysium.tiny_vit_elysium import ElysiumTinyViT, PointwiseConv2d, TinyViTAttention
 from research.tiny.fetch_tower import convert_tower
 
 SMALL = {
@@ -127,3 +127,50 @@ def test_it_is_a_vision_tower_of_elysium(tmp_path) -> None:
     assert one.pooler_output.shape == (3, 5, 64)
     torch.testing.assert_close(one.pooler_output, other.pooler_output)
     assert config.num_patches == 16
+
+
+@pytest.fixture
+def tower() -> ElysiumTinyViT:
+    """Return a small tower with random weights and attention biases."""
+    torch.manual_seed(0)
+    tower = ElysiumTinyViT(ElysiumTinyViTConfig(**SMALL)).eval()
+    for module in tower.modules():
+        if isinstance(module, TinyViTAttention):
+            nn.init.normal_(module.attention_biases)
+    return tower
+
+
+@pytest.mark.parametrize("side", [48, 64, 112])
+def test_inference_computes_what_training_computes(tower: ElysiumTinyViT, side: int) -> None:
+    images = torch.randn(6, 3, side, side)  # more than go through the tower at once
+    given = images.clone()
+    expected = tower(images).last_hidden_state
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(tower(images).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(images, given)
+
+
+def test_a_1x1_convolution_as_a_product_has_its_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    product, plain = PointwiseConv2d(5, 7), nn.Conv2d(5, 7, 1)
+    plain.load_state_dict(product.state_dict())
+    images = torch.randn(2, 5, 6, 4, requires_grad=True)
+    again = images.detach().clone().requires_grad_()
+    torch.testing.assert_close(product(images), plain(again))
+    for layer, held in ((product, images), (plain, again)):
+        layer(held).square().sum().backward()
+    torch.testing.assert_close(images.grad, again.grad)
+    for ours, theirs in zip(product.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_gradients_equal_finite_differences(tower: ElysiumTinyViT) -> None:
+    tower.double()
+    images = torch.randn(1, 3, 32, 32, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn_like(images)
+    (gradient,) = torch.autograd.grad(tower(images).last_hidden_state.square().sum(), images)
+    with torch.no_grad():
+        step = 1e-6 * direction
+        up, down = (tower(images + sign * step).last_hidden_state.square().sum() for sign in (1, -1))
+    torch.testing.assert_close((up - down) / 2e-6, (gradient * direction).sum(), rtol=1e-5, atol=1e-5)
