@@ -83,9 +83,13 @@ class Crop:
         Returns:
             `np.ndarray` of shape `(side, side, 3)`.
         """
-        rows = np.arange(self.top, self.top + self.side).clip(0, self.height - 1)
-        columns = np.arange(self.left, self.left + self.side).clip(0, self.width - 1)
-        return image[rows[:, None], columns]
+        rows, above = _clipped(self.top, self.side, self.height)
+        columns, left = _clipped(self.left, self.side, self.width)
+        inner = image[rows, columns]
+        if inner.shape[:2] == (self.side, self.side):
+            return inner.copy()
+        below, right = self.side - above - inner.shape[0], self.side - left - inner.shape[1]
+        return np.pad(inner, ((above, below), (left, right), (0, 0)), mode="edge")
 
     def from_image(self, box_xyxy_norm: Box) -> Box:
         """Return a box in shares of the image as one in shares of the square."""
@@ -118,6 +122,16 @@ class Crop:
         if min((x2 - x1) * self.width, (y2 - y1) * self.height) < _LEAST_BOX_PX:
             return replace(parsed, status="empty", box_xyxy_norm=None)
         return replace(parsed, box_xyxy_norm=(x1, y1, x2, y2))
+
+
+def _clipped(start: int, side: int, size: int) -> tuple[slice, int]:
+    """Return the part of an image's axis that a square covers, at least its nearest pixel, and the padding before it.
+
+    >>> _clipped(-5, 20, 100), _clipped(-30, 20, 100), _clipped(120, 20, 100)
+    ((slice(0, 15, None), 5), (slice(0, 1, None), 19), (slice(99, 100, None), 0))
+    """
+    first, last = (min(max(place, 0), size - 1) for place in (start, start + side - 1))
+    return slice(first, last + 1), min(max(first - start, 0), side - (last + 1 - first))
 
 
 def plan_refinement(

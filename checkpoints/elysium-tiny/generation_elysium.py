@@ -28,8 +28,8 @@ from .box_grammar_elysium import AnswerState, BoxAnswerGrammar, BoxGrammarLogits
 from .compat_elysium import cache_kwargs
 from .packed_cache_elysium import PADDING, PackedCache, Prefix
 
-# An H100 multiplies about 300 numbers of bfloat16 while it reads one from its memory, a processor's core some tens.
-_FREE_TOKENS = {"cuda": 512, "cpu": 96}
+# An H100 multiplies about 300 numbers of bfloat16 while it reads one from its memory, a core of a processor some tens.
+_FREE_TOKENS = {"cuda": 512, "cpu": 48}
 _LEAST_FRAMES = 2
 
 
