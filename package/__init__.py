@@ -10,6 +10,7 @@
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from elysium.registration import register_with_transformers
@@ -60,6 +61,10 @@ __all__ = [
     "load_tracking_result",
     "read_video",
 ]
+
+# Threads of torch that wait sleep and do not spin, which would hold up other programs and themselves (docs/speed.md).
+# OpenMP reads this when torch is first imported; OMP_WAIT_POLICY=ACTIVE in the environment lets them spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """`import elysium` makes the Auto classes know the model, in whatever order things are imported, and loads nothing."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,15 @@ def run_python(code: str) -> str:
 
 def test_import_elysium_loads_neither_torch_nor_transformers() -> None:
     assert run_python("import sys, elysium; print({'torch', 'transformers'} & set(sys.modules))") == "set()"
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    code = [sys.executable, "-c", "import elysium, torch"]
+    shown = subprocess.run(code, capture_output=True, text=True, env=environment, timeout=300).stderr
+    assert f"OMP_WAIT_POLICY = '{given or 'PASSIVE'}'" in shown
 
 
 def test_too_old_transformers_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
