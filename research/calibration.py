@@ -10,16 +10,17 @@ from the true box of frame 1 and, where it has words, from a text prompt, with t
 frame with a box counts by its IoU, 0 where the object cannot be seen; frame 1 does not where its box was given.
 
 The map is isotonic regression (pool adjacent violators) of IoU on score, thinned to the means of ten groups of as many
-boxes each, from (0, 0) to (1, 1): it rises everywhere, so that the order of scores stays. Figures before and after are
-on clips that the map was not fitted on: one half of the clips by the map of the other half, and the reverse. The map
-that is written is fitted on all of them. The last line is JSON.
+boxes each, from (0, 0) to (1, 1): it rises everywhere, so that the order of scores stays. Each kind of prompt has a
+map of its own: one for both was worse than none. Figures before and after are on clips that the map was not fitted on:
+one half of the clips by the map of the other half, and the reverse. What is written is fitted on all of them.
+The last line is JSON.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 GROUPS = ("seen", "unseen", "small", "occlusion", "away")
 NUM_GROUPS = 10  # of boxes, a knot each; with both ends the map has at most 12
 HIT_IOU = 0.5
+RAW = TrackingOptions(score_calibration=(), text_score_calibration=())
+OPTION_OF_PROMPT = {"box": "score_calibration", "text": "text_score_calibration"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def score_tracks(tracker: "Tracker", clips: Sequence[Clip], group: str) -> list[
     prompts = [("box", fold, clip, clip.first_box_xyxy_px) for fold, clip in numbered]
     prompts += [("text", fold, clip, clip.words) for fold, clip in numbered if clip.words is not None]
     items = ((clip.video, prompt) for *_, clip, prompt in prompts)
-    results = tracker.track_many(items, options=TrackingOptions(score_calibration=()))
+    results = tracker.track_many(items, options=RAW)
     tracks = []
     for (kind, fold, clip, _), result in zip(prompts, results, strict=True):
         track = result.tracks[0]
@@ -126,16 +129,16 @@ def joined(tracks: Sequence[ScoredTrack]) -> tuple[NDArray[np.float64], NDArray[
     return np.concatenate([each.scores for each in tracks]), np.concatenate([each.ious for each in tracks])
 
 
-def figures(tracks: Sequence[ScoredTrack], maps: Sequence[Calibration]) -> dict[str, Any]:
+def figures(tracks: Sequence[ScoredTrack], maps: Mapping[tuple[str, int], Calibration]) -> dict[str, Any]:
     """Return figures before and after calibration.
 
     Args:
         tracks: of any clips.
-        maps: for each fold the map that was fitted on the other.
+        maps: for each prompt and fold the map that was fitted on the other fold.
     """
     raw, ious = joined(tracks)
     found: dict[str, Any] = {"tracks": len(tracks), "boxes": len(raw), "mean_iou": round(float(ious.mean()), 4)}
-    after = np.concatenate([calibrate(each.scores, maps[each.fold]) for each in tracks])
+    after = np.concatenate([calibrate(each.scores, maps[each.prompt, each.fold]) for each in tracks])
     for name, scores in (("before", raw), ("after", after)):
         reliability = Reliability()
         reliability.add(scores, ious)
@@ -155,12 +158,17 @@ def cross_validate(tracks: Sequence[ScoredTrack]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a half of the clips has no box.
     """
-    halves = [[each for each in tracks if each.fold != fold and len(each.scores)] for fold in (0, 1)]
-    if not all(halves):
-        raise ValueError(
-            f"both halves of the clips must have boxes, got {[len(half) for half in halves]}; raise --clips"
-        )
-    maps = [fit_calibration(*joined(half)) for half in halves]
+    halves = {
+        (prompt, fold): [
+            each for each in tracks if (each.prompt, each.fold) == (prompt, 1 - fold) and len(each.scores)
+        ]
+        for prompt in dict.fromkeys(each.prompt for each in tracks)
+        for fold in (0, 1)
+    }
+    if not all(halves.values()):
+        counts = [len(half) for half in halves.values()]
+        raise ValueError(f"both halves of the clips must have boxes, got {counts}; raise --clips")
+    maps = {key: fit_calibration(*joined(half)) for key, half in halves.items()}
     parts = {"all": list(tracks)}
     for name in ("prompt", "group"):
         for value in dict.fromkeys(getattr(each, name) for each in tracks):
@@ -168,8 +176,8 @@ def cross_validate(tracks: Sequence[ScoredTrack]) -> dict[str, dict[str, Any]]:
     return {name: figures(part, maps) for name, part in parts.items() if sum(len(each.scores) for each in part)}
 
 
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write a map into the `tracking` of a checkpoint folder's processor configuration; all else stays.
+def write_calibration(folder: Path, calibrations: Mapping[str, Calibration]) -> None:
+    """Write maps, by the names of their options, into the `tracking` of a checkpoint folder's processor configuration.
 
     Raises:
         ValueError: the folder has no processor configuration.
@@ -178,13 +186,14 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     if not path.is_file():
         raise ValueError(f"--model must be a checkpoint folder to be written to, got {folder}; leave out --write")
     config = json.loads(path.read_text("utf-8"))
-    config["tracking"] = config.get("tracking", {}) | {"score_calibration": [list(knot) for knot in calibration]}
+    maps = {name: [list(knot) for knot in calibration] for name, calibration in calibrations.items()}
+    config["tracking"] = config.get("tracking", {}) | maps
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Tracks the clips, fits the map, prints a table and writes the figures."""
+    """Tracks the clips, fits the maps, prints a table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--bank", type=Path, required=True, help="sprites, an .npz file of fetch_sprites")
@@ -192,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=48, help="frames of each clip")
     parser.add_argument("--device", help="such as cpu or cuda (default: the first GPU where there is one)")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
-    parser.add_argument("--write", action="store_true", help="store the map in the checkpoint's processor_config.json")
+    parser.add_argument("--write", action="store_true", help="store the maps in the checkpoint")
     arguments = parser.parse_args(argv)
     if arguments.clips < 3 or arguments.frames < 2:
         parser.error(f"there must be 3 clips of 2 frames or more, got {arguments.clips} of {arguments.frames}")
@@ -209,7 +218,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"{group}: {len(tracks)} tracks after {time.perf_counter() - start_s:.0f} s", file=sys.stderr, flush=True
         )
-    parts, calibration = cross_validate(tracks), fit_calibration(*joined(tracks))
+    parts = cross_validate(tracks)
+    calibrations = {
+        OPTION_OF_PROMPT[prompt]: fit_calibration(*joined([each for each in tracks if each.prompt == prompt]))
+        for prompt in dict.fromkeys(each.prompt for each in tracks)
+    }
     columns = ["tracks", "boxes", "mean IoU", "mean score", "ECE", "ECE after", "AUROC", "AUROC after"]
     lines = [
         [name, row["tracks"], row["boxes"], row["mean_iou"], row["before"]["mean_score"]]
@@ -224,14 +237,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "clips_of_each_group": arguments.clips,
         "frames": arguments.frames,
         "cut_outs": len(bank.keys),
-        "options": TrackingOptions(score_calibration=()).resolve(tracker.processor.tracking).explicit(),
+        "options": RAW.resolve(tracker.processor.tracking).explicit(),
         "other_clips": parts,
-        "score_calibration": calibration,
+        **calibrations,
         "hardware": hardware(),
         "seconds": round(time.perf_counter() - start_s),
     }
     if arguments.write:
-        write_calibration(Path(resolve_checkpoint(arguments.model)), calibration)
+        write_calibration(Path(resolve_checkpoint(arguments.model)), calibrations)
     write_record(record, arguments.out)
 
 

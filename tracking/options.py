@@ -170,9 +170,17 @@ class TrackingOptions:
     )
     score_calibration: Calibration = _option(
         (),
-        "Map from the raw score of a box, the probability of its coordinates, to its expected IoU: pairs of both, "
-        "with straight lines between them. It holds for the model and the options that it was fitted with "
-        "(`research/calibration.py`); boxes do not change. Empty gives raw scores.",
+        "Map from the raw score of a box, the probability of its coordinates, to its expected IoU, for an object that "
+        "was given by a box: pairs of both, with straight lines between them. It holds for the model and the options "
+        "that it was fitted with (`research/calibration.py`); boxes do not change. Empty gives raw scores.",
+        "pairs [raw score, IoU] that rise in both within 0..1",
+        _is_calibration,
+        "such as [[0, 0], [0.4, 0.8], [1, 1]], and [] leaves scores as they are",
+        flag=False,
+    )
+    text_score_calibration: Calibration = _option(
+        (),
+        "The same map for an object that is prompted by text alone.",
         "pairs [raw score, IoU] that rise in both within 0..1",
         _is_calibration,
         "such as [[0, 0], [0.4, 0.8], [1, 1]], and [] leaves scores as they are",
@@ -187,8 +195,9 @@ class TrackingOptions:
             is_kind = isinstance(value, _KINDS[field.type]) and isinstance(value, bool) == (field.type is bool)
             if not is_kind or not about["allows"](value):
                 raise ValueError(f"{field.name} must be {about['rule']}, got {value!r}; {about['remedy']}")
-        if self.score_calibration is not None:  # a checkpoint's are lists
-            object.__setattr__(self, "score_calibration", tuple(map(tuple, self.score_calibration)))
+        for name in ("score_calibration", "text_score_calibration"):
+            if getattr(self, name) is not None:  # a checkpoint's are lists
+                object.__setattr__(self, name, tuple(map(tuple, getattr(self, name))))
 
     def resolve(self, checkpoint: Mapping[str, Any] | None = None) -> "TrackingOptions":
         """Return the options with every field set: the user's values, then the checkpoint's, then the defaults.

@@ -188,6 +188,7 @@ class TrackingSession:
         self.init_box_xyxy_px: Box | None = None if box is None else check_box_xyxy_px(box, width, height)
         self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
         self.width, self.height = width, height
+        self._calibration = self.options.score_calibration if box else self.options.text_score_calibration
         self._waiting: deque[Frame] = deque()
         self._fed = 0
         self._previous: Frame | None = None  # last finished frame, whether it has a box or not
@@ -305,7 +306,7 @@ class TrackingSession:
             self._request = self._first_pass(request.plan, whole_frames=True)
             return []
         answers = list(zip(whole, scores, strict=True))
-        if request.pass_number > 1:  # the box of the first frame was given
+        if request.pass_number > 1 and request.task == "sot":  # the box of the first frame was given
             answers = self._last_pass[: 1 - len(answers)] + answers[1:]
         previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
         if not failed_search and needs_refinement(request.pass_number, previous, boxes, self.options):
@@ -375,6 +376,11 @@ class TrackingSession:
         """
         boxes = [box.box_xyxy_norm if box.valid else None for box in parsed]
         opening, frames = None, self._frames_of(request.plan)
+        if request.plan.ask == "text" and len(frames) == 1 and boxes[0] is not None:
+            closer = Crop.around([boxes[0]], self.options.zoom, self.width, self.height, self.options)
+            if closer is None or os.environ.get("NOLOOK"):
+                return None
+            return self._request_of(frames, closer, request.plan, None, pass_number=request.pass_number + 1)
         if request.plan.ask == "box":
             boxes[0] = self._known_box()
             opening = None if self._template is None else self._template[2]
@@ -440,8 +446,8 @@ class TrackingSession:
         box_xyxy_norm = parsed.box_xyxy_norm
         if position == 0 and self.init_box_xyxy_px is not None:
             box, reason, score, box_xyxy_norm = self.init_box_xyxy_px, None, 1.0, self._given_box()
-        elif self.options.score_calibration:
-            score = float(np.interp(score, *zip(*self.options.score_calibration, strict=True)))
+        elif self._calibration:
+            score = float(np.interp(score, *zip(*self._calibration, strict=True)))
         if box is None:
             score = math.nan
         elif box_xyxy_norm is not None:

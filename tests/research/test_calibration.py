@@ -40,22 +40,24 @@ def test_a_map_of_boxes_that_scores_say_nothing_about_is_still_a_map(ious):
 def test_figures_are_of_clips_that_the_map_was_not_fitted_on():
     # In one half IoU is twice the score, in the other half of it: a map fitted on its own half would be exact.
     scores = np.linspace(0.1, 0.4, 100)
-    tracks = [ScoredTrack("seen", "box", 0, scores, 2 * scores), ScoredTrack("seen", "text", 1, scores, scores / 2)]
+    tracks = [ScoredTrack("seen", "box", fold, scores, ious) for fold, ious in enumerate((2 * scores, scores / 2))]
+    tracks += [ScoredTrack("small", "text", fold, scores, scores) for fold in (0, 1)]
     found = cross_validate(tracks)
-    assert set(found) == {"all", "box", "text", "seen"}
-    assert found["box"]["before"]["ece"] == pytest.approx(0.25, abs=1e-4)
-    assert found["box"]["after"]["ece"] == pytest.approx(0.375, abs=0.01)  # scores / 2, where 2 * scores are true
-    assert found["all"]["boxes"] == 200
+    assert set(found) == {"all", "box", "text", "seen", "small"}
+    assert found["text"]["after"]["ece"] == pytest.approx(0, abs=0.01)  # a map of its own
+    assert found["box"]["before"]["ece"] == pytest.approx(0.0625, abs=0.02)
+    assert found["box"]["after"]["ece"] > 0.05  # scores / 2 where 2 * scores are true, and the reverse
+    assert found["all"]["boxes"] == 400
 
 
 def test_a_map_is_written_into_the_processors_tracking_and_nothing_else(tmp_path):
     path = tmp_path / "processor_config.json"
     path.write_text(json.dumps({"b": 1, "tracking": {"zoom": 2.0}}))
-    write_calibration(tmp_path, ((0.0, 0.0), (0.3, 0.7), (1.0, 1.0)))
+    write_calibration(tmp_path, {"score_calibration": ((0.0, 0.0), (0.3, 0.7), (1.0, 1.0))})
     written = {"zoom": 2.0, "score_calibration": [[0, 0], [0.3, 0.7], [1, 1]]}
     assert json.loads(path.read_text()) == {"b": 1, "tracking": written}
     with pytest.raises(ValueError, match="--model must be a checkpoint folder to be written to, got .*none"):
-        write_calibration(tmp_path / "none", ((0.0, 0.0), (1.0, 1.0)))
+        write_calibration(tmp_path / "none", {})
 
 
 def test_too_few_clips_are_refused(capsys):

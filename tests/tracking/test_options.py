@@ -66,7 +66,8 @@ def test_an_unknown_default_of_a_checkpoint_is_refused():
 
 
 def test_every_field_but_the_calibration_is_a_flag_of_track_and_evaluate_with_its_default_in_the_help():
-    assert [field.name for field in FIELDS if not field.metadata["flag"]] == ["score_calibration"]
+    flagless = [field.name for field in FIELDS if not field.metadata["flag"]]
+    assert flagless == ["score_calibration", "text_score_calibration"]
     for command in ("track", "evaluate"):
         flags = {name: param for param in get_command(app).commands[command].params for name in param.opts}
         for field in FIELDS:
@@ -86,6 +87,10 @@ def test_a_checkpoints_readiness_to_answer_none_and_a_users_reach_the_decoder():
         run = tracker.iter_track(list(frames), box_xyxy_px=(2, 2, 12, 12), fps=10, options=given)
         ((_, request),) = run.pull()
         assert tracker._answerer.window_start(request).grammar.absent_log_odds == expected
+    for given, expected in ((None, 0.0), (TrackingOptions(text_absent_log_odds=2.0), 2.0)):
+        ((_, request),) = tracker.iter_track(list(frames), "the cup", fps=10, options=given).pull()
+        start = tracker._answerer.window_start(request)
+        assert (start.first_box, start.grammar.text_absent_log_odds) == (None, expected)
 
 
 def test_a_checkpoints_calibration_is_saved_loaded_and_used_for_the_scores_of_tracks_alone(tmp_path):
