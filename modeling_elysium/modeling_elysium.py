@@ -39,10 +39,12 @@ class ElysiumVisionOutput(BaseModelOutputWithPooling):
     hidden_states, attentions (`tuple`, *optional*): of the vision tower, where asked for.
     selector_scores (`torch.FloatTensor` of shape `(sum T, N)`, *optional*): selection scores before the softmax.
     selector_indices (`torch.LongTensor` of shape `(sum T, K)`, *optional*): the patches that were kept.
+    semantic_scores (`torch.FloatTensor` of shape `(sum T, K, C)`, *optional*): what the semantic encoders see there.
     """
 
     selector_scores: torch.Tensor | None = None
     selector_indices: torch.Tensor | None = None
+    semantic_scores: torch.Tensor | None = None
 
 
 @dataclass
@@ -215,6 +217,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
             tokens = tokens + self.kept_position_embedding(kept.indices)
         if semantic_evidence is not None:
             tokens = tokens + semantic.gather(1, kept.indices.unsqueeze(-1).expand(-1, -1, semantic.shape[-1]))
+            scores = semantic_evidence.scores
+            scores = scores.gather(1, kept.indices.unsqueeze(-1).expand(-1, -1, scores.shape[-1]))
         return ElysiumVisionOutput(
             last_hidden_state=patches,
             pooler_output=tokens,
@@ -222,6 +226,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             attentions=vision.attentions,
             selector_scores=kept.scores,
             selector_indices=kept.indices,
+            semantic_scores=None if semantic_evidence is None else scores,
         )
 
     def get_semantic_evidence(self, pixel_values: torch.FloatTensor) -> SemanticEvidence:
@@ -251,12 +256,34 @@ class ElysiumModel(ElysiumPreTrainedModel):
     ) -> dict[str, ElysiumVisionOutput]:
         """Encode images and frames in one pass: in a sharded run every process calls the vision tower once a step."""
         frames = pixel_values_videos.to(pixel_values.dtype)
-        tokens = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True).pooler_output
-        parts = tokens.split([len(pixel_values), len(frames)])
+        both = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True)
+        counts = [len(pixel_values), len(frames)]
+        tokens = both.pooler_output.split(counts)
+        scores = [None, None] if both.semantic_scores is None else both.semantic_scores.split(counts)
         return {
-            "image": ElysiumVisionOutput(pooler_output=parts[0]),
-            "video": ElysiumVisionOutput(pooler_output=parts[1]),
+            name: ElysiumVisionOutput(pooler_output=tokens[place], semantic_scores=scores[place])
+            for place, name in enumerate(("image", "video"))
         }
+
+    def _marked(self, features: ElysiumVisionOutput, input_ids: torch.Tensor | None, token_id: int) -> torch.Tensor:
+        """Return visual tokens (sum I, K, D), those marked that show what the text behind the images names.
+
+        Args:
+            features: of all images of a kind.
+            input_ids (`torch.LongTensor` of shape `(B, L)`): with their placeholders; None marks nothing.
+            token_id: of the placeholder.
+        """
+        tokens, scores = features.pooler_output, getattr(features, "semantic_scores", None)
+        if scores is None or input_ids is None:
+            return tokens
+        visual = (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
+        questions = [
+            ids[max((place for place, is_visual in enumerate(row) if is_visual), default=-1) + 1 :]
+            for ids, row in zip(input_ids.tolist(), visual.tolist(), strict=True)
+        ]
+        images = (input_ids == token_id).sum(1) // tokens.shape[1]  # (B,)
+        named = self.semantic_projector.named_classes(questions).repeat_interleave(images, 0)
+        return tokens + self.semantic_projector.marks(scores, named)
 
     def _placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
@@ -319,7 +346,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         tokens = {}
         for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
             if encoded.get(modality) is not None:
-                features = encoded[modality].pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+                features = self._marked(encoded[modality], input_ids, token_id)
+                features = features.to(inputs_embeds.device, inputs_embeds.dtype)
                 mask = self._placeholder_mask(input_ids, inputs_embeds, token_id, features)
                 inputs_embeds = inputs_embeds.masked_scatter(mask, features)
                 tokens[modality] = features

@@ -17,13 +17,17 @@ _NUM_FREQUENCIES = 16
 _FLOOR = 0.15  # of the root of a score: a thousand weak ones would drown the strong one
 _GAIN = 3.0  # of a sure class; the visual tokens that it is added to are about twice as large
 _MAX_NAME_TOKENS = 32
+_MAX_PHRASES, _MAX_PHRASE_TOKENS = 28, 8  # of a class, of a phrase
+_LEAST_MATCH = 0.02  # of the best patch; below it nothing in the image is what a phrase names
 
 
 class ElysiumSemanticProjector(nn.Module):
     """Map evidence to vectors of the text width: a mixture of what the classes are called, plus the detected box.
 
     A class stands for the language model's own embeddings of its names, synonyms and hypernyms, so that "cup" in a
-    question and a patch of the class "coffee mug" are near by construction; a learned table adds the rest.
+    question and a patch of the class "coffee mug" are near by construction; a learned table adds the rest. What a
+    prompt names is marked besides: `named_classes` looks a prompt's first phrase up, `marks` gives the vectors for the
+    visual tokens that show one of its classes.
     """
 
     def __init__(self, config: ElysiumConfig):
@@ -35,6 +39,11 @@ class ElysiumSemanticProjector(nn.Module):
         self.classes = nn.Linear(num_classes, width, bias=False)
         self.box = nn.Linear(8 * _NUM_FREQUENCIES + 1, width, bias=False)
         self.to_patches = nn.Linear(width, config.vision_config.hidden_size)
+        # The last rows hold phrases that name no class, such as "bounding box", and those that end the question.
+        phrases = torch.full((num_classes + 2, _MAX_PHRASES, _MAX_PHRASE_TOKENS), -1, dtype=torch.int32)
+        self.register_buffer("phrase_ids", phrases)
+        self.matches = nn.Linear(2, width, bias=False)
+        self._classes_of_phrase: dict[tuple[int, ...], list[int] | None] | None = None
 
     def set_names(self, names: list[dict[int, float]]) -> None:
         """Set what the classes are called.
@@ -47,6 +56,70 @@ class ElysiumSemanticProjector(nn.Module):
             kept = sorted(tokens.items(), key=lambda item: -item[1])[:_MAX_NAME_TOKENS]
             for place, (token, weight) in enumerate(kept):
                 self.name_ids[row, place], self.name_weights[row, place] = token, weight
+
+    def set_phrases(self, phrases: list[list[list[int]]]) -> None:
+        """Set the phrases that name the classes.
+
+        Args:
+            phrases: for each class the tokens of its phrases; then those of phrases that name none, and of those that
+                end the question. The first 28 of at most 8 tokens are kept.
+        """
+        self.phrase_ids.fill_(-1)
+        for row, each in enumerate(phrases):
+            kept = [ids for ids in each if len(ids) <= _MAX_PHRASE_TOKENS][:_MAX_PHRASES]
+            for place, ids in enumerate(kept):
+                self.phrase_ids[row, place, : len(ids)] = torch.tensor(ids)
+        self._classes_of_phrase = None
+
+    def named_classes(self, questions: list[list[int]]) -> torch.Tensor:
+        """Return which classes the first phrase of each question names, 1 or 0, of shape `(B, C)`.
+
+        Args:
+            questions: the tokens behind the images; those behind the end of the question do not count.
+        """
+        if self._classes_of_phrase is None:
+            self._classes_of_phrase = self._read_phrases()
+        named = torch.zeros(len(questions), len(self.phrase_ids) - 2, device=self.matches.weight.device)
+        for row, ids in enumerate(questions):
+            named[row, self._first_classes(ids)] = 1.0
+        return named
+
+    def _read_phrases(self) -> dict[tuple[int, ...], list[int] | None]:
+        found: dict[tuple[int, ...], list[int] | None] = {}
+        *classes, nothing, ends = [
+            [tuple(token for token in ids if token >= 0) for ids in phrases if ids[0] >= 0]
+            for phrases in self.phrase_ids.tolist()
+        ]
+        for column, phrases in enumerate(classes):
+            for ids in phrases:
+                found[ids] = [*(found.get(ids) or []), column]
+        return found | {ids: [] for ids in nothing} | dict.fromkeys(ends)
+
+    def _first_classes(self, ids: list[int]) -> list[int]:
+        """Return the classes of the first phrase that has any; of phrases that begin together the longest counts."""
+        table, start = self._classes_of_phrase, 0
+        assert table is not None
+        while start < len(ids):
+            longest = min(_MAX_PHRASE_TOKENS, len(ids) - start)
+            length = next((n for n in range(longest, 0, -1) if tuple(ids[start : start + n]) in table), 0)
+            if length:
+                columns = table[tuple(ids[start : start + length])]
+                if columns is None or columns:
+                    return columns or []
+            start += max(1, length)
+        return []
+
+    def marks(self, scores: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+        """Return what is added to visual tokens where they show what a prompt names, of shape `(sum I, K, D)`.
+
+        Args:
+            scores (`torch.Tensor` of shape `(sum I, K, C)`): of the kept tokens' patches.
+            named (`torch.Tensor` of shape `(sum I, C)`): of `named_classes`, for each image that of its prompt.
+        """
+        matched = (scores.float() * named.float().unsqueeze(1)).sum(-1).clamp(max=1)  # (sum I, K)
+        best = matched.amax(-1, keepdim=True)
+        relative = (matched / best.clamp(min=_LEAST_MATCH)) * (best >= _LEAST_MATCH)
+        return self.matches(torch.stack([matched.sqrt(), relative], dim=-1).to(self.matches.weight.dtype))
 
     def forward(self, evidence: SemanticEvidence, embed: nn.Module) -> torch.Tensor:
         """Return vectors of shape `(sum T, N, D)`.

@@ -32,8 +32,9 @@ from .windows import Shown, WindowRequest, image_of
 Conversation = list[dict[str, Any]]
 # What a window shows of each frame, and the pixels a side of the image that the model gets of it.
 Seen = tuple[tuple[Shown, ...], int]
-# The tokens that a window's prompt begins with, and what they stand for.
-Beginning = tuple[tuple[int, ...], Seen]
+# The tokens that a window's prompt begins with, what they stand for, and the classes that its text names: the visual
+# tokens that show one of them are marked.
+Beginning = tuple[tuple[int, ...], Seen, tuple[int, ...]]
 Decoding = Literal["fast", "reference", "plain"]
 
 DECODINGS = ("fast", "reference", "plain")
@@ -284,7 +285,7 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        self._seen: dict[tuple[Shown, int], torch.Tensor] = {}
+        self._seen: dict[tuple[Shown, int], tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._prefixes: dict[Beginning, Prefix] = {}
 
     def answer(
@@ -302,10 +303,12 @@ class WindowReader:
         """
         prompts = [prompt_ids(self.processor, len(each), self._words(each)) for each in requests]
         keys = [
-            (beginning, (each.shown, image_side(self.model, each.semantic)))
-            for each, (beginning, _) in zip(requests, prompts, strict=True)
+            (beginning, (each.shown, image_side(self.model, each.semantic)), self._named(each, question))
+            for each, (beginning, question) in zip(requests, prompts, strict=True)
         ]
-        self._read(keys, [(prompt_ids(self.processor, len(seen[0]), "?")[0], seen) for seen in later])
+        box_side = image_side(self.model, False)  # what words will name is not known here
+        ahead = [seen for seen in later if seen[1] == box_side]
+        self._read(keys, [(prompt_ids(self.processor, len(seen[0]), "?")[0], seen, ()) for seen in ahead])
         questions = [
             BoxQuestion(self._prefixes[key], question, state, state.first_box)
             for key, (_, question), state in zip(keys, prompts, states, strict=True)
@@ -318,6 +321,24 @@ class WindowReader:
     def _words(self, request: WindowRequest) -> str:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)
 
+    def _named(self, request: WindowRequest, question: list[int]) -> tuple[int, ...]:
+        """Return the classes of the semantic encoders that a question names."""
+        if not request.semantic or self.model.config.semantic_config is None:
+            return ()
+        (named,) = self.model.model.semantic_projector.named_classes([question])
+        return tuple(named.nonzero().squeeze(1).tolist())
+
+    def _visual_tokens(self, seen: Seen, named: tuple[int, ...]) -> torch.Tensor:
+        """Return the visual tokens of a window, marked where they show one of the named classes."""
+        shown, side = seen
+        tokens, scores = zip(*(self._seen[each, side] for each in shown), strict=True)
+        if not named:
+            return torch.cat(tokens)
+        columns = torch.zeros(len(shown), scores[0].shape[-1], device=scores[0].device)
+        columns[:, list(named)] = 1.0
+        marks = self.model.model.semantic_projector.marks(torch.stack(scores), columns)
+        return (torch.stack(tokens) + marks).flatten(0, 1)
+
     def _read(self, keys: Sequence[Beginning], later: Sequence[Beginning]) -> None:
         """Read windows that were not read; where there are any, those that come later with them."""
         missing = list(dict.fromkeys(key for key in keys if key not in self._prefixes))
@@ -325,13 +346,10 @@ class WindowReader:
             more = [key for key in dict.fromkeys(later) if key not in self._prefixes and key not in missing]
             missing += more[: max(0, self.at_once - len(missing))]
         known = {key: self._prefixes[key] for key in (*keys, *later) if key in self._prefixes}
-        self._encode([(each, side) for _, (shown, side) in missing for each in shown])
-        beginnings = [
-            self.decoder.embed(ids, torch.cat([self._seen[each, side] for each in shown]))
-            for ids, (shown, side) in missing
-        ]
+        self._encode([(each, side) for _, (shown, side), _ in missing for each in shown])
+        beginnings = [self.decoder.embed(ids, self._visual_tokens(seen, named)) for ids, seen, named in missing]
         self._prefixes = known | dict(zip(missing, self.decoder.read(beginnings) if beginnings else (), strict=True))
-        needed = {(each, side) for _, (shown, side) in self._prefixes for each in shown}
+        needed = {(each, side) for _, (shown, side), _ in self._prefixes for each in shown}
         self._seen = {each: tokens for each, tokens in self._seen.items() if each in needed}
 
     @torch.no_grad()
@@ -342,8 +360,12 @@ class WindowReader:
             names, images = zip(*alike, strict=True)
             pixels = self.processor.video_processor(videos=[np.stack(images)], size=square(side), return_tensors="pt")
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
-            tokens = self.model.get_video_features(values, return_dict=True).pooler_output  # (n, K, D)
-            self._seen |= dict(zip(names, tokens, strict=True))
+            output = self.model.get_video_features(values, return_dict=True)
+            scores = getattr(output, "semantic_scores", None)
+            self._seen |= {
+                name: (tokens, None if scores is None else scores[place])
+                for place, (name, tokens) in enumerate(zip(names, output.pooler_output, strict=True))  # (K, D) each
+            }
 
 
 def image_side(model: Any, semantic: bool) -> int:

@@ -4,6 +4,7 @@ python -m research.semantic.assemble elysium-tiny runs/encoders.safetensors runs
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +35,30 @@ def name_tokens(tokenizer: Any) -> list[dict[int, float]]:
     return rows
 
 
+# Phrases of prompts that name no class, and the one behind which the answer stands.
+NOT_CLASSES = ("bounding box", "bounding boxes", "its box", "a box", "boxes", "the box at", "a single box")
+END_OF_QUESTION = " ASSISTANT"
+_MARK_DEVIATION = 0.7  # of a mark's numbers: as large as the visual tokens that it is added to
+
+
+def phrase_tokens(tokenizer: Any) -> list[list[list[int]]]:
+    """Return for each class the tokens of its phrases, usual ones first; see `set_phrases` for what follows."""
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    rows = [
+        [encode(f" {phrase}") for phrase in sorted(weights, key=lambda phrase: -weights[phrase])]
+        for weights in (phrases(entry, narrower=True) for entry in load_class_names())
+    ]
+    return [*rows, [encode(f" {phrase}") for phrase in NOT_CLASSES], [encode(END_OF_QUESTION)]]
+
+
 @torch.no_grad()
 def initialise_projector(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     """Let names pass as they are, and everything else that evidence adds begin at nothing."""
     projector = model.model.semantic_projector
     projector.set_names(name_tokens(tokenizer))
+    projector.set_phrases(phrase_tokens(tokenizer))
     torch.nn.init.eye_(projector.names.weight)
+    torch.nn.init.normal_(projector.matches.weight, std=_MARK_DEVIATION)
     for parameter in (projector.names.bias, projector.classes.weight, *projector.to_patches.parameters()):
         torch.nn.init.zeros_(parameter)
 
@@ -102,8 +121,11 @@ def main(
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     if trained is not None:
         missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
-        assert not unexpected and all(".semantic_encoders." in name for name in missing)
-        model.model.semantic_projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
+        own = (".semantic_encoders.", ".semantic_projector.matches.", ".semantic_projector.phrase_ids")
+        assert not unexpected and all(any(part in name for part in own) for name in missing)
+        projector = model.model.semantic_projector
+        projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
+        projector.set_phrases(phrase_tokens(processor.tokenizer))
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
         if trained is not None:

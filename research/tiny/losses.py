@@ -5,6 +5,7 @@ dense answers from the patches, attention that rests on the target's tokens, int
 Letters: B clips, T frames, O objects, N patches, K kept, C vision width, D text width, Q questions a clip, L tokens.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,25 +79,53 @@ class TinyTrainingModel(nn.Module):
 
     def _language_losses(self, vision: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         num_clips, num_frames = batch["boxes"].shape[:2]
-        cache, prefix_hidden, token_places = self._encode_prefix(vision, batch["prefix_ids"], num_clips, num_frames)
+        read = partial(self._encode_prefix, vision, batch["prefix_ids"], num_clips, num_frames)
+        cache, prefix_hidden, token_places = read()
         kept = vision.selector_indices.view(num_clips, num_frames, -1)
         kept_coverage = batch["coverage"].gather(3, kept.unsqueeze(2).expand(-1, -1, batch["coverage"].shape[2], -1))
         losses = self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
-        groups = [name for name in ("boxes_group", "glimpses_group") if name in batch]
-        parts = [self._box_answer_losses(batch[name], cache, kept_coverage, token_places) for name in groups]
+        groups = [name for name in ("boxes_group", "glimpses_group", "words_group") if name in batch]
+        caches = dict.fromkeys(groups, cache)
+        if vision.semantic_scores is not None:  # what a question names is marked: each has a prefix of its own
+            caches = {name: read(self._named(batch[name]))[0] for name in groups}
+        parts = [
+            self._box_answer_losses(batch[name], caches[name], kept_coverage, token_places)
+            for name in groups
+            if name != "words_group"
+        ]
         losses |= {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-        return losses | self._word_answer_losses(batch["words_group"], cache)
+        return losses | self._word_answer_losses(batch["words_group"], caches["words_group"])
+
+    def _named(self, group: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The classes (B * Q, C) that the questions of a group name."""
+        return self.model.model.semantic_projector.named_classes(group["ids"].tolist())
 
     def _encode_prefix(
-        self, vision: Any, prefix_ids: torch.Tensor, num_clips: int, num_frames: int
+        self,
+        vision: Any,
+        prefix_ids: torch.Tensor,
+        num_clips: int,
+        num_frames: int,
+        named: torch.Tensor | None = None,
     ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]:
-        """Keys and values of the prefix for each layer, its hidden states after two layers, token places (T, K)."""
+        """Keys and values of the prefix for each layer, its hidden states after two layers, token places (T, K).
+
+        With the classes that questions name there is a prefix for each question, not for each clip.
+        """
         core = self.model.model
         config = core.config
-        embeds = core.get_input_embeddings()(prefix_ids).expand(num_clips, -1, -1)
+        visual = vision.pooler_output
+        if named is not None:
+            per_clip = len(named) // num_clips
+            tokens, scores = (
+                part.unflatten(0, (num_clips, num_frames)).repeat_interleave(per_clip, 0)
+                for part in (visual, vision.semantic_scores)
+            )  # (B * Q, T, K, ...)
+            named = named.repeat_interleave(num_frames, 0)
+            visual = tokens.flatten(0, 1) + core.semantic_projector.marks(scores.flatten(0, 1), named)
+        embeds = core.get_input_embeddings()(prefix_ids).expand(len(visual) // num_frames, -1, -1)
         mask = (prefix_ids == config.image_token_id) | (prefix_ids == config.video_token_id)
-        visual = vision.pooler_output.to(embeds.dtype)
-        embeds = embeds.masked_scatter(mask[None, :, None].expand_as(embeds), visual)
+        embeds = embeds.masked_scatter(mask[None, :, None].expand_as(embeds), visual.to(embeds.dtype))
         out = core.language_model(inputs_embeds=embeds, use_cache=True, output_hidden_states=True)
         layers = [(layer.keys, layer.values) for layer in output_cache(out).layers]
         places = mask.nonzero().squeeze(1).view(num_frames, -1)
