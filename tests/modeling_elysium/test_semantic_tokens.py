@@ -80,6 +80,56 @@ def test_a_sure_class_is_the_embedding_of_its_names():
     torch.testing.assert_close(torch.cosine_similarity(vector, expected, 0), torch.tensor(1.0))
 
 
+def named(projector, ids):
+    return projector.named_classes([ids])[0].nonzero().flatten().tolist()
+
+
+def test_the_first_phrase_of_a_question_that_names_classes_counts_the_longest_first():
+    projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
+    assert named(projector, [5, 6, 7]) == []  # no phrases were set
+    phrases = [[[5]], [[5, 6], [8]], [[7]], [[8]], *[[]] * 6]
+    projector.set_phrases([*phrases, [[7, 8]], [[9]]])
+    assert named(projector, [1, 5, 6, 7]) == [1]
+    assert named(projector, [1, 5, 7, 6]) == [0]
+    assert named(projector, [8]) == [1, 3]
+    assert named(projector, [7, 8, 5]) == [0]  # "7 8" names nothing
+    assert named(projector, [1, 9, 5]) == []  # behind the end of the question
+    assert projector.named_classes([[5], [2]]).sum(1).tolist() == [1, 0]
+
+
+def test_tokens_that_show_what_is_named_are_marked_and_no_others():
+    projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
+    scores = torch.zeros(1, 4, 10)
+    scores[0, 1, 2], scores[0, 2, 2], scores[0, 3, 5] = 0.9, 0.1, 0.9
+    wanted = torch.zeros(1, 10)
+    wanted[0, 2] = 1
+    with torch.no_grad():
+        marks = projector.marks(scores, wanted)[0]
+        expected = projector.matches(torch.tensor([[0.0, 0.0], [0.9**0.5, 1.0], [0.1**0.5, 1 / 9], [0.0, 0.0]]))
+    torch.testing.assert_close(marks, expected)
+    assert not projector.marks(scores, torch.zeros(1, 10)).any()
+
+
+def test_a_prompt_marks_the_tokens_of_its_own_images_alone():
+    model, processor = tiny_model(semantic_config=SEMANTIC), tiny_processor(semantic_config=SEMANTIC)
+    ids = processor.tokenizer.encode(" car", add_special_tokens=False)
+    model.model.semantic_projector.set_phrases([[ids], *[[]] * 9, [], []])
+    images = [np.random.default_rng(n).integers(0, 255, (64, 64, 3), dtype=np.uint8) for n in range(2)]
+
+    def hidden(texts):
+        messages = [
+            processor.build_messages("rec", image=image, text=t) for image, t in zip(images, texts, strict=True)
+        ]
+        inputs = processor.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_tensors="pt", processor_kwargs={"padding": True}
+        )
+        with torch.no_grad():
+            return model(**inputs).image_hidden_states.unflatten(0, (2, -1))
+
+    plain, marked = hidden(["the dog", "the dog"]), hidden(["the car", "the dog"])
+    assert not torch.equal(plain[0], marked[0]) and torch.equal(plain[1], marked[1])
+
+
 def test_images_of_another_size_are_refused_with_both_sizes(model):
     with pytest.raises(ValueError, match="64x64 pixels.*got 48x48"):
         model.get_image_features(torch.zeros(1, 3, 48, 48))
@@ -114,6 +164,8 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 @pytest.mark.parametrize("prompt", [{"text": "the red car"}, {"box_xyxy_px": (8, 8, 40, 40)}])
 def test_fast_decoding_equals_the_reference_by_words_and_from_a_box(prompt):
     model, processor = tiny_model(semantic_config=SEMANTIC), tiny_processor(semantic_config=SEMANTIC)
+    words = processor.tokenizer.encode(" car", add_special_tokens=False)
+    model.model.semantic_projector.set_phrases([[words], *[[]] * 9, [], []])
     video = np.random.default_rng(0).integers(0, 255, (12, 72, 96, 3), dtype=np.uint8)
     tracks = [
         Tracker(model, processor, decoding=decoding).track(video, fps=10, **prompt).tracks[0]
