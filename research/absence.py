@@ -56,12 +56,14 @@ class Asked:
 
 
 def none_log_odds(answer: Answer) -> float:
-    """Return the log odds of `none` at the first decision of an answer: a bracket, or the word."""
+    """Return the log odds of `none` at the first decision of an answer; tokens that the grammar forces are certain."""
+    total = 0.0
     for (start, stop), log_prob in zip(answer.token_spans, answer.token_log_probs.tolist(), strict=True):
         piece = answer.text[start:stop]
+        total += log_prob
         if "[" in piece or "none" in piece:
-            odds = log_prob - np.log(max(-np.expm1(min(log_prob, -1e-12)), 1e-12))
-            return float(odds if "none" in piece else -odds)
+            odds = total - float(np.log(max(-np.expm1(min(total, -1e-12)), 1e-12)))
+            return odds if "none" in piece else -odds
     raise ValueError(f"an answer must hold a box or none, got {answer.text!r}")
 
 
