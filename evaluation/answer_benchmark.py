@@ -17,10 +17,10 @@ import numpy as np
 
 from elysium.processing.overlap import paired_iou
 from elysium.readers.refcoco import is_parquet_source
+from elysium.tracking.checkpoints import weights_fingerprint
 from elysium.tracking.tracker import Tracker
 
 from .captioning import CaptionScorer
-from .evaluated_trackers import weights_fingerprint
 from .grounding import box_size, grounding_figures, iou_histogram
 from .judge import SOURCE as JUDGE_SOURCE
 from .judge import Exchange, Judge, verdict_figures

@@ -4,7 +4,6 @@ A tracker is an Elysium checkpoint, an OpenCV tracker, the first box, or a folde
 a file, so that a run can be resumed.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from elysium.processing.data_files import DatasetError
 from elysium.readers.samples import TrackingSequence
+from elysium.tracking.checkpoints import weights_fingerprint
 from elysium.tracking.options import TrackingOptions
 
 from .benchmark_list import Benchmark
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FIRST_BOX = "first-box"
 # Boxes x1, y1, x2, y2 in pixels (T, 4), NaN where there is none, and their scores (T,), None without any.
 Tracked = tuple[NDArray[np.float64], NDArray[np.float64] | None]
-_MIB = 2**20
 _FPS = 10.0  # of frames without a rate; no figure depends on it
 
 
@@ -110,28 +109,6 @@ def elysium_tracker(
 
     settings = {"weights": weights_fingerprint(model)} | options.explicit()
     return EvaluatedTracker(name, folder, "elysium", model, settings, ("sot", "rsot"), tracker, track)
-
-
-def weights_fingerprint(model: str) -> str | None:
-    """Return a digest of a local checkpoint's configurations and of the size, first and last MiB of its weights.
-
-    It tells a checkpoint from the same one trained further without reading 14 GB. None for a Hub id.
-    """
-    from elysium.tracking.checkpoints import resolve_checkpoint
-
-    folder = Path(resolve_checkpoint(model))
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in (folder / "config.json", folder / "processor_config.json"):
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {size}".encode() + file.read(_MIB))
-            file.seek(max(0, size - _MIB))
-            digest.update(file.read(_MIB))
-    return digest.hexdigest()[:16]
 
 
 def run_tracker(

@@ -38,6 +38,14 @@ DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(metavar="NAME", help="Data type: float32, bfloat16 or float16. Default: that of the weights."),
 ]
+ProgressOption = Annotated[
+    Literal["auto", "plain", "none"],
+    typer.Option(
+        metavar="HOW",
+        help="Progress on stderr: auto (a bar on a terminal, else lines), plain (a line every ten seconds), none.",
+        rich_help_panel=RUNNING,
+    ),
+]
 HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs on stdout.")]

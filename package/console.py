@@ -7,14 +7,27 @@ import re
 import sys
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from elysium.processing.boxes_elysium import Box
 
@@ -23,6 +36,8 @@ if TYPE_CHECKING:
     from elysium.tracking.answering import Decoding
     from elysium.tracking.tracker import Tracker
 
+
+ProgressMode = Literal["auto", "plain", "none"]
 
 INTERRUPTED = 130
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa", "sdaa")  # that transformers knows
@@ -271,14 +286,80 @@ def said_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def frame_progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr if that is a terminal, removed when done.
+def frame_progress(
+    label: str, total: int | None, *, shown: ProgressMode = "auto", unit: str = ""
+) -> Iterator[Callable[..., None]]:
+    """Show on stderr how far work is, its rate and the time left: a bar that is removed when done, or lines.
+
+    Args:
+        label: name of the work.
+        total: frames or clips, None where their number is not known.
+        shown: "auto" is a bar on a terminal and lines elsewhere; "plain" is lines; "none" is nothing.
+        unit: what is counted, in the plural.
 
     Yields:
         A function that takes how many frames or clips are done, and a total that may only be known now.
     """
+    if shown == "plain" or (shown == "auto" and not stderr.is_terminal):
+        yield ProgressLines(label, total, unit).update
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    off = not stderr.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True, disable=off) as progress:
+    rest = (_RateColumn(unit), TimeRemainingColumn())
+    with Progress(*columns, *rest, console=stderr, transient=True, disable=shown == "none") as progress:
         task = progress.add_task(label, total=total)
         yield lambda done, total=None: progress.update(task, completed=done, total=total)
+
+
+class _RateColumn(ProgressColumn):
+    """Show how many frames or clips are done in a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last half minute."""
+        return Text("" if task.speed is None else rate_text(task.speed, self._unit))
+
+
+def rate_text(per_s: float, unit: str) -> str:
+    """Return a rate in words.
+
+    >>> rate_text(3.14159, "frames"), rate_text(120, "")
+    ('3.1 frames/s', '120/s')
+    """
+    number = f"{per_s:.2g}" if per_s < 1 else f"{per_s:.1f}" if per_s < 10 else f"{per_s:.0f}"
+    return f"{number} {unit}/s".replace(" /s", "/s")
+
+
+class ProgressLines:
+    """Print a line every ten seconds, for logs and whoever watches one.
+
+    Args:
+        label: name of the work.
+        total: frames or clips, None where their number is not known.
+        unit: what is counted, in the plural.
+    """
+
+    EVERY_S, WINDOW_S = 10.0, 30.0
+
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._recent: deque[tuple[float, int]] = deque([(monotonic(), 0)])
+        self._said_s = self._recent[0][0]
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Take how many are done, and print a line if it is time."""
+        now, self._total = monotonic(), total or self._total
+        self._recent.append((now, done))
+        if now - self._said_s < self.EVERY_S:
+            return
+        while len(self._recent) > 2 and now - self._recent[1][0] >= self.WINDOW_S:
+            self._recent.popleft()
+        since, before = self._recent[0]
+        rate, self._said_s = (done - before) / (now - since), now
+        of = "" if self._total is None else f" of {self._total}"
+        line = f"{self._label}: {done}{of}{self._unit and ' ' + self._unit}, {rate_text(rate, self._unit)}"
+        if self._total is not None and rate > 0:
+            line += f", {timedelta(seconds=round((self._total - done) / rate))} left"
+        say(line)

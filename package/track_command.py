@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elysium.processing.atomic_files import free_name, free_names
+from elysium.processing.atomic_files import fit_name, free_name, free_names
 from elysium.tracking.options import TrackingOptions
 
-from .arguments import DEFAULT_MODEL, RUNNING, DecodingOption, DeviceOption, JsonOption, ModelOption, VideoArgument
+from .arguments import (
+    DEFAULT_MODEL,
+    RUNNING,
+    DecodingOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    ProgressOption,
+    VideoArgument,
+)
 from .console import (
+    ProgressMode,
     check_boxes,
     check_output,
     check_words,
@@ -70,6 +80,11 @@ class Outputs:
             except ValueError as error:
                 raise typer.BadParameter(str(error), param_hint="--output") from None
 
+    def partial(self) -> Path | None:
+        """Return the file for the model's answers of an unfinished run, which `--resume` reads."""
+        path = self.boxes or self.video or self.sheet
+        return None if path is None else fit_name(path.parent, path.name, ".partial")
+
     def unfinished_boxes(self) -> Path | None:
         """Return the file for the boxes of an unfinished run: always JSON, which says whether it is complete.
 
@@ -106,6 +121,15 @@ def track(
     ] = None,
     device: DeviceOption = None,
     decoding: DecodingOption = "fast",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume a stopped run with the same arguments, from the .partial file beside its output.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = False,
+    progress: ProgressOption = "auto",
     as_json: JsonOption = False,
     *,
     options: TrackingOptions,
@@ -113,7 +137,7 @@ def track(
     """Track objects through a video from a text prompt, a first-frame box, or both.
 
     Without --output, --boxes, --sheet and --json it writes VIDEO.tracked.mp4 and VIDEO.boxes.json here, with a number
-    where these exist already.
+    where these exist already. A run that was stopped in any way is resumed by --resume.
     """
     info = open_info(video, fps)
     prompts_px = check_boxes(box or [], info)
@@ -133,15 +157,24 @@ def track(
             "--reground must have a text prompt, got a box alone; give --text too, or leave --reground out"
         )
     if not (output or boxes or sheet or as_json):
-        output, boxes = free_names(Path(), video.resolve().stem, ".tracked.mp4", ".boxes.json")
+        output, boxes = _default_outputs(video, resume=resume)
     outputs = Outputs(output, boxes, sheet)
     outputs.check(video, info)
+    partial = outputs.partial()
+    if partial is None and resume:
+        raise typer.BadParameter(
+            "--resume must have the file of a stopped run, got --json alone; name --boxes", param_hint="--resume"
+        )
     tracker = load_tracker(model, device, decoding)
     run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, fps=fps, options=options)
+    if partial is not None:
+        _keep_answers(run, partial, resume=resume)
     written: list[str] = []
     with _finished_work_is_kept(run, outputs, written, as_json=as_json):
-        _track_to_the_end(run, info.num_frames)
-        _write(run.result(), video, outputs, written)
+        _track_to_the_end(run, info.num_frames, progress)
+        _write(run.result(), video, outputs, written, progress)
+    if partial is not None:
+        partial.unlink(missing_ok=True)
     if as_json:
         print_json(run.result().to_dict())
     else:
@@ -149,11 +182,35 @@ def track(
     return 0
 
 
-def _track_to_the_end(run: "TrackingRun", num_frames: int | None) -> None:
+def _default_outputs(video: Path, *, resume: bool) -> list[Path]:
+    """Return names for the annotated video and the boxes: free ones, or those of the run that is resumed."""
+    stem, endings = video.resolve().stem, (".tracked.mp4", ".boxes.json")
+    video_out, boxes = (fit_name(Path(), stem, ending) for ending in endings)
+    partial = Outputs(video_out, boxes, None).partial()
+    if resume and partial is not None and partial.exists():
+        return [video_out, boxes]
+    return free_names(Path(), stem, *endings)
+
+
+def _keep_answers(run: "TrackingRun", partial: Path, *, resume: bool) -> None:
+    """Keep the run's answers in a file, and say what becomes of those of a stopped run there.
+
+    Raises:
+        ValueError: the file is not of such a run.
+    """
+    found = partial.exists()
+    run.keep_answers(partial, resume=resume)
+    if resume and not found:
+        say(f"Note: no stopped run has left {partial}; tracking starts at the first frame.")
+    elif found and not resume:
+        say(f"Note: {partial} of a stopped run is written anew; --resume would resume that run.")
+
+
+def _track_to_the_end(run: "TrackingRun", num_frames: int | None, shown: ProgressMode) -> None:
     """Track, and say what was met while decoding."""
-    with run:
+    with run, said_warnings():
         try:
-            with frame_progress("Tracking", num_frames) as progress:
+            with frame_progress("Tracking", num_frames, shown=shown, unit="frames") as progress:
                 for _ in run:
                     progress(run.num_frames_finished)
         finally:
@@ -206,10 +263,13 @@ def _keep_boxes(result: "TrackingResult", outputs: Outputs, cause: str) -> None:
             say(f"Warning: the boxes cannot be kept in {place.parent}: {failure}")
         else:
             say(f"{cause}: the boxes of {some} {num_frames} frames are in {place}{mark}.")
+            partial = outputs.partial()
+            if partial is not None and partial.exists():
+                say("The same command with --resume resumes this run.")
             return
 
 
-def _write(result: "TrackingResult", video: Path, outputs: Outputs, written: list[str]) -> None:
+def _write(result: "TrackingResult", video: Path, outputs: Outputs, written: list[str], shown: ProgressMode) -> None:
     """Write the files, the boxes first; a line about each that is done goes into ``written``."""
     if outputs.boxes is not None:
         result.save(outputs.boxes)
@@ -218,7 +278,7 @@ def _write(result: "TrackingResult", video: Path, outputs: Outputs, written: lis
         from elysium.visualization.annotate import annotate_video
 
         longest = max(len(track) for track in result.tracks)
-        with said_warnings(), frame_progress("Drawing", longest) as progress:
+        with said_warnings(), frame_progress("Drawing", longest, shown=shown, unit="frames") as progress:
             annotate_video(video, result, outputs.video, on_frame=progress)
         written.append(f"Video: {outputs.video}")
     if outputs.sheet is not None:

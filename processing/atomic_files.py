@@ -41,13 +41,14 @@ def free_names(folder: Path, stem: str, *endings: str) -> list[Path]:
     """
     for number in itertools.count(1):
         mark = "" if number == 1 else f"-{number}"
-        names = [_fit_name(folder, stem, mark + ending) for ending in endings]
+        names = [fit_name(folder, stem, mark + ending) for ending in endings]
         if not any(map(os.path.lexists, names)):
             return names
     raise AssertionError("numbers do not end")
 
 
-def _fit_name(folder: Path, stem: str, ending: str) -> Path:
+def fit_name(folder: Path, stem: str, ending: str) -> Path:
+    """Return ``folder / (stem + ending)``, with a stem that is cut where the name would be too long."""
     room = longest_name(folder) - len(os.fsencode(ending))
     while len(os.fsencode(stem)) > room:
         stem = stem[:-1]

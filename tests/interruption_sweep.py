@@ -225,7 +225,7 @@ def sweep(kind: str, root: Path, moments: int, chance: random.Random) -> tuple[C
             code, _ = run_trial(work, folder, means, after_s)
             try:
                 check(code in (0, CODES[means]), f"exit code {code}")
-                parts = [str(path) for path in folder.rglob("*") if ".part" in path.name]
+                parts = [str(path) for path in folder.rglob("*") if path.name.endswith(".part")]
                 check(not parts, f"temporary files {parts}")
                 check((folder / "a.json").read_text() == "mine\n", "a file that nobody named was overwritten")
                 left = look(folder, code, whole)

@@ -312,7 +312,7 @@ def test_ctrl_c_keeps_the_finished_windows_and_says_so(workplace, seeing, capsys
     seeing(interrupt_at=3)
     args = ["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json", "--output", "a.mp4"]
     assert cli.run(args) == 130
-    assert names(workplace) == ["a.json"]
+    assert names(workplace) == ["a.json", "a.json.partial"]
     result = load_tracking_result("a.json")
     assert not result.complete
     assert len(result.tracks[0]) == 15
@@ -323,7 +323,7 @@ def test_ctrl_c_keeps_the_finished_windows_and_says_so(workplace, seeing, capsys
 def test_ctrl_c_writes_json_where_the_other_formats_cannot_say_that_it_is_not_complete(workplace, seeing, option):
     seeing(interrupt_at=2)
     assert cli.run(["track", "../clip.mp4", "--box", BOX, option]) == 130
-    assert names(workplace) == ["a.json"]
+    assert names(workplace) == sorted(["a.json", f"{option.partition('=')[2]}.partial"])
     assert json.loads(Path("a.json").read_text())["complete"] is False
 
 
@@ -348,7 +348,7 @@ def test_ctrl_c_while_drawing_keeps_the_boxes_and_no_part_of_the_video(workplace
 
     monkeypatch.setattr(annotate.FrameAnnotator, "annotate", interrupted)
     assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json", "--output", "a.mp4"]) == 130
-    assert names(workplace) == ["a.json"]
+    assert names(workplace) == ["a.json", "a.json.partial"]
     assert load_tracking_result("a.json").complete
 
 
@@ -576,3 +576,94 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(workplace, monkeypatch, ca
     assert "unexpected KeyError" in error_line(capsys)
     assert cli.run(["--debug", "ask", "../clip.mp4", "what?"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+# --- resumed ---
+@pytest.fixture
+def long_clip(workplace) -> Path:
+    """A video of 100 frames: 15 windows."""
+    return write_clip(workplace.parent / "long.mp4", 100)
+
+
+def whole_boxes(*args: str) -> bytes:
+    """The JSON of a run that nobody stops."""
+    assert cli.run(["track", "../long.mp4", *args, "--boxes", "whole.json"]) == 0
+    return Path("whole.json").read_bytes()
+
+
+def test_a_stopped_run_is_resumed_to_the_same_bytes(workplace, long_clip, seeing, capsys):
+    args = ["--box", BOX, "--text", "the red square"]
+    expected = whole_boxes(*args)
+    seeing(interrupt_at=12)
+    assert cli.run(["track", "../long.mp4", *args, "--boxes", "a.json"]) == 130
+    assert "The same command with --resume resumes this run." in capsys.readouterr().err
+    seeing(interrupt_at=4)  # 8 of 11 calls are in the file, and 3 follow
+    assert cli.run(["track", "../long.mp4", *args, "--boxes", "a.json", "--resume"]) == 130
+    assert len(load_tracking_result("a.json").tracks[0]) == 1 + 11 * 7
+    seeing()
+    assert cli.run(["track", "../long.mp4", *args, "--boxes", "a.json", "--resume"]) == 0
+    assert Path("a.json").read_bytes() == expected
+    assert names(workplace) == ["a.json", "whole.json"]
+
+
+def test_names_that_nobody_gave_are_those_of_the_run_that_is_resumed(workplace, long_clip, seeing, capsys):
+    seeing(interrupt_at=12)
+    assert cli.run(["track", "../long.mp4", "--box", BOX]) == 130
+    assert names(workplace) == ["long.boxes.json", "long.boxes.json.partial"]
+    seeing()
+    assert cli.run(["track", "../long.mp4", "--box", BOX, "--resume"]) == 0
+    assert names(workplace) == ["long.boxes.json", "long.tracked.mp4"]
+    assert load_tracking_result("long.boxes.json").complete
+
+
+def test_a_run_that_was_stopped_while_drawing_is_resumed_without_the_model(
+    workplace, long_clip, seeing, monkeypatch, capsys
+):
+    import elysium.visualization.annotate as annotate
+
+    def interrupted(self, image, marks):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(annotate.FrameAnnotator, "annotate", interrupted)
+        assert cli.run(["track", "../long.mp4", "--box", BOX, "--output", "a.mp4"]) == 130
+    seeing(interrupt_at=8)  # 8 of 15 calls are in the file
+    assert cli.run(["track", "../long.mp4", "--box", BOX, "--output", "a.mp4", "--resume"]) == 0
+    assert len(read_video("a.mp4")) == 100
+
+
+def test_resume_without_a_stopped_run_starts_at_the_first_frame_and_says_so(workplace, seeing, capsys):
+    assert cli.run(["track", "../clip.mp4", "--box", BOX, "--boxes", "a.json", "--resume"]) == 0
+    assert "no stopped run has left a.json.partial" in capsys.readouterr().err
+    assert names(workplace) == ["a.json"]
+
+
+def test_a_run_with_other_arguments_is_not_resumed(workplace, long_clip, seeing, capsys):
+    seeing(interrupt_at=3)
+    assert cli.run(["track", "../long.mp4", "--box", BOX, "--boxes", "a.json"]) == 130
+    capsys.readouterr()
+    assert cli.run(["track", "../long.mp4", "--text", "a cup", "--boxes", "a.json", "--resume"]) == 1
+    line = error_line(capsys)
+    assert 'in a.json.partial, got objects [["a cup", null]] in place of [[null, [4.0, 8.0, 36.0, 40.0]]]' in line
+    assert cli.run(["track", "../long.mp4", "--box", BOX, "--json", "--resume"]) == 2
+    assert "--resume must have the file of a stopped run" in error_line(capsys)
+
+
+# --- progress ---
+@pytest.fixture
+def slow_clock(monkeypatch) -> None:
+    """A clock that goes on by four seconds whenever it is read."""
+    seconds = iter(range(0, 10**6, 4))
+    monkeypatch.setattr("elysium.console.monotonic", lambda: float(next(seconds)))
+
+
+@pytest.mark.parametrize(("typed", "lines"), [([], 5), (["--progress", "plain"], 5), (["--progress", "none"], 0)])
+def test_progress_is_a_line_every_ten_seconds_without_a_terminal(
+    workplace, long_clip, seeing, slow_clock, capsys, typed, lines
+):
+    assert cli.run(["track", "../long.mp4", "--box", BOX, "--boxes", "a.json", *typed]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Tracking: ")]
+    assert len(said) == lines
+    if said:
+        assert said[0] == "Tracking: 22 of 100 frames, 1.8 frames/s, 0:00:43 left"
+        assert said[-1] == "Tracking: 100 of 100 frames, 1.6 frames/s, 0:00:00 left"

@@ -102,7 +102,7 @@ def test_what_stops_the_model_keeps_the_finished_windows_under_a_free_name(
 ):
     at_call(monkeypatch, model, "generate", 3, raises(error))
     assert track("--boxes", "a.csv", "--output", "a.mp4") == code
-    assert names() == ["a-2.json", "a.json"]
+    assert names() == ["a-2.json", "a.csv.partial", "a.json"]
     assert Path("a.json").read_text() == "mine"
     kept = load_tracking_result("a-2.json")
     assert (kept.complete, len(kept.tracks[0])) == (False, 15)
@@ -130,7 +130,7 @@ def test_what_stops_the_drawing_keeps_all_boxes_and_no_part_of_the_video(
 ):
     at_call(monkeypatch, owner, name, call, raises(error))
     assert track("--output", "a.mp4") != 0
-    assert names() == ["a-2.json", "a.json"]
+    assert names() == ["a-2.json", "a.json", "a.mp4.partial"]
     kept = load_tracking_result("a-2.json")
     assert (kept.complete, len(kept.tracks[0])) == (True, NUM_FRAMES)
     assert f"the boxes of all {NUM_FRAMES} frames are in a-2.json." in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_what_stops_the_sheet_leaves_what_is_written_and_says_what(workplace, mo
 
     at_call(monkeypatch, sheet, "contact_sheet", 1, raises(FULL))
     assert track("--output", "b.mp4", "--boxes", "b.csv", "--sheet", "b.png") == 1
-    assert names() == ["a.json", "b.csv", "b.mp4"]
+    assert names() == ["a.json", "b.csv", "b.csv.partial", "b.mp4"]
     said = capsys.readouterr().err
     assert "Boxes: b.csv" in said and "Video: b.mp4" in said
 
@@ -158,7 +158,7 @@ def test_a_full_disk_keeps_the_boxes_in_the_temporary_folder(workplace, model, m
     monkeypatch.setattr(track_command.tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere"))
     monkeypatch.setattr(TrackingResult, "save", full_here)
     assert track("--boxes", "b.csv") == 1
-    assert names() == ["a.json"]
+    assert names() == ["a.json", "b.csv.partial"]
     assert load_tracking_result(tmp_path / "elsewhere" / "b.json").complete
     assert f"{tmp_path / 'elsewhere' / 'b.json'}." in capsys.readouterr().err
 
@@ -219,7 +219,7 @@ def test_a_signal_keeps_the_finished_windows(workplace, model, monkeypatch, sign
     with handled(signum):
         assert track("--boxes", "b.json") == code
     assert len(load_tracking_result("b.json").tracks[0]) == 15
-    assert names() == ["a.json", "b.json"]
+    assert names() == ["a.json", "b.json", "b.json.partial"]
 
 
 class handled:  # noqa: N801
@@ -273,12 +273,13 @@ def start(*arguments: str, **variables: str) -> subprocess.Popen:
 def test_a_process_that_is_signalled_keeps_its_boxes_and_leaves_no_other_file(workplace, signum, code):
     process = start("track", "../clip.mp4", "--box", BOX, "--zoom", "0", "--boxes", "a.csv", "--output", "b.mp4")
     deadline = time.monotonic() + 120
-    while len(names()) < 3 and process.poll() is None and time.monotonic() < deadline:  # a.csv, then b.mp4's beginning
+    # a.csv.partial, a.csv, then b.mp4's beginning
+    while len(names()) < 4 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signum)
     _, said = process.communicate(timeout=120)
     assert process.returncode == code, said
-    assert names() == ["a.csv", "a.json"]
+    assert names() == ["a.csv", "a.csv.partial", "a.json"]
     assert len(Path("a.csv").read_text().splitlines()) == 1 + NUM_FRAMES
     assert Path("a.json").read_text() == "mine"
     assert b"Boxes: a.csv" in said

@@ -151,6 +151,11 @@ class Answerer:
                 replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
         return replies
 
+    def forget_images(self) -> None:
+        """Drop what is held of images for coming windows: the next answers depend on their own images alone."""
+        if self._reader is not None:
+            self._reader.forget_images()
+
     def _seen(self, request: WindowRequest) -> Seen:
         return request.shown, image_side(bare_model(self.model), request.semantic)
 
@@ -317,6 +322,10 @@ class WindowReader:
             build_answer(self.processor.tokenizer, answer.token_ids, np.array(answer.log_probs))
             for answer in self.decoder.write(questions)
         ]
+
+    def forget_images(self) -> None:
+        """Drop all visual tokens and windows that were read."""
+        self._seen, self._prefixes = {}, {}
 
     def _words(self, request: WindowRequest) -> str:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)

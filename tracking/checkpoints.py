@@ -3,6 +3,7 @@
 Neither torch nor transformers is imported, so that a mistyped name is answered at once.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 ADAPTER = "adapter_config.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MODEL_TYPE = "elysium"
+_MIB = 2**20
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Beside this folder, both in the repository and in the installed package.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -74,6 +76,26 @@ def base_of_adapter(folder: Path) -> str:
     if not base:
         raise CheckpointError(f"an adapter must name its base model, got none in {folder / ADAPTER}; write it there")
     return str(base)
+
+
+def weights_fingerprint(model: str) -> str | None:
+    """Return a digest of a local checkpoint's configurations and of the size, first and last MiB of its weights.
+
+    It tells a checkpoint from the same one trained further without reading 14 GB. None for a Hub id.
+    """
+    folder = Path(resolve_checkpoint(model))
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in (folder / "config.json", folder / "processor_config.json"):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {size}".encode() + file.read(_MIB))
+            file.seek(max(0, size - _MIB))
+            digest.update(file.read(_MIB))
+    return digest.hexdigest()[:16]
 
 
 def first_line(error: BaseException) -> str:

@@ -1,19 +1,24 @@
 """Runs of a video through the model, many videos at once, and batches of which one item may fail without a loss."""
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import Frame
 
+from .answer_log import AnswerLog
 from .answering import Answerer
+from .checkpoints import weights_fingerprint
 from .refinement import Crop
 from .session import FrameResult, TrackingSession
-from .streams import FrameStream
+from .streams import FrameStream, bytes_of
 from .windows import WindowRequest
 
 Requested = tuple[TrackingSession, WindowRequest]
@@ -86,6 +91,7 @@ class TrackingRun:
         self.stream, self.sessions, self.model = stream, sessions, model
         self.windows_ahead = windows_ahead
         self._answerer = answerer
+        self._answers: Answerer | AnswerLog = answerer
         self._frames = iter(stream)
         self._read_ahead: deque[Frame] = deque()
         self._exhausted = False
@@ -101,7 +107,7 @@ class TrackingRun:
             # Until this step has gone well: a decoder that was interrupted must not be read again.
             self._stopped = True
             requested = self.pull()
-            self._results.extend(answer_all(self._answerer, requested, upcoming=self._upcoming(requested)))
+            self._results.extend(answer_all(self._answers, requested, upcoming=self._upcoming(requested)))
             self._stopped = not requested
         if not self._results and self.failure is not None:
             raise self.failure
@@ -153,6 +159,41 @@ class TrackingRun:
             complete=self.complete,
             tracks=[session.track() for session in self.sessions],
         )
+
+    def keep_answers(self, path: str | Path, *, resume: bool = False) -> int:
+        """Keep the model's answers in a file as they come, so that the run can be resumed should it be stopped.
+
+        A resumed run reads the video from its start and takes the file's answers, but for the last few, in place of
+        the model's. On the same machine its result is that of a run that was never stopped, to the last bit. The file
+        stays when the run is over.
+
+        Args:
+            path: the file; it is made with the first answer.
+            resume: use the answers that it has; else it is written anew.
+
+        Returns:
+            The number of calls of the model that the file answers.
+
+        Raises:
+            ValueError: the file holds something else, or answers of another video, model, prompt or option.
+        """
+        self._answers = log = AnswerLog(self._answerer, Path(path), self._settings(), resume=resume)
+        return log.num_replayed
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the model's answers depend on."""
+        stream, model = self.stream, self._answerer.model
+        first = self.sessions[0]
+        return {
+            "version": version("elysium-vlm"),
+            "video": stream.name,
+            "size": [stream.width, stream.height, stream.fps, stream.num_frames, bytes_of(stream.name)],
+            "model": self.model,
+            "weights": weights_fingerprint(self.model),
+            "running": [self._answerer.decoding, self._answerer.batch_size, str(model.device), str(model.dtype)],
+            "objects": [[session.text, session.init_box_xyxy_px] for session in self.sessions],
+            "options": [dataclasses.asdict(first.options), first.allow_absent, self.windows_ahead],
+        }
 
     def pull(self) -> list[Requested]:
         """Read frames until windows can be requested, and return those windows; none when all is finished.
@@ -207,7 +248,7 @@ class TrackingRun:
 
 
 def answer_all(
-    answerer: Answerer, requested: list[Requested], *, upcoming: Sequence[Sequence[Frame]] = ()
+    answerer: Answerer | AnswerLog, requested: list[Requested], *, upcoming: Sequence[Sequence[Frame]] = ()
 ) -> list[WindowResult]:
     """Answer windows of any sessions at once, and hand the answers to the sessions.
 

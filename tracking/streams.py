@@ -100,6 +100,13 @@ class FrameStream:
             self._reader.close()
 
 
+def bytes_of(name: str) -> int | None:
+    """Return the bytes of a file, or of all files in a folder; None where there is neither."""
+    place = Path(name)
+    files = [place] if place.is_file() else sorted(place.iterdir()) if place.is_dir() else []
+    return sum(file.stat().st_size for file in files) if files else None
+
+
 def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
     """Open the frames of a video.
 
