@@ -2,9 +2,11 @@
 """Video containers through PyAV: choice of the stream, rotation, frame count, times and damaged files."""
 
 import math
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,8 @@ _TURNS = {0: IDENTITY, 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, 
 _NO_TIMESTAMPS, _TIMES_MAY_JUMP = 0x0080, 0x0200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
 # From FFmpeg's own tools (dts_delta_threshold): a longer gap in a transport stream is a new clock, not a pause.
 _LONGEST_PAUSE_S = 10.0
+# Frames to be skipped for a seek to pay: all packets are listed first.
+_LEAST_SKIPPED = 64
 # The decoders of VP8 and VP9 that read transparency; FFmpeg's own leave it out.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -124,6 +128,45 @@ class ContainerSource:
                 f"{resized} frames of {self.file.name} had another size and were scaled to the first frame's"
             )
 
+    def decode_at(self, wanted: Collection[int]) -> tuple[int, list[tuple[int, DecodedFrame]]] | None:
+        """Decode few frames that are far apart, each from the keyframe before it: the frames that `decode` gives.
+
+        Only an mp4 in which every packet is a frame with a time of its own is read so. Damage in what is skipped is
+        not noticed.
+
+        Args:
+            wanted: indices of frames, at least one.
+
+        Returns:
+            The number of frames of the file, and the frames with their indices, in order; None where most frames
+            would be decoded anyway, or where it is not sure that they would be the same.
+        """
+        last = max(wanted)
+        if last + 1 - len(wanted) < _LEAST_SKIPPED or not self._has_times:
+            return None
+        with closing(_open(self.file)) as container:
+            stream = _video_stream(container, self.file)
+            listed = _list_frames(container, stream) if "mp4" in container.format.name else None
+            if listed is None or len(listed.times) != self.info.num_frames or last >= len(listed.times):
+                return None
+            groups: dict[tuple[int, int], list[int]] = {}
+            for index in sorted(wanted):
+                groups.setdefault(listed.keyframe_before(index), []).append(index)
+            if 2 * sum(inside[-1] + 1 - key for (key, _), inside in groups.items()) > last + 1:
+                return None
+            stream.thread_type = "AUTO"
+            found: list[tuple[int, DecodedFrame]] = []
+            for (_, dts), inside in groups.items():
+                container.seek(dts, stream=stream)
+                frames = _decode_until(container, stream, [listed.times[index] for index in inside])
+                if frames is None:
+                    return None
+                for index, frame in zip(inside, frames, strict=True):
+                    time_s, end_s = (listed.seconds(place, stream.time_base) for place in (index, index + 1))
+                    duration_s = self._times(frame, stream, None)[1] if end_s is None else end_s - time_s
+                    found.append((index, DecodedFrame(time_s, duration_s, partial(self._to_rgb, frame))))
+        return len(listed.times), found
+
     def _times(self, frame: Any, stream: Any, stored: deque[int] | None) -> tuple[float | None, float | None]:
         """Return when the file shows the frame and for how long; None where it does not say."""
         time_base = frame.time_base or stream.time_base
@@ -192,6 +235,52 @@ class _Clock:
             self._offset_s = following_s - time_s
         self._last_s = max(self._last_s, time_s + self._offset_s)
         return self._last_s
+
+
+@dataclass(frozen=True)
+class _ListedFrames:
+    """Hold when each frame of a stream is shown, and its keyframes, each with its place and when it is decoded."""
+
+    times: list[int]
+    keyframes: list[tuple[int, int]]
+
+    def keyframe_before(self, index: int) -> tuple[int, int]:
+        """Return the last keyframe that is shown no later than a frame."""
+        return self.keyframes[bisect_right(self.keyframes, (index, math.inf)) - 1]
+
+    def seconds(self, index: int, time_base: Fraction) -> float | None:
+        """Return the seconds from the first frame to another, as `_Clock` counts them; None after the last."""
+        first, *_ = self.times
+        return float(self.times[index] * time_base) - float(first * time_base) if index < len(self.times) else None
+
+
+def _list_frames(container: Any, stream: Any) -> _ListedFrames | None:
+    """List the frames by their packets, without decoding; None where packets and frames may not be the same."""
+    packets = []
+    for packet in _packets(container, stream):
+        if packet is None or (packet.size and (None in (packet.pts, packet.dts) or packet.is_discard)):
+            return None
+        if packet.size:
+            packets.append((packet.pts, packet.dts, packet.is_keyframe))
+    times = sorted({pts for pts, _, _ in packets})
+    places = {pts: place for place, pts in enumerate(times)}
+    keyframes = sorted((places[pts], dts) for pts, dts, is_keyframe in packets if is_keyframe)
+    if len(times) != len(packets) or not keyframes or keyframes[0][0] != 0:
+        return None
+    return _ListedFrames(times, keyframes)
+
+
+def _decode_until(container: Any, stream: Any, wanted: list[int]) -> list[Any] | None:
+    """Decode on to the frames that are shown at these times; None where one is missing, or anything is damaged."""
+    found = {}
+    for is_error, frame in _decode(container, stream, _decoder(stream)):
+        if is_error or frame.is_corrupt or frame.pts is None:
+            return None
+        if frame.pts in wanted:
+            found[frame.pts] = frame
+        if frame.pts >= wanted[-1]:
+            break
+    return [found[time] for time in wanted] if len(found) == len(wanted) else None
 
 
 def count_packets(file: MediaFile) -> int:

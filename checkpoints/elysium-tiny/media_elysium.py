@@ -52,7 +52,7 @@ class VideoReader:
 
     Attributes:
         info (`VideoInfo`): size and declared length.
-        num_decoded: frames decoded by the last iteration.
+        num_decoded: frames decoded by the last iteration, or skipped on the way to those that were wanted.
         warnings: what the last iteration met: frames that are missing or damaged, with counts.
 
     Raises:
@@ -123,8 +123,18 @@ class VideoReader:
         return self._running
 
     def _frames(self, wanted: Collection[int] | None, last: float) -> Generator[Frame]:
-        """Yield frames, decoding one frame ahead, since a frame stands until the next one comes."""
+        """Yield frames, decoding one frame ahead, since a frame stands until the next one comes.
+
+        Frames that are far apart are sought where the file allows it.
+        """
         step_s = 1 / self.info.fps
+        sought = self._source.decode_at(wanted) if wanted and isinstance(self._source, ContainerSource) else None
+        if sought is not None:
+            length, frames = sought
+            self.num_decoded = int(min(length, last + 1))
+            for index, frame in frames:
+                yield Frame(index, frame.time_s or 0.0, frame.to_rgb(), frame.duration_s or step_s)
+            return
         with closing(self._source.decode(self.warnings)) as decoded:
             following = next(decoded, None)
             index = 0
