@@ -42,8 +42,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(BASE): $(SOURCES) | $(VENV)/bin/python
-	@echo "Installing the base packages into $(VENV) ..."
-	$(INSTALL) --editable .
+	@echo "Step 1 of 3: installing 57 packages into $(VENV), 1.5 GB on the disk and half of it torch: minutes, once."
+	@start=$$(date +%s) && $(filter-out --quiet,$(INSTALL)) --editable . && \
+		echo "Step 1 of 3: installed in $$(( $$(date +%s) - start )) s"
 	@touch $@
 
 $(DEV): $(SOURCES) | $(VENV)/bin/python
@@ -52,8 +53,10 @@ $(DEV): $(SOURCES) | $(VENV)/bin/python
 	@touch $(BASE) $@
 
 demo: $(BASE)
+	@echo "Step 2 of 3: tracking by words in $(DEMO_VIDEO)"
 	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" --reground \
 		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
+	@echo "Step 3 of 3: tracking from a box in $(DEMO_BOX_VIDEO)"
 	$(BIN)/elysium track $(DEMO_BOX_VIDEO) --box $(DEMO_BOX) \
 		--output $(DEMO_OUT)/box.mp4 --boxes $(DEMO_OUT)/box.json --sheet $(DEMO_OUT)/box.png
 	@echo

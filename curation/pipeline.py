@@ -16,6 +16,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from elysium.processing.atomic_files import full_disk_is_an_output_error
 from elysium.processing.data_files import parse_json_object
+from elysium.processing.extras import install_command
 
 from .agree_step import agree_step
 from .chunk_store import REPORT, ChunkStore
@@ -161,7 +162,7 @@ def _make(executor: str, steps: Sequence[PipelineStep], options: Mapping[str, An
     if executor not in EXECUTORS:
         raise CurationError(f"the executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
     if executor == "ray" and importlib.util.find_spec("ray") is None:
-        raise CurationError("the ray executor needs ray, got no such package; pip install 'elysium-vlm[ray]'")
+        raise CurationError(f"the ray executor needs ray, got no such package; {install_command('ray')}")
     module, name = EXECUTORS[executor].split(".")
     try:
         return getattr(importlib.import_module(f"datatrove.executor.{module}"), name)(list(steps), **options)

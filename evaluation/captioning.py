@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from elysium.processing.extras import install_command
+
 PROTOCOL: dict[str, Any] = {
     "name": "referring expression generation: METEOR, CIDEr, BLEU-4, ROUGE-L",
     "source": "refer's and COCO's caption scripts, without their Java programs",
@@ -66,7 +68,7 @@ class CaptionScorer:
             from pycocoevalcap.rouge.rouge import Rouge
         except ImportError as error:
             raise ValueError(
-                f"scores of descriptions need nltk and pycocoevalcap, got {error}; pip install 'elysium-vlm[eval]'"
+                f"scores of descriptions need nltk and pycocoevalcap, got {error}; {install_command('eval')}"
             ) from error
         try:
             wordnet.ensure_loaded()

@@ -15,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elysium.processing.extras import install_command
+
 from .resumable import JsonLog, Progress
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class Judge:
         try:
             from openai import OpenAI  # slow to import, and in an extra
         except ImportError as error:
-            raise JudgeError(f"a judge needs openai, got {error}; pip install 'elysium-vlm[eval]'") from error
+            raise JudgeError(f"a judge needs openai, got {error}; {install_command('eval')}") from error
         log = JsonLog(cache)
         replies = {row["key"]: row["reply"] for row in log.read()}
         keys = [self._key(exchange) for exchange in exchanges]

@@ -185,7 +185,10 @@ def synth(
         ),
     ] = False,
 ) -> None:
-    """Write synthetic clips with exact boxes: mp4 files and their frames, and samples or conversations about them."""
+    """Write synthetic clips with exact boxes: mp4 files and their frames, and samples or conversations about them.
+
+    Needs the extra `synth`, with --as trl `train`.
+    """
     width, by, height = size.lower().partition("x")
     if not (by and width.isdecimal() and height.isdecimal()):
         raise typer.BadParameter(
@@ -194,7 +197,7 @@ def synth(
     if embed and form != "trl":
         raise typer.BadParameter("--embed goes with --as trl alone; leave it out", param_hint="--embed")
     check_new_folder(out)
-    require("cv2", extra="train")
+    require("cv2", extra="synth")
     from elysium.processing.atomic_files import atomic_folder
     from elysium.training.synthetic.dataset import ClipShape, write_dataset
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .arguments import Command, Group, JsonOption
-from .console import check_folder, frame_progress, parse_pairs, require
+from .console import check_folder, frame_progress, parse_pairs
 
 RENDERED = "synthetic"  # has no folder to check
 
@@ -39,7 +39,6 @@ def check(
 
     The exit code is 1 if a sample cannot be read.
     """
-    require("pyarrow", extra="train")
     from elysium.training.catalogue import SOURCES, open_source
 
     known = [name for name in SOURCES if name != RENDERED]

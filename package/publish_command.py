@@ -31,7 +31,10 @@ def publish(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a folder and upload it to the Hub. Resumable."""
+    """Validate a folder and upload it to the Hub. Resumable.
+
+    A dataset needs the extra `train`.
+    """
     # Not `quiet_transformers`: an upload shows the bars of the Hub's client.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from elysium.cards import publish as hub

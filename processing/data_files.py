@@ -252,9 +252,15 @@ def parquet_batches(path: Path, *, rows: int, columns: Sequence[str] | None = No
     Raises:
         DatasetError: it cannot be read, or is no Parquet file.
     """
-    import pyarrow
-    import pyarrow.parquet
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        from .extras import install_command
 
+        raise DatasetError(
+            f"a Parquet file needs pyarrow, got no such package for {path}; {install_command('train')}"
+        ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names

@@ -1,9 +1,11 @@
-"""Extras of this package: the command that installs one."""
+"""Extras of this package: the command that installs one, and the error of a program that needs it."""
 
 import json
 import shlex
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 PACKAGE = "elysium-vlm"
@@ -20,6 +22,23 @@ def install_command(extra: str) -> str:
     except PackageNotFoundError:
         origin = {}
     return command_from(origin, extra)
+
+
+def missing_extra(error: ImportError, module: str, *, extra: str) -> NoReturn:
+    """Raise what an import of a missing package means to a user; end a program by that one line.
+
+    Args:
+        error: of the import.
+        module: `__name__` of the module that imports.
+        extra: what the package comes with.
+
+    Raises:
+        ImportError: the module is not the program.
+    """
+    message = f"training needs {error.name}, got no such package; {install_command(extra)}"
+    if module == "__main__":
+        sys.exit(f"Error: {message}")
+    raise ImportError(message, name=error.name) from error
 
 
 def command_from(origin: dict, extra: str) -> str:

@@ -27,7 +27,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Pages of which every block runs, and on them the commands that a test cannot run.
 RUN = ("docs/quick_start.md", "docs/tasks.md", "docs/formats.md", "docs/architecture.md", "docs/publishing.md")
-INSTALLING = ("python3 -m venv", ".venv/bin/pip install", "source .venv/bin/activate")
+INSTALLING = ("pip install", "python3 -m venv", ".venv/bin/pip install", "source .venv/bin/activate")
 # The Space's README and wheel: tests/cards/ and tests/test_one_life.py run these.
 OF_THE_SPACE = ("python -m elysium.cards.render_card space spaces_demo", "elysium publish spaces_demo")
 # Blocks of Python on other pages that do not run here, by their page and first line.

@@ -2,6 +2,7 @@
 a plain one tracks where only its own requirements are installed, none of the extras."""
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -10,8 +11,10 @@ from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from code_blocks import code_blocks
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_docs import INSTALLING, ROOT, commands
 from test_layout import FLOORS, copy_tree
 
 from elysium.processing.structures import load_tracking_result
@@ -102,7 +105,7 @@ def test_the_package_is_found_from_every_folder(environment: Path, clone: Path, 
 
 
 def test_a_plain_install_without_extras_tracks_and_names_the_extra_for_the_rest(
-    bare_environment: Path, tmp_path: Path
+    bare_environment: Path, clone: Path, tmp_path: Path
 ) -> None:
     extras = "trl", "peft", "datasets", "gradio", "fastapi"
     found = f"import importlib.util; print([name for name in {extras} if importlib.util.find_spec(name)])"
@@ -111,15 +114,54 @@ def test_a_plain_install_without_extras_tracks_and_names_the_extra_for_the_rest(
     run(["elysium", "track", str(SHAPES), *words], bare_environment, tmp_path)
     assert load_tracking_result(tmp_path / "a.json").complete
     assert (tmp_path / "a.mp4").stat().st_size and (tmp_path / "a.png").stat().st_size
-    demo = subprocess.run(
-        [bare_environment / "elysium", "demo"], cwd=tmp_path, env=surroundings(), capture_output=True, text=True
-    )
-    assert demo.returncode == 1 and "elysium-vlm[demo]" in demo.stderr
+    remedy = f"pip install -c '{clone}/constraints.txt' '{clone}[%s]'"
+    for command, extra in (
+        (["elysium", "demo"], "demo"),
+        (["elysium", "serve"], "serve"),
+        (["elysium", "synth", "clips"], "synth"),
+        (["elysium", "train", "tiny_cpu"], "train"),
+        (["elysium", "curate", ".", "out"], "curate"),
+        (["elysium", "evaluate", "lasot", "--data", ".", "--output", "out"], "eval"),
+        (["python", "-m", "elysium.training.sft", "--help"], "train"),
+        (["python", "-m", "elysium.training.grpo", "--help"], "train"),
+    ):
+        done = start(command, bare_environment, tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: ") and remedy % extra in line
+
+
+def test_the_quick_start_runs_where_only_its_extra_is_installed(
+    bare_environment: Path, clone: Path, tmp_path: Path
+) -> None:
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(bare_environment.parent)}))
+    others = Path(sysconfig.get_path("purelib"))
+    for name in ("cv2", "opencv_contrib_python_headless.libs"):
+        (own / name).symlink_to(others / name)
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("checkpoints", "tests"):
+        (work / name).symlink_to(ROOT / name)
+    program = ""
+    for block in code_blocks((ROOT / "docs" / "quick_start.md").read_text("utf-8")):
+        if block.language == "python":
+            program += block.text
+        else:
+            for line in commands(block):
+                if not line.startswith(INSTALLING):
+                    run(shlex.split(line), bare_environment, work)
+    assert "frames have a box" in run(["python", "-c", program], bare_environment, work)
+    run(["elysium", "data", "check", "clips", "--source", "elysium-track"], bare_environment, work)
 
 
 def run(command: list[str], environment: Path, folder: Path) -> str:
     """What a command of the environment prints when it is started in a folder."""
-    command = [str(environment / command[0]), *command[1:]]
-    done = subprocess.run(command, cwd=folder, env=surroundings(), capture_output=True, text=True, timeout=300)
+    done = start(command, environment, folder)
     assert done.returncode == 0, f"{folder}: {done.stderr[-2000:]}"
     return done.stdout
+
+
+def start(command: list[str], environment: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment in a folder."""
+    command = [str(environment / command[0]), *command[1:]]
+    return subprocess.run(command, cwd=folder, env=surroundings(), capture_output=True, text=True, timeout=600)

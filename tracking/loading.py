@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from elysium.modeling_elysium.hub_folder_elysium import derived_from
 from elysium.modeling_elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.processing.extras import install_command
 from elysium.processing.processing_elysium import ElysiumProcessor
 
 from .checkpoints import ADAPTER, CheckpointError, base_of_adapter, check_checkpoint, first_line
@@ -75,7 +76,7 @@ def _load_adapter(
         from peft import PeftModel
     except ImportError as error:
         raise CheckpointError(
-            f"an adapter needs peft, got no such package for {folder}; pip install 'elysium-vlm[train]'"
+            f"an adapter needs peft, got no such package for {folder}; {install_command('train')}"
         ) from error
     base = base_of_adapter(folder)
     model, processor = load_checkpoint(base, device=device, dtype=dtype)

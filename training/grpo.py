@@ -20,9 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
-from trl import GRPOConfig, GRPOTrainer, TrlParser
+
+from elysium.processing.extras import missing_extra
+
+try:
+    from datasets import Dataset, Features, Image, List, Value
+    from trl import GRPOConfig, GRPOTrainer, TrlParser
+except ImportError as error:
+    missing_extra(error, __name__, extra="train")
 
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts_elysium import BOX_TASKS

@@ -1,5 +1,6 @@
 """Fine-tune Elysium on images and videos with TRL: Model -> Dataset -> Training.
 
+    elysium train tiny_cpu
     python -m elysium.training.sft --config training/recipes/tiny_cpu.yaml
     accelerate launch --config_file training/launch/fsdp2.yaml -m elysium.training.sft \\
         --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
@@ -15,8 +16,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from transformers import TrainerCallback, set_seed
-from trl import TrlParser, get_peft_config
+from elysium.processing.extras import missing_extra
+
+try:
+    from transformers import TrainerCallback, set_seed
+    from trl import TrlParser, get_peft_config
+except ImportError as error:
+    missing_extra(error, __name__, extra="train")
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
 from elysium.modeling_elysium.hub_folder_elysium import derived_from
@@ -35,6 +41,8 @@ from .run_record import RunRecorder
 from .sft_arguments import DataArguments, ElysiumSFTConfig, ModelArguments, as_mapping
 from .sft_trainer import ElysiumSFTTrainer
 from .whole_checkpoints import last_whole_checkpoint
+
+USAGE = "elysium train [RECIPE|FILE] [--FIELD VALUE ...], or %(prog)s [--config FILE] [--FIELD VALUE ...]"
 
 
 def train(
@@ -164,7 +172,8 @@ def training_mixture(data_args: DataArguments, training_args: ElysiumSFTConfig) 
 
 def main(arguments: list[str] | None = None, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Read the recipe and the command line, and train."""
-    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
+    # Without a usage argparse lists all fields once more, also before an error.
+    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig), usage=USAGE)
     try:
         train(*parser.parse_args_and_config(arguments), callbacks=callbacks)
     except (ValueError, OSError) as error:  # what the package raises is written for users
