@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from elysium.tracking.options import TrackingOptions
     from elysium.tracking.session import TrackingSession
     from elysium.tracking.tracker import Tracker
+    from elysium.visualization.annotate import annotate_video
+    from elysium.visualization.contact_sheet import contact_sheet
 
 _HOMES = {
     "ElysiumConfig": "modeling_elysium.configuration_elysium",
@@ -40,6 +42,8 @@ _HOMES = {
     "VideoClip": "processing.structures",
     "VideoReader": "processing.video_io",
     "VideoWriter": "processing.video_io",
+    "annotate_video": "visualization.annotate",
+    "contact_sheet": "visualization.contact_sheet",
     "load_tracking_result": "processing.structures",
     "read_video": "processing.video_io",
 }
@@ -58,6 +62,8 @@ __all__ = [
     "VideoClip",
     "VideoReader",
     "VideoWriter",
+    "annotate_video",
+    "contact_sheet",
     "load_tracking_result",
     "read_video",
 ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .atomic_files import atomic_path
 from .data_files import read_json
 from .pixel_boxes import clip_box_xyxy_px
-from .track_files import TRACK_WRITERS
+from .track_files import CSV_COLUMNS, TRACK_WRITERS, frame_rows
 
 REASONS = ("absent", "unreadable")
 
@@ -199,6 +199,28 @@ class Track:
         """Return the name of the object: its text prompt, or its number."""
         return self.text or f"object {self.track_id}"
 
+    def __repr__(self) -> str:
+        """Return one short line: which frames have a box, how many of all, and their mean score.
+
+        >>> Track(frame_indices=range(4), timestamps_s=[0, 0.1, 0.2, 0.3], valid=[1, 1, 0, 1], scores=[0.5] * 4,
+        ...       boxes_xyxy_px=[[0, 0, 2, 2]] * 2 + [[math.nan] * 4] + [[0, 0, 2, 2]],
+        ...       reasons=[None, None, "absent", None], track_id=1, text="the cup", width=8, height=8)
+        <Track 1 'the cup': a box in 3 of 4 frames (0-1, 3), 0-0.3 s, mean score 0.50>
+        """
+        name = f"{self.track_id} {self.text!r}" if self.text else f"{self.track_id}"
+        line = f"<Track {name}: a box in {int(self.valid.sum())} of {len(self)} frames"
+        if not self.valid.any():
+            return f"{line}>"
+        seconds = f"{self.timestamps_s[0]:g}-{self.timestamps_s[-1]:g} s"
+        return f"{line} ({self._spans()}), {seconds}, mean score {self.scores[self.valid].mean():.2f}>"
+
+    def _spans(self, most: int = 3) -> str:
+        """Return the runs of frames that have a box as text, the first of them where they are many."""
+        inside = np.flatnonzero(self.valid)
+        runs = np.split(self.frame_indices[inside], np.flatnonzero(np.diff(inside) > 1) + 1)
+        spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+        return ", ".join(spans[:most] + ["…"] * (len(spans) > most))
+
     def summary(self) -> str:
         """Return one line: frames with a box, their mean score, and frames without one by reason."""
         scores, missing = self.scores[self.valid], Counter(reason for reason in self.reasons if reason is not None)
@@ -283,6 +305,27 @@ class TrackingResult:
         ids = [track.track_id for track in self.tracks]
         if len(set(ids)) != len(ids):
             raise ValueError(f"tracks must have different ids, got {ids}; number the objects 1, 2, 3, …")
+
+    def __repr__(self) -> str:
+        """Return a line about the video, and one about each track."""
+        about = f"{self.video!r}, {self.width}x{self.height}, {self.fps:g} fps, model {self.model!r}"
+        lines = [f"<TrackingResult of {about}{'' if self.complete else ', not complete'}: {len(self.tracks)} tracks"]
+        return "\n  ".join([*lines, *map(repr, self.tracks)]) + ">"
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with the columns of the CSV file: a row for every frame of every track.
+
+        A frame without a box has NaN in x1, y1, x2, y2 and score, and a reason.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas, got no such package; pip install pandas") from error
+        table = pandas.DataFrame(list(frame_rows(self.to_dict())), columns=list(CSV_COLUMNS))
+        return table.astype(dict.fromkeys(("x1", "y1", "x2", "y2", "score"), "float64"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the JSON file."""

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,21 @@ def write_json(result: dict[str, Any], path: Path) -> None:
     path.write_text(json_text(result) + "\n", encoding="utf-8")
 
 
+def frame_rows(result: dict[str, Any]) -> Iterator[list[Any]]:
+    """Yield the values of `CSV_COLUMNS` for every frame of every track; None where a frame has no box, or a box."""
+    for track in result["tracks"]:
+        for frame in track["frames"]:
+            box = frame["box_xyxy_px"] or [None] * 4
+            name = (track["id"], track.get("text"), frame["frame_idx"], frame["time_s"])
+            yield [*name, *box, frame["score"], frame.get("reason")]
+
+
 def write_csv(result: dict[str, Any], path: Path) -> None:
     """Write one row for every frame of every track; a frame without a box has empty cells and a reason."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(CSV_COLUMNS)
-        for track in result["tracks"]:
-            for frame in track["frames"]:
-                box = frame["box_xyxy_px"] or [None] * 4
-                name = (track["id"], track.get("text"), frame["frame_idx"], frame["time_s"])
-                table.writerow([*name, *box, frame["score"], frame.get("reason")])
+        table.writerows(frame_rows(result))
 
 
 def write_mot(result: dict[str, Any], path: Path) -> None:

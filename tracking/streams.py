@@ -113,10 +113,11 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
     Args:
         video: path of a video, image, GIF or folder of images; a file's bytes; a `VideoClip`; one image; or images in
             order, PIL or arrays as `images_elysium` takes them (floats that come one by one must be 0..1).
-        fps: frames per second of bare images or of a folder of them; other videos carry their own.
+        fps: frames per second of bare images or of a folder of them; other videos carry their own. Without it a folder
+            has 10, and bare images have 1: the time of a frame in seconds is its number.
 
     Raises:
-        ValueError: ``fps`` is missing, or given where the video has its own, or there are no frames.
+        ValueError: ``fps`` is not above 0, or given where the video has its own, or there are no frames.
         VideoError: the file cannot be read.
     """
     if isinstance(video, Media):
@@ -131,9 +132,8 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
             raise ValueError(f"fps must be left out for a VideoClip, which has its own, got {fps}; leave it out")
         frames = map(Frame, video.frame_indices.tolist(), video.timestamps_s.tolist(), video.frames)
         return FrameStream(frames, name="clip", fps=video.fps, num_frames=len(video))
-    if is_image(video):
-        fps = fps or 1.0
-    if fps is None or not fps > 0:
+    fps = 1.0 if fps is None else fps
+    if not fps > 0:
         raise ValueError(f"fps must be a number above 0 for bare frames, got {fps}; give the rate that they follow at")
     rate, images = float(fps), _images_of(video)
     length = len(images) if isinstance(images, Sized) else None

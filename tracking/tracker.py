@@ -143,11 +143,12 @@ class Tracker:
         """Track one or several objects through a video, to its end.
 
         Args:
-            video: path, `VideoClip`, or images in order (with ``fps``). One frame is enough.
+            video: path, `VideoClip`, or images in order. One frame is enough.
             text: text prompt of an object, or a list of them.
             box_xyxy_px: an object's box in the first frame, or a list of them. Texts given as well are of the same
                 objects, in the same order, and detect them again after they were lost.
-            fps: frames per second of bare images or of a folder of them; other videos carry their own.
+            fps: frames per second of bare images or of a folder of them; other videos carry their own. Without it a
+                folder has 10, and bare images have 1: the time of a frame in seconds is its number.
             zoom: as in `TrackingOptions`; it wins over ``options``.
             reground: as in `TrackingOptions`; it wins over ``options``.
             options: how to track; what it leaves open is the checkpoint's choice (see `options` of the tracker).

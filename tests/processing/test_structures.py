@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -263,3 +264,45 @@ def test_a_disk_that_fills_up_below_an_unfinished_folder_names_the_folder_that_w
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- shown ---
+def test_a_track_prints_as_one_line_with_its_spans():
+    assert repr(make_track()) == "<Track 1 'the red car': a box in 2 of 3 frames (0, 2), 0-0.2 s, mean score 0.75>"
+    empty = {name: [] for name in ("frame_indices", "timestamps_s", "boxes_xyxy_px", "valid", "scores", "reasons")}
+    assert repr(make_track(**empty, text=None)) == "<Track 1: a box in 0 of 0 frames>"
+
+
+def test_many_spans_are_cut():
+    count = 9
+    valid = [number % 2 == 0 for number in range(count)]
+    track = make_track(
+        frame_indices=range(count),
+        timestamps_s=range(count),
+        valid=valid,
+        boxes_xyxy_px=[[1, 2, 3, 4] if here else NAN_BOX for here in valid],
+        scores=[0.5] * count,
+        reasons=[None if here else "absent" for here in valid],
+    )
+    assert "(0, 2, 4, …)" in repr(track)
+
+
+def test_a_result_prints_a_line_for_each_track():
+    shown = repr(make_result(make_track(), make_track(track_id=2), complete=False)).splitlines()
+    assert len(shown) == 3 and "640x480" in shown[0] and "not complete: 2 tracks" in shown[0]
+    assert max(map(len, shown)) < 120
+
+
+def test_a_table_of_pandas_is_that_of_the_csv_file(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    result = make_result(make_track(), make_track(track_id=2, text=None, init_box_xyxy_px=(1, 2, 3, 4)))
+    result.save(tmp_path / "a.csv")
+    table = result.to_pandas()
+    pandas.testing.assert_frame_equal(table, pandas.read_csv(tmp_path / "a.csv"), check_dtype=False)
+    assert table["x1"].isna().tolist() == [False, True, False] * 2 and table["score"].dtype == "float64"
+
+
+def test_without_pandas_the_package_to_install_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        make_result(make_track()).to_pandas()

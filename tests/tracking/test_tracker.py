@@ -409,6 +409,12 @@ def test_plural_forms_answer_in_order():
     assert tracker.ask_many([(frames, "how many?"), (frames[0], "how many?")]) == ["2", "1"]
 
 
+def test_bare_frames_without_fps_follow_at_one_a_second():
+    frames, _ = squares(5, STARTS)
+    result = seeing_tracker().track(iter(frames), "red")
+    assert (result.fps, result.tracks[0].timestamps_s.tolist()) == (1.0, [0.0, 1.0, 2.0, 3.0, 4.0])
+
+
 # --- bad input ---
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -424,7 +430,7 @@ def test_plural_forms_answer_in_order():
         ({"box_xyxy_px": [(1, 2, 3, 4), (1, 2, 3)]}, "four numbers x1,y1,x2,y2 or a list"),
         ({"text": ["red", "green"], "box_xyxy_px": (1, 2, 3, 4)}, "must be of the same objects, got 2 and 1"),
         ({"text": "red", "zoom": 0.5}, "zoom must be 0 or a finite number of 1 or more, got 0.5"),
-        ({"text": "red", "fps": None}, "fps must be a number above 0 for bare frames, got None"),
+        ({"text": "red", "fps": 0}, "fps must be a number above 0 for bare frames, got 0"),
         ({"text": "red", "video": []}, "at least one frame, got none"),
         ({"text": "red", "video": [np.zeros((5, 6, 2), np.uint8)]}, r"\(H, W, C\) or \(C, H, W\)"),
         (
