@@ -47,6 +47,7 @@ CLOTH = {
 }  # fmt: skip
 _SHARE_COLOURED = 0.4
 _SHARE_TWINS = 0.5
+_OPACITIES = (0.0, 0.0, 0.2, 0.45)  # of faint objects
 _DYED_ROWS = ((0.15, 0.35), (0.55, 0.85))  # where a person's clothes begin and end, in heights
 _SHARE_SEEN = 0.9  # of objects, by each encoder that knows the class
 _SHARE_MISTAKEN = 0.1
@@ -90,8 +91,17 @@ class ClassPainter:
             weights[start:stop] *= share / (stop - start)
         self._frequency = weights / weights.sum()
 
-    def paint(self, scene: StudyScene, rng: np.random.Generator) -> list[AssumedClass | None]:
-        """Return the assumed class of each tracked object, and name the objects by phrases that fit them alone."""
+    def paint(
+        self, scene: StudyScene, rng: np.random.Generator, *, share_faint: float = 0.0
+    ) -> list[AssumedClass | None]:
+        """Return the assumed class of each tracked object, and name the objects by phrases that fit them alone.
+
+        Args:
+            scene: its nameless objects get names and colours.
+            rng: draws everything.
+            share_faint: of the objects without a colour of their own, those that become faint or cannot be seen: only
+                the evidence tells where they are.
+        """
         objects = [scene.objects[index] for index in scene.tracked]
         found: list[AssumedClass | None] = [self._class_of(item.sprite.kind, rng) for item in objects]
         taken = [item.sprite.kind for item in objects if item.sprite.kind]
@@ -115,6 +125,8 @@ class ClassPainter:
             found[place] = known
             sprite = item.sprite if colour is None else _dyed(item.sprite, colour, band=known.is_person, rng=rng)
             item.sprite = replace(sprite, kind=phrase, colour=colour)
+            if colour is None and rng.random() < share_faint:
+                item.opacity = float(rng.choice(_OPACITIES))
             taken.append(phrase)
         return found
 

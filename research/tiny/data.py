@@ -162,13 +162,16 @@ class EvidencePlan:
     encodes frames.
     share_real: of those with one frame a clip, the ones that the encoders themselves read, so that only true names are
     asked for; elsewhere it is simulated. share_painted: of the objects without a name, those that are assumed to be of
-    a class. pool: evidence of backgrounds, of `evidence_pool`.
+    a class. share_faint: of these, in single frames, those that only the evidence shows, so that it is
+    read: in photographs it knows better than the tower where things end. pool: evidence of backgrounds, of
+    `evidence_pool`.
     """
 
     pool: str | Path
     share: float | dict[int, float] = 0.75
     share_real: float = 0.2
     share_painted: float = 0.7
+    share_faint: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +294,8 @@ class TinyBatches(Dataset):
             absent_name, classes = world.absent_name(scene, rng), []
             if evidence == "simulated":
                 assert self.painter is not None
-                classes = self.painter.paint(scene, rng)
+                faint = self.plan.evidence.share_faint if num_frames == 1 and self.plan.evidence else 0.0
+                classes = self.painter.paint(scene, rng, share_faint=faint)
                 taken = [item.sprite.kind for item in scene.objects if item.sprite.kind]
                 absent_name = self.painter.absent_phrase(classes, taken, rng) or absent_name
             clip, followed = self._render(scene, num_frames, rng, large=evidence == "real")

@@ -62,8 +62,8 @@ def _draw_sprite(
     patch = cv2.warpAffine(sprite, warp, (int(high[0] - low[0]), int(high[1] - low[1])), flags=cv2.INTER_LINEAR)
     region = (slice(low[1], high[1]), slice(low[0], high[0]))
     view = canvas[region]
-    view *= 1 - patch[..., 3:].astype(np.float32) / 255
-    view += patch[..., :3]
+    view *= 1 - item.opacity * (patch[..., 3:].astype(np.float32) / 255)
+    view += patch[..., :3] if item.opacity == 1 else item.opacity * patch[..., :3].astype(np.float32)
     return region, patch[..., 3], area
 
 
@@ -110,7 +110,10 @@ class Renderer:
                 if drawn is None:
                     continue
                 region, alpha, area = drawn
-                owners[t][region][alpha > _VISIBLE_ALPHA] = slot.get(index, NOBODY)
+                shown = alpha > _VISIBLE_ALPHA
+                if item.opacity < 0.5:
+                    shown &= owners[t][region] == NOBODY
+                owners[t][region][shown] = slot.get(index, NOBODY)
                 if index in slot:
                     areas[t, slot[index]] = area
             images[t] = self.finish(canvas, t)

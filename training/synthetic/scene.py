@@ -68,6 +68,7 @@ class SceneObject:
     depth: float  # how strongly the camera's motion moves it
     mirrored: bool
     tracked: bool = True
+    opacity: float = 1.0  # below a half it counts as behind all others
 
     @property
     def name(self) -> str | None:
