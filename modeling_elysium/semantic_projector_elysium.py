@@ -5,6 +5,7 @@ Shapes: ``sum T`` frames of the batch, N patches, C classes, M tokens of a class
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,10 @@ class ElysiumSemanticProjector(nn.Module):
         # The last rows hold phrases that name no class, such as "bounding box", and those that end the question.
         phrases = torch.full((num_classes + 2, _MAX_PHRASES, _MAX_PHRASE_TOKENS), -1, dtype=torch.int32)
         self.register_buffer("phrase_ids", phrases)
+        self.register_buffer("continues_word", torch.zeros(config.text_config.vocab_size, dtype=torch.bool))
         self.matches = nn.Linear(2, width, bias=False)
         self._classes_of_phrase: dict[tuple[int, ...], list[int] | None] | None = None
+        self._continuations: frozenset[int] = frozenset()
 
     def set_names(self, names: list[dict[int, float]]) -> None:
         """Set what the classes are called.
@@ -57,10 +60,11 @@ class ElysiumSemanticProjector(nn.Module):
             for place, (token, weight) in enumerate(kept):
                 self.name_ids[row, place], self.name_weights[row, place] = token, weight
 
-    def set_phrases(self, phrases: list[list[list[int]]]) -> None:
+    def set_phrases(self, phrases: list[list[list[int]]], continuations: Sequence[int] = ()) -> None:
         """Set the phrases that name the classes.
 
         Args:
+            continuations: tokens that continue a word: a phrase before one of them does not count.
             phrases: for each class the tokens of its phrases; then those of phrases that name none, and of those that
                 end the question. The first 28 of at most 8 tokens are kept.
         """
@@ -69,6 +73,8 @@ class ElysiumSemanticProjector(nn.Module):
             kept = [ids for ids in each if len(ids) <= _MAX_PHRASE_TOKENS][:_MAX_PHRASES]
             for place, ids in enumerate(kept):
                 self.phrase_ids[row, place, : len(ids)] = torch.tensor(ids)
+        self.continues_word.zero_()
+        self.continues_word[list(continuations)] = True
         self._classes_of_phrase = None
 
     def named_classes(self, questions: list[list[int]]) -> torch.Tensor:
@@ -79,6 +85,7 @@ class ElysiumSemanticProjector(nn.Module):
         """
         if self._classes_of_phrase is None:
             self._classes_of_phrase = self._read_phrases()
+            self._continuations = frozenset(self.continues_word.nonzero().squeeze(1).tolist())
         named = torch.zeros(len(questions), len(self.phrase_ids) - 2, device=self.matches.weight.device)
         for row, ids in enumerate(questions):
             named[row, self._first_classes(ids)] = 1.0
@@ -100,14 +107,19 @@ class ElysiumSemanticProjector(nn.Module):
         table, start = self._classes_of_phrase, 0
         assert table is not None
         while start < len(ids):
-            longest = min(_MAX_PHRASE_TOKENS, len(ids) - start)
-            length = next((n for n in range(longest, 0, -1) if tuple(ids[start : start + n]) in table), 0)
+            length = next((n for n in range(_MAX_PHRASE_TOKENS, 0, -1) if self._is_phrase(ids, start, start + n)), 0)
             if length:
                 columns = table[tuple(ids[start : start + length])]
                 if columns is None or columns:
                     return columns or []
             start += max(1, length)
         return []
+
+    def _is_phrase(self, ids: list[int], start: int, stop: int) -> bool:
+        """Return whether the tokens from start to stop are a phrase whose last word ends there."""
+        assert self._classes_of_phrase is not None
+        ends = stop == len(ids) or (stop < len(ids) and ids[stop] not in self._continuations)
+        return ends and tuple(ids[start:stop]) in self._classes_of_phrase
 
     def marks(self, scores: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
         """Return what is added to visual tokens where they show what a prompt names, of shape `(sum I, K, D)`.

@@ -51,12 +51,18 @@ def phrase_tokens(tokenizer: Any) -> list[list[list[int]]]:
     return [*rows, [encode(f" {phrase}") for phrase in NOT_CLASSES], [encode(END_OF_QUESTION)]]
 
 
+def continuations(tokenizer: Any) -> list[int]:
+    """Return the tokens that continue a word, but for the plural's: "the cups" asks for one of them."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return [token for token, text in enumerate(texts) if text[:1].isalpha() and text not in ("s", "es")]
+
+
 @torch.no_grad()
 def initialise_projector(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     """Let names pass as they are, and everything else that evidence adds begin at nothing."""
     projector = model.model.semantic_projector
     projector.set_names(name_tokens(tokenizer))
-    projector.set_phrases(phrase_tokens(tokenizer))
+    projector.set_phrases(phrase_tokens(tokenizer), continuations(tokenizer))
     torch.nn.init.eye_(projector.names.weight)
     torch.nn.init.normal_(projector.matches.weight, std=_MARK_DEVIATION)
     for parameter in (projector.names.bias, projector.classes.weight, *projector.to_patches.parameters()):
@@ -121,11 +127,16 @@ def main(
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     if trained is not None:
         missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
-        own = (".semantic_encoders.", ".semantic_projector.matches.", ".semantic_projector.phrase_ids")
+        own = (
+            ".semantic_encoders.",
+            ".semantic_projector.matches.",
+            ".semantic_projector.phrase_ids",
+            ".continues_word",
+        )
         assert not unexpected and all(any(part in name for part in own) for name in missing)
         projector = model.model.semantic_projector
         projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
-        projector.set_phrases(phrase_tokens(processor.tokenizer))
+        projector.set_phrases(phrase_tokens(processor.tokenizer), continuations(processor.tokenizer))
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
         if trained is not None:

@@ -88,12 +88,13 @@ def test_the_first_phrase_of_a_question_that_names_classes_counts_the_longest_fi
     projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
     assert named(projector, [5, 6, 7]) == []  # no phrases were set
     phrases = [[[5]], [[5, 6], [8]], [[7]], [[8]], *[[]] * 6]
-    projector.set_phrases([*phrases, [[7, 8]], [[9]]])
+    projector.set_phrases([*phrases, [[7, 8]], [[9]]], continuations=[4])
     assert named(projector, [1, 5, 6, 7]) == [1]
     assert named(projector, [1, 5, 7, 6]) == [0]
     assert named(projector, [8]) == [1, 3]
     assert named(projector, [7, 8, 5]) == [0]  # "7 8" names nothing
     assert named(projector, [1, 9, 5]) == []  # behind the end of the question
+    assert named(projector, [8, 4, 7]) == [2]  # a word that begins like a phrase is another word
     assert projector.named_classes([[5], [2]]).sum(1).tolist() == [1, 0]
 
 
