@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.clips < 3 or arguments.frames < 2:
         parser.error(f"there must be 3 clips of 2 frames or more, got {arguments.clips} of {arguments.frames}")
-    from elysium.tracking.loading import resolve_checkpoint  # slow to import, and the arguments are checked first
+    from elysium.tracking.checkpoints import resolve_checkpoint
     from elysium.tracking.tracker import Tracker
 
     bank, start_s = SpriteBank.load(arguments.bank), time.perf_counter()

@@ -13,7 +13,6 @@ from elysium.processing.extras import install_command
 from elysium.processing.processing_elysium import ElysiumProcessor
 
 from .checkpoints import ADAPTER, CheckpointError, base_of_adapter, check_checkpoint, first_line
-from .checkpoints import resolve_checkpoint as resolve_checkpoint
 
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
