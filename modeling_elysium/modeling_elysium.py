@@ -265,7 +265,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             for place, name in enumerate(("image", "video"))
         }
 
-    def _marked(self, features: ElysiumVisionOutput, input_ids: torch.Tensor | None, token_id: int) -> torch.Tensor:
+    def mark_named(self, features: ElysiumVisionOutput, input_ids: torch.Tensor | None, token_id: int) -> torch.Tensor:
         """Return visual tokens (sum I, K, D), those marked that show what the text behind the images names.
 
         Args:
@@ -346,7 +346,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         tokens = {}
         for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
             if encoded.get(modality) is not None:
-                features = self._marked(encoded[modality], input_ids, token_id)
+                features = self.mark_named(encoded[modality], input_ids, token_id)
                 features = features.to(inputs_embeds.device, inputs_embeds.dtype)
                 mask = self._placeholder_mask(input_ids, inputs_embeds, token_id, features)
                 inputs_embeds = inputs_embeds.masked_scatter(mask, features)

@@ -330,7 +330,8 @@ def generate_boxes(
     for modality, token in (("image", model.config.image_token_id), ("video", model.config.video_token_id)):
         places = input_ids == token
         if encoded.get(modality) is not None:
-            embeds[places] = encoded[modality].pooler_output.flatten(0, 1).to(embeds.dtype)
+            tokens = model.model.mark_named(encoded[modality], input_ids, token)
+            embeds[places] = tokens.flatten(0, 1).to(embeds.dtype)
         elif places.any():
             raise ValueError(
                 f"the prompt holds placeholders of a {modality}, got no {modality}; pass its pixel values"

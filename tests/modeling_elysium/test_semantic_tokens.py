@@ -5,8 +5,10 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny import tiny_config, tiny_model, tiny_processor
+from transformers import LogitsProcessorList
 
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium.box_grammar_elysium import BoxGrammarLogitsProcessor
 from elysium.modeling_elysium.semantic_encoders_elysium import SemanticEvidence
 from elysium.tracking.tracker import Tracker
 from elysium.training.model_parts import freeze
@@ -129,6 +131,26 @@ def test_a_prompt_marks_the_tokens_of_its_own_images_alone():
 
     plain, marked = hidden(["the dog", "the dog"]), hidden(["the car", "the dog"])
     assert not torch.equal(plain[0], marked[0]) and torch.equal(plain[1], marked[1])
+
+
+def test_a_prompt_is_marked_alike_by_generate_and_by_its_fast_way():
+    model, processor = tiny_model(semantic_config=SEMANTIC), tiny_processor(semantic_config=SEMANTIC)
+    ids = processor.tokenizer.encode(" car", add_special_tokens=False)
+    model.model.semantic_projector.set_phrases([[ids], *[[]] * 9, [], []])
+    torch.nn.init.normal_(model.model.semantic_projector.matches.weight, std=3.0)
+    frames = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    prompts = [processor.build_messages("rsot", video=frames, text=text) for text in ("the car", "the dog")]
+    inputs = processor.apply_chat_template(
+        prompts, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    grammar = model.box_grammar(processor.answer_template(3))
+    way = {"custom_generate": model.generate_boxes, "states": [grammar.start(), grammar.start()], "max_new_tokens": 1}
+    fast = model.generate(**inputs, **way)
+    guide = LogitsProcessorList([BoxGrammarLogitsProcessor([grammar.start(), grammar.start()])])
+    slow = model.generate(**inputs, logits_processor=guide, max_new_tokens=grammar.longest, do_sample=False)
+    start = inputs["input_ids"].shape[1]
+    assert torch.equal(fast[:, start:][:, : slow.shape[1] - start], slow[:, start:])
+    assert not torch.equal(slow[0, start:], slow[1, start:])
 
 
 def test_images_of_another_size_are_refused_with_both_sizes(model):
