@@ -21,7 +21,7 @@ from .answering import Answer, Answerer
 from .windows import WindowRequest
 
 # Calls of the model between two places where a run can be resumed. There the visual tokens that are held for coming
-# windows are dropped, in every run: from there on a resumed run encodes the same images together, to the last bit.
+# windows are dropped, in every run: from there on a resumed run encodes the same images together.
 CALLS = 8
 
 Reply = tuple[Answer, list[ParsedBox], list[float]]

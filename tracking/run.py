@@ -164,8 +164,8 @@ class TrackingRun:
         """Keep the model's answers in a file as they come, so that the run can be resumed should it be stopped.
 
         A resumed run reads the video from its start and takes the file's answers, but for the last few, in place of
-        the model's. On the same machine its result is that of a run that was never stopped, to the last bit. The file
-        stays when the run is over.
+        the model's. On the same machine its boxes are those of a run that was never stopped; scores may differ by
+        rounding. The file stays when the run is over.
 
         Args:
             path: the file; it is made with the first answer.
