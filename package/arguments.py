@@ -21,7 +21,10 @@ ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file
 NewFolderArgument = Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the checkpoint.")]
 ModelOption = Annotated[
     str,
-    typer.Option(metavar="DIR_OR_ID", help="Checkpoint: a folder, a Hub id, or elysium-tiny, which is installed."),
+    typer.Option(
+        metavar="DIR_OR_ID",
+        help="Checkpoint: a folder, a Hub id, or elysium-tiny or elysium-small.",
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Device: cpu, cuda, cuda:1 …. Default: a GPU where there is one.")

@@ -4,15 +4,18 @@ Frames are fed in, windows come out as requests, answers are accepted, and every
 order. Whoever holds the model turns a `WindowRequest` into parsed boxes (`elysium.tracking.answering`); a test scripts
 them. Windows are planned in `elysium.tracking.windows`, the passes over one in `elysium.tracking.refinement`.
 
-A lost object, absent or unreadable in the last frame, is searched for in every window until it has a box again. Where
-the user gave a box, these windows open with the first frame and that box. With zoom they show crops around the last
-box, of the size of every first pass; where these have no box and the last one is more than `reask_after` frames back,
-whole frames follow. Only what was found is refined. Without a given box the last frame that has a box opens whole
-frames, and a text prompt is asked again after `reask_after` frames.
+What an object looks like is known from its template: the first frame and the box that the user gave, or else the frame
+in which a text prompt was found, where it is asked for in one frame at a time (`text_frames` 1). Such a prompt is
+asked for again in a crop around the box that was found; what the crop shows counts. Others have no template.
+
+A lost object, absent or unreadable in the last frame, is searched for in every window until it has a box again. These
+windows open with the template, or else with the last frame that has a box. With zoom and a template they show crops
+around the last box, of the size of every first pass; where these have no box and the last one is more than
+`reask_after` frames back, whole frames follow, or the text prompt is asked again where there is one. Only what was
+found is refined.
 """
 
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -156,8 +159,8 @@ def to_pixels(
 class TrackingSession:
     """Track one object: `feed` frames, answer each `next_window` by `accept`, read the `track`.
 
-    Only the frames of the next window, the last frame that has a box and, where its box is given, the first frame are
-    held; results are a few numbers a frame.
+    Only the frames of the next window, the last frame that has a box and the template's frame are held; results are a
+    few numbers a frame.
 
     Args:
         prompt: prompt of the object.
@@ -316,7 +319,7 @@ class TrackingSession:
                 return []
         new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
         finished = [
-            self._finish(position, frame, box, score, asked_by_text=request.plan.ask == "text")
+            self._finish(position, frame, box, score, detected=request.plan.ask == "text" and len(request) == 1)
             for position, (frame, (box, score)) in enumerate(new, start=self.num_finished)
         ]
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
@@ -360,7 +363,7 @@ class TrackingSession:
         return self._request_of(frames, crops or [None] * len(frames), plan, box, pass_number=1)
 
     def _is_search(self, plan: WindowPlan) -> bool:
-        """Return whether a window searches for a lost object from the user's box."""
+        """Return whether a window searches for a lost object by its template."""
         return plan.is_search and self._template is not None
 
     def _widens_search(self, request: WindowRequest) -> bool:
@@ -371,14 +374,14 @@ class TrackingSession:
     def _refinement(self, request: WindowRequest, parsed: Sequence[ParsedBox]) -> WindowRequest | None:
         """Return the next pass over the same frames, on crops around the parsed boxes; None where there is none.
 
-        Where the user gave a box and the first pass was prompted by one, the pass opens with the video's first frame
-        and the user's box: a box handed on may have moved to another object.
+        A pass that follows one prompted by a box opens with the template: a box handed on may have moved to another
+        object. One that follows a text prompt of a single frame asks for the text again.
         """
         boxes = [box.box_xyxy_norm if box.valid else None for box in parsed]
         opening, frames = None, self._frames_of(request.plan)
         if request.plan.ask == "text" and len(frames) == 1 and boxes[0] is not None:
             closer = Crop.around([boxes[0]], self.options.zoom, self.width, self.height, self.options)
-            if closer is None or os.environ.get("NOLOOK"):
+            if closer is None:
                 return None
             return self._request_of(frames, closer, request.plan, None, pass_number=request.pass_number + 1)
         if request.plan.ask == "box":
@@ -438,9 +441,7 @@ class TrackingSession:
         assert self._template is not None  # a plan asks by box only where there is one
         return self._template[2]
 
-    def _finish(
-        self, position: int, frame: Frame, parsed: ParsedBox, score: float, *, asked_by_text: bool
-    ) -> FrameResult:
+    def _finish(self, position: int, frame: Frame, parsed: ParsedBox, score: float, *, detected: bool) -> FrameResult:
         """Return the result of one frame, and keep a frame that has a box for the next window."""
         box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
         box_xyxy_norm = parsed.box_xyxy_norm
@@ -452,6 +453,6 @@ class TrackingSession:
             score = math.nan
         elif box_xyxy_norm is not None:
             self._seen = position, frame, box_xyxy_norm
-            if asked_by_text and self.init_box_xyxy_px is None and not self.options.reground:
-                self._template = self._template if self._template and os.environ.get("KEEP") else self._seen
+            if detected and self.init_box_xyxy_px is None and not self.options.reground:
+                self._template = self._seen
         return FrameResult(frame.index, frame.timestamp_s, box, score, reason)

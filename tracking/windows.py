@@ -5,7 +5,7 @@ that is finished already (the frame handed on, whose box is known), or it holds 
 Every window takes in at least one unseen frame, so every video ends.
 
 The frame handed on is the last one that has a box. Where frames without a box lie between, the object is lost, and its
-last box may show it half covered, or what covered it: where the user gave a box, the first frame is handed on instead.
+last box may show it half covered, or what covered it: its template's frame, where it has one, is handed on instead.
 """
 
 from dataclasses import dataclass

@@ -35,6 +35,7 @@ def name_tokens(tokenizer: Any) -> list[dict[int, float]]:
     return rows
 
 
+KEPT_HEADS = Path(__file__).with_name(HEADS_FILE)  # of what elysium-small was trained with
 # Phrases of prompts that name no class, and the one behind which the answer stands.
 NOT_CLASSES = ("bounding box", "bounding boxes", "its box", "a box", "boxes", "the box at", "a single box")
 END_OF_QUESTION = " ASSISTANT"
@@ -140,7 +141,8 @@ def main(
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
         if trained is not None:
-            shutil.copy(trained.with_name(HEADS_FILE), folder)
+            beside = trained.with_name(HEADS_FILE)
+            shutil.copy(beside if beside.is_file() else KEPT_HEADS, folder)
     print(f"Checkpoint: {output}")
 
 

@@ -19,6 +19,10 @@ from elysium.tracking.loading import load_checkpoint
 from research.tiny.checkpoint import save_checkpoint
 
 ENCODERS = "model.semantic_encoders."
+TRAINED_ON = (
+    "trained on synthetic scenes, with frozen encoders that learnt from ImageNet, COCO and Open Images; words work "
+    "for about a thousand kinds of things"
+)
 TRACKING = {"zoom": 2.0, "text_frames": 1}
 
 
@@ -55,7 +59,7 @@ def main(
     biases = {"absent_log_odds": absent_log_odds, "text_absent_log_odds": text_absent_log_odds}
     processor.tracking = TRACKING | {name: value for name, value in biases.items() if value}
     with atomic_folder(output) as folder:
-        save_checkpoint(model, processor, folder, half=True)
+        save_checkpoint(model, processor, folder, half=True, trained_on=TRAINED_ON)
         write_shards(folder, load_file(encoders))
     print(f"Checkpoint: {output}")
 
