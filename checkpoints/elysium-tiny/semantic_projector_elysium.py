@@ -18,7 +18,7 @@ _NUM_FREQUENCIES = 16
 _FLOOR = 0.15  # of the root of a score: a thousand weak ones would drown the strong one
 _GAIN = 3.0  # of a sure class; the visual tokens that it is added to are about twice as large
 _MAX_NAME_TOKENS = 32
-_MAX_PHRASES, _MAX_PHRASE_TOKENS = 28, 8  # of a class, of a phrase
+_MAX_PHRASES, _MAX_PHRASE_TOKENS = 48, 8  # of a class, of a phrase
 _LEAST_MATCH = 0.02  # of the best patch; below it nothing in the image is what a phrase names
 
 
@@ -66,7 +66,7 @@ class ElysiumSemanticProjector(nn.Module):
         Args:
             continuations: tokens that continue a word: a phrase before one of them does not count.
             phrases: for each class the tokens of its phrases; then those of phrases that name none, and of those that
-                end the question. The first 28 of at most 8 tokens are kept.
+                end the question. The first 48 of at most 8 tokens are kept.
         """
         self.phrase_ids.fill_(-1)
         for row, each in enumerate(phrases):

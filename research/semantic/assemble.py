@@ -18,7 +18,7 @@ from elysium.processing.build_processor import build_processor
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.objective import HEADS_FILE
-from research.semantic.class_names import load_class_names, phrases
+from research.semantic.class_names import load_class_names, phrases, plural
 from research.tiny.checkpoint import save_checkpoint
 
 
@@ -35,6 +35,7 @@ def name_tokens(tokenizer: Any) -> list[dict[int, float]]:
     return rows
 
 
+_TABLES = (".name_ids", ".name_weights", ".phrase_ids", ".continues_word")  # made anew, of class_names.tsv
 KEPT_HEADS = Path(__file__).with_name(HEADS_FILE)  # of what elysium-small was trained with
 # Phrases of prompts that name no class, and the one behind which the answer stands.
 NOT_CLASSES = ("bounding box", "bounding boxes", "its box", "a box", "boxes", "the box at", "a single box")
@@ -45,17 +46,18 @@ _MARK_DEVIATION = 8.0  # of the numbers of a mark; those of trained visual token
 def phrase_tokens(tokenizer: Any) -> list[list[list[int]]]:
     """Return for each class the tokens of its phrases, usual ones first; see `set_phrases` for what follows."""
     encode = partial(tokenizer.encode, add_special_tokens=False)
-    rows = [
-        [encode(f" {phrase}") for phrase in sorted(weights, key=lambda phrase: -weights[phrase])]
-        for weights in (phrases(entry, narrower=True) for entry in load_class_names())
-    ]
+    rows = []
+    for entry in load_class_names():
+        weights = phrases(entry, narrower=True)
+        usual = sorted(weights, key=lambda phrase: -weights[phrase])
+        rows.append([encode(f" {word}") for word in dict.fromkeys([*usual, *map(plural, usual)])])
     return [*rows, [encode(f" {phrase}") for phrase in NOT_CLASSES], [encode(END_OF_QUESTION)]]
 
 
 def continuations(tokenizer: Any) -> list[int]:
-    """Return the tokens that continue a word, but for the plural's: "the cups" asks for one of them."""
+    """Return the tokens that continue a word."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return [token for token, text in enumerate(texts) if text[:1].isalpha() and text not in ("s", "es")]
+    return [token for token, text in enumerate(texts) if text[:1].isalpha()]
 
 
 @torch.no_grad()
@@ -98,12 +100,12 @@ def add_encoders(
 
 
 def extract_trained(checkpoint: Path, output: Path) -> None:
-    """Write the trained weights of a checkpoint, all but the encoders', in half precision."""
+    """Write the trained weights of a checkpoint, all but the encoders' and the tables of names, in half precision."""
     weights = load_file(checkpoint / "model.safetensors")
     kept = {
         name: value.half() if value.is_floating_point() else value
         for name, value in weights.items()
-        if ".semantic_encoders." not in name
+        if ".semantic_encoders." not in name and not name.endswith(_TABLES)
     }
     with atomic_path(output) as temporary:
         save_file(kept, temporary)
@@ -128,13 +130,8 @@ def main(
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     if trained is not None:
         missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
-        own = (
-            ".semantic_encoders.",
-            ".semantic_projector.matches.",
-            ".semantic_projector.phrase_ids",
-            ".continues_word",
-        )
-        assert not unexpected and all(any(part in name for part in own) for name in missing)
+        kept = (".semantic_encoders.", *_TABLES, ".matches.weight")  # the marks were not in the first stages
+        assert not unexpected and all(any(part in name for part in kept) for name in missing)
         projector = model.model.semantic_projector
         projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
         projector.set_phrases(phrase_tokens(processor.tokenizer), continuations(processor.tokenizer))

@@ -103,6 +103,31 @@ def phrases(entry: ClassName, *, narrower: bool = False) -> dict[str, float]:
     return {word: weight / total for word, weight in weights.items()}
 
 
+_IRREGULAR = {
+    "man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice", "goose": "geese",
+    "knife": "knives", "wolf": "wolves", "calf": "calves", "ox": "oxen", "sheep": "sheep", "deer": "deer",
+}  # fmt: skip
+
+
+def plural(phrase: str) -> str:
+    """Return a phrase for several objects; what ends in s stays.
+
+    >>> [plural(phrase) for phrase in ("coffee cup", "box", "puppy", "scuba diver", "policeman", "jeans")]
+    ['coffee cups', 'boxes', 'puppies', 'scuba divers', 'policemen', 'jeans']
+    """
+    *words, last = phrase.split(" ")
+    ending = next((one for one in _IRREGULAR if last.endswith(one) and (last == one or one in ("man", "woman"))), None)
+    if ending is not None:
+        last = last.removesuffix(ending) + _IRREGULAR[ending]
+    elif last.endswith(("x", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = last[:-1] + "ies"
+    elif not last.endswith("s"):
+        last += "s"
+    return " ".join([*words, last])
+
+
 def related(a: ClassName, b: ClassName) -> bool:
     """Return whether a phrase for one class may also name an object of the other.
 
