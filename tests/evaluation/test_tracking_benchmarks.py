@@ -59,7 +59,7 @@ def report_of(folder: Path) -> dict:
 @pytest.fixture
 def seeing(monkeypatch):
     """Lets `--model seeing` load a model that sees squares of colour; the list holds the prompts that it was given."""
-    tracked = []
+    tracked, check = [], evaluate_command.check_model
     model, processor = tiny_model(), tiny_processor()
 
     class Listening(Tracker):
@@ -73,6 +73,7 @@ def seeing(monkeypatch):
         return Listening(SeeingModel(model, processor), processor, name=name)
 
     monkeypatch.setattr(evaluate_command, "load_tracker", load)
+    monkeypatch.setattr(evaluate_command, "check_model", lambda name, device: name == "seeing" or check(name, device))
     return tracked
 
 
