@@ -52,7 +52,7 @@ def main(
     encoders: Annotated[Path, typer.Argument(help="Weights of fetch_encoders.")],
     output: Annotated[Path, typer.Argument(help="Checkpoint folder to write.")],
     absent_log_odds: Annotated[float, typer.Option(help="Bias of `none` for an object given by a box.")] = 0.75,
-    text_absent_log_odds: Annotated[float, typer.Option(help="Bias of `none` for a text prompt.")] = 0.0,
+    text_absent_log_odds: Annotated[float, typer.Option(help="Bias of `none` for a text prompt.")] = 1.0,
 ) -> None:
     """Write elysium-small as it ships."""
     model, processor = load_checkpoint(checkpoint, device="cpu")

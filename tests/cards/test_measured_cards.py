@@ -233,7 +233,9 @@ def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> Non
     assert (again.data.title, again.data.models) == ("Mine", ["owner/mine"]) and "[owner/mine](" in again.text
 
 
-@pytest.mark.parametrize("readme", ["checkpoints/elysium-tiny/README.md", "spaces_demo/README.md"])
+@pytest.mark.parametrize(
+    "readme", ["checkpoints/elysium-tiny/README.md", "checkpoints/elysium-small/README.md", "spaces_demo/README.md"]
+)
 def test_the_cards_that_ship_are_taken_by_the_hub(readme) -> None:
     kind = "space" if readme.startswith("spaces") else "model"
     assert card_errors((ROOT / readme).read_text("utf-8"), kind) == []
