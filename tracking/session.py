@@ -311,15 +311,20 @@ class TrackingSession:
         answers = list(zip(whole, scores, strict=True))
         if request.pass_number > 1 and request.task == "sot":  # the box of the first frame was given
             answers = self._last_pass[: 1 - len(answers)] + answers[1:]
+        elif request.pass_number > 1 and answers[0][0].status not in ("ok", "absent"):  # the find itself stays
+            answers = self._last_pass
         previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
         if not failed_search and needs_refinement(request.pass_number, previous, boxes, self.options):
             refined = self._refinement(request, [box for box, _ in answers])
             if refined is not None:
                 self._request, self._last_pass = refined, answers
                 return []
+        detected = request.plan.ask == "text" and self.options.text_frames == 1
         new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
         finished = [
-            self._finish(position, frame, box, score, detected=request.plan.ask == "text" and len(request) == 1)
+            self._finish(
+                position, frame, box, score, detected=request.plan.ask == "text" and self.options.text_frames == 1
+            )
             for position, (frame, (box, score)) in enumerate(new, start=self.num_finished)
         ]
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
@@ -379,7 +384,7 @@ class TrackingSession:
         """
         boxes = [box.box_xyxy_norm if box.valid else None for box in parsed]
         opening, frames = None, self._frames_of(request.plan)
-        if request.plan.ask == "text" and len(frames) == 1 and boxes[0] is not None:
+        if request.plan.ask == "text" and self.options.text_frames == 1 and boxes[0] is not None:
             closer = Crop.around([boxes[0]], self.options.zoom, self.width, self.height, self.options)
             if closer is None:
                 return None

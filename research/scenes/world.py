@@ -131,7 +131,7 @@ class StudyWorld(World):
             objects = self._hold(rng, objects, config.share_held)
         if rng.random() < config.share_occluded:
             objects += [self._occluder(rng, speed) for _ in range(int(rng.integers(1, 3)))]
-        if isinstance(config, StudyConfig) and rng.random() < config.share_passed:
+        if isinstance(config, StudyConfig) and config.share_passed and rng.random() < config.share_passed:
             objects.append(self._passer(rng, objects, config))
         return objects
 

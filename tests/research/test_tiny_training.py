@@ -248,7 +248,7 @@ def test_a_mix_of_places_asks_mostly_by_words(_small_worlds) -> None:
 
 
 def test_a_mix_that_there_is_not_is_named(_small_worlds) -> None:
-    with pytest.raises(ValueError, match="one of even, glimpses, places, tracks, got 'words'"):
+    with pytest.raises(ValueError, match="one of even, glimpses, places, finds, tracks, got 'words'"):
         batches(plan=replace(PLAN, questions="words"))
 
 

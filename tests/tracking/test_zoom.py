@@ -332,6 +332,23 @@ def test_words_that_are_asked_in_one_frame_are_asked_of_a_crop_of_it_and_tracked
     assert paired_iou(track.boxes_xyxy_px[1:], np.array(boxes[1:])).min() > 0.9
 
 
+def test_a_closer_look_by_words_that_cannot_be_read_leaves_the_find_as_it_was():
+    pictures, boxes = moving(3)
+    tracked = session(ObjectPrompt("the white thing"), text_frames=1)
+    tracked.feed(pictures[0], timestamp_s=0.0)
+    tracked.next_window()
+    assert not tracked.accept(parse_frames(format_frames([norm(boxes[0])]), 1), [0.5])
+    assert tracked.next_window().pass_number == 2
+    (frame,) = tracked.accept(parse_frames("Frame 1: [9,", 1), [0.1])
+    assert frame.valid and frame.score == 0.5
+
+
+def test_the_last_frame_alone_is_looked_at_by_words_once_where_windows_have_more():
+    pictures, _ = moving(9)
+    requests = follow(session(ObjectPrompt("the white thing")), pictures, hidden=range(8))
+    assert [request.task for request in requests if request.frame_indices == (8,)] == ["rsot"]
+
+
 def test_words_look_at_whole_frames_first_and_closer_from_the_first_box_on():
     pictures, boxes = moving(22)
     tracked = session(ObjectPrompt("the white thing"))
