@@ -322,9 +322,7 @@ class TrackingSession:
         detected = request.plan.ask == "text" and self.options.text_frames == 1
         new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
         finished = [
-            self._finish(
-                position, frame, box, score, detected=request.plan.ask == "text" and self.options.text_frames == 1
-            )
+            self._finish(position, frame, box, score, detected=detected)
             for position, (frame, (box, score)) in enumerate(new, start=self.num_finished)
         ]
         self._results.extend(finished)  # before the frames go: an interrupt between must not look like the end
