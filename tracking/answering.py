@@ -24,6 +24,7 @@ from elysium.modeling_elysium.box_grammar_elysium import (
     nearby_log_probs,
 )
 from elysium.modeling_elysium.generation_elysium import BoxDecoder, BoxQuestion, Prefix, why_not_decodable
+from elysium.modeling_elysium.semantic_encoders_elysium import SemanticEvidence
 from elysium.processing.boxes_elysium import ParsedBox, format_frames, norm_to_bin, parse_box, parse_frames
 from elysium.processing.media_elysium import Frame
 
@@ -290,7 +291,7 @@ class WindowReader:
     def __init__(self, model: Any, processor: Any, at_once: int = 8) -> None:
         self.model, self.processor, self.at_once = model, processor, at_once
         self.decoder = BoxDecoder(model)
-        self._seen: dict[tuple[Shown, int], tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._seen: dict[tuple[Shown, int], tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]] = {}
         self._prefixes: dict[Beginning, Prefix] = {}
 
     def answer(
@@ -340,12 +341,13 @@ class WindowReader:
     def _visual_tokens(self, seen: Seen, named: tuple[int, ...]) -> torch.Tensor:
         """Return the visual tokens of a window, marked where they show one of the named classes."""
         shown, side = seen
-        tokens, scores = zip(*(self._seen[each, side] for each in shown), strict=True)
+        tokens, evidence = zip(*(self._seen[each, side] for each in shown), strict=True)
         if not named:
             return torch.cat(tokens)
-        columns = torch.zeros(len(shown), scores[0].shape[-1], device=scores[0].device)
+        stacked = SemanticEvidence(*map(torch.stack, zip(*evidence, strict=True)))
+        columns = stacked.scores.new_zeros(len(shown), stacked.scores.shape[-1])
         columns[:, list(named)] = 1.0
-        marks = self.model.model.semantic_projector.marks(torch.stack(scores), columns)
+        marks = self.model.model.semantic_projector.marks(stacked, columns)
         return (torch.stack(tokens) + marks).flatten(0, 1)
 
     def _read(self, keys: Sequence[Beginning], later: Sequence[Beginning]) -> None:
@@ -370,10 +372,10 @@ class WindowReader:
             pixels = self.processor.video_processor(videos=[np.stack(images)], size=square(side), return_tensors="pt")
             values = pixels["pixel_values_videos"].to(self.model.device, self.model.dtype)
             output = self.model.get_video_features(values, return_dict=True)
-            scores = getattr(output, "semantic_scores", None)
+            evidence = getattr(output, "semantic_evidence", None)
+            by_image = itertools.repeat(None) if evidence is None else zip(*evidence, strict=True)  # (K, ...) each
             self._seen |= {
-                name: (tokens, None if scores is None else scores[place])
-                for place, (name, tokens) in enumerate(zip(names, output.pooler_output, strict=True))  # (K, D) each
+                name: (tokens, seen) for name, tokens, seen in zip(names, output.pooler_output, by_image, strict=False)
             }
 
 

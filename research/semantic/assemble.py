@@ -41,6 +41,7 @@ KEPT_HEADS = Path(__file__).with_name(HEADS_FILE)  # of what elysium-small was t
 NOT_CLASSES = ("bounding box", "bounding boxes", "its box", "a box", "boxes", "the box at", "a single box")
 END_OF_QUESTION = " ASSISTANT"
 _MARK_DEVIATION = 8.0  # of the numbers of a mark; those of trained visual tokens deviate by 12
+_BOX_GAIN = 4.0  # of the box of what is named, over that of any detection
 
 
 def phrase_tokens(tokenizer: Any) -> list[list[list[int]]]:
@@ -68,6 +69,7 @@ def initialise_projector(model: ElysiumForConditionalGeneration, tokenizer: Any)
     projector.set_phrases(phrase_tokens(tokenizer), continuations(tokenizer))
     torch.nn.init.eye_(projector.names.weight)
     torch.nn.init.normal_(projector.matches.weight, std=_MARK_DEVIATION)
+    projector.matched_box.weight.copy_(projector.box.weight * _BOX_GAIN)
     for parameter in (projector.names.bias, projector.classes.weight, *projector.to_patches.parameters()):
         torch.nn.init.zeros_(parameter)
 
@@ -97,6 +99,20 @@ def add_encoders(
     )
     built.tracking = processor.tracking
     return larger, built
+
+
+@torch.no_grad()
+def load_trained(model: ElysiumForConditionalGeneration, weights: dict[str, torch.Tensor]) -> None:
+    """Load trained weights, those of earlier stages too, which had no marks, or marks of two numbers and no box."""
+    projector, prefix = model.model.semantic_projector, "model.semantic_projector."
+    marks = weights.get(f"{prefix}matches.weight")
+    if marks is not None and marks.shape[1] == 2:
+        weights[f"{prefix}matches.weight"] = torch.cat([marks / 2, marks], 1)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    kept = (".semantic_encoders.", *_TABLES, ".matches.weight", ".matched_box.weight")
+    assert not unexpected and all(any(part in name for part in kept) for name in missing)
+    if f"{prefix}matched_box.weight" in missing:
+        projector.matched_box.weight.copy_(projector.box.weight * _BOX_GAIN)
 
 
 def extract_trained(checkpoint: Path, output: Path) -> None:
@@ -129,9 +145,7 @@ def main(
     torch.manual_seed(0)
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     if trained is not None:
-        missing, unexpected = model.load_state_dict(load_file(trained), strict=False)
-        kept = (".semantic_encoders.", *_TABLES, ".matches.weight")  # the marks were not in the first stages
-        assert not unexpected and all(any(part in name for part in kept) for name in missing)
+        load_trained(model, load_file(trained))
         projector = model.model.semantic_projector
         projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
         projector.set_phrases(phrase_tokens(processor.tokenizer), continuations(processor.tokenizer))

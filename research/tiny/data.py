@@ -68,6 +68,13 @@ QUESTION_MIXES = {
         glimpses=("sot",) * 4 + ("rsot",) * 3,
         absent_names=0.1,
     ),
+    "finds_then_boxes": QuestionMix(
+        image=("rec",) * 4 + ("reg",) * 4 + ("video_qa",),
+        frame=("sot",) + ("rsot",) * 5 + ("video_reg",) * 2,
+        clip=("sot",) * 3 + ("video_reg", "video_qa"),
+        glimpses=("sot",) * 6 + ("rsot",),
+        absent_names=0.1,
+    ),
     "tracks": QuestionMix(
         image=("rec",) * 5 + ("reg", "reg", "video_qa"),
         frame=("sot",) * 2 + ("rsot",) * 3 + ("video_reg",),
@@ -163,8 +170,9 @@ class EvidencePlan:
     share_real: of those with one frame a clip, the ones that the encoders themselves read, so that only true names are
     asked for; elsewhere it is simulated. share_painted: of the objects without a name, those that are assumed to be of
     a class. share_faint: of these, in single frames, those that only the evidence shows, so that it is
-    read: in photographs it knows better than the tower where things end. pool: evidence of backgrounds, of
-    `evidence_pool`.
+    read: in photographs it knows better than the tower where things end. share_foreign: of single frames with
+    simulated evidence, those that show another scene, so that only the evidence tells. pool: evidence of backgrounds,
+    of `evidence_pool`.
     """
 
     pool: str | Path
@@ -172,6 +180,7 @@ class EvidencePlan:
     share_real: float = 0.2
     share_painted: float = 0.7
     share_faint: float = 0.0
+    share_foreign: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +309,12 @@ class TinyBatches(Dataset):
                 absent_name = self.painter.absent_phrase(classes, taken, rng) or absent_name
             clip, followed = self._render(scene, num_frames, rng, large=evidence == "real")
             clips.append(Shown(scene, clip, absent_name, followed, box_jitter, tuple(classes)))
+        frames = np.concatenate([shown.clip.frames for shown in clips])
+        if evidence == "simulated" and num_frames == 1 and self.plan.evidence:
+            foreign = np.flatnonzero(rng.random(count) < self.plan.evidence.share_foreign)
+            frames[foreign] = frames[foreign - 1].copy()
         batch = {
-            "frames": torch.from_numpy(np.concatenate([shown.clip.frames for shown in clips])),
+            "frames": torch.from_numpy(frames),
             **self._object_tensors(clips, num_frames),
         }
         if evidence == "simulated":
@@ -335,7 +348,7 @@ class TinyBatches(Dataset):
         tasks = self.mix.image if as_image else self.mix.frame if num_frames == 1 else self.mix.clip
         glimpses = self.mix.glimpses if num_frames > 1 else ()
         # One phrasing a task and batch: rows of like length, little padding.
-        templates = {task: self._template(task, rng) for task in sorted(set(tasks))}
+        templates = {task: self._template(task, rng) for task in sorted({*tasks, *glimpses})}
         is_short = [task in ("reg", "video_reg", "video_qa") for task in tasks]
         long_questions, short_questions, glimpse_questions = [], [], []
         for shown in clips:

@@ -86,7 +86,7 @@ class TinyTrainingModel(nn.Module):
         losses = self._token_losses(prefix_hidden, kept_coverage, token_places, batch)
         groups = [name for name in ("boxes_group", "glimpses_group", "words_group") if name in batch]
         caches = dict.fromkeys(groups, cache)
-        if vision.semantic_scores is not None:  # what a question names is marked: each has a prefix of its own
+        if vision.semantic_evidence is not None:  # what a question names is marked: each has a prefix of its own
             caches = {name: read(self._named(batch[name]))[0] for name in groups}
         parts = [
             self._box_answer_losses(batch[name], caches[name], kept_coverage, token_places)
@@ -117,12 +117,12 @@ class TinyTrainingModel(nn.Module):
         visual = vision.pooler_output
         if named is not None:
             per_clip = len(named) // num_clips
-            tokens, scores = (
-                part.unflatten(0, (num_clips, num_frames)).repeat_interleave(per_clip, 0)
-                for part in (visual, vision.semantic_scores)
-            )  # (B * Q, T, K, ...)
+            visual, *evidence = (
+                part.unflatten(0, (num_clips, num_frames)).repeat_interleave(per_clip, 0).flatten(0, 1)
+                for part in (visual, *vision.semantic_evidence)
+            )  # (B * Q * T, K, ...)
             named = named.repeat_interleave(num_frames, 0)
-            visual = tokens.flatten(0, 1) + core.semantic_projector.marks(scores.flatten(0, 1), named)
+            visual = visual + core.semantic_projector.marks(SemanticEvidence(*evidence), named)
         embeds = core.get_input_embeddings()(prefix_ids).expand(len(visual) // num_frames, -1, -1)
         mask = (prefix_ids == config.image_token_id) | (prefix_ids == config.video_token_id)
         embeds = embeds.masked_scatter(mask[None, :, None].expand_as(embeds), visual.to(embeds.dtype))

@@ -102,15 +102,37 @@ def test_the_first_phrase_of_a_question_that_names_classes_counts_the_longest_fi
 
 def test_tokens_that_show_what_is_named_are_marked_and_no_others():
     projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
-    scores = torch.zeros(1, 4, 10)
-    scores[0, 1, 2], scores[0, 2, 2], scores[0, 3, 5] = 0.9, 0.1, 0.9
-    wanted = torch.zeros(1, 10)
-    wanted[0, 2] = 1
+    scores, wanted = torch.zeros(1, 4, 10), torch.zeros(1, 10)
+    scores[0, 1, 2], scores[0, 2, 2], scores[0, 2, 7], scores[0, 3, 5] = 0.9, 0.1, 0.6, 0.9
+    evidence = SemanticEvidence(scores, torch.zeros(1, 4, 4), torch.tensor([[0.0, 0.0, 0.6, 0.0]]))
+    wanted[0, [2, 7]] = 1
+    torch.nn.init.zeros_(projector.matched_box.weight)
     with torch.no_grad():
-        marks = projector.marks(scores, wanted)[0]
-        expected = projector.matches(torch.tensor([[0.0, 0.0], [0.9**0.5, 1.0], [0.1**0.5, 1 / 9], [0.0, 0.0]]))
+        marks = projector.marks(evidence, wanted)[0]
+        named = [[0.0] * 4, [0.9**0.5, 1, 0, 0], [0.1**0.5, 1 / 9, 0.6**0.5, 1], [0.0] * 4]
+        expected = projector.matches(torch.tensor(named))
     torch.testing.assert_close(marks, expected)
-    assert not projector.marks(scores, torch.zeros(1, 10)).any()
+    assert not projector.marks(evidence, torch.zeros(1, 10)).any()
+
+
+def marked_boxes(scores: torch.Tensor, wanted: list[int]) -> list[bool]:
+    """Return which of four tokens bring the box that a detector of score 0.8 gives each of them."""
+    projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
+    torch.nn.init.zeros_(projector.matches.weight)
+    named = torch.zeros(1, 10)
+    named[0, wanted] = 1
+    evidence = SemanticEvidence(scores, torch.tensor([0.1, 0.2, 0.5, 0.6]).expand(1, 4, 4), torch.full((1, 4), 0.8))
+    with torch.no_grad():
+        return projector.marks(evidence, named)[0].any(-1).tolist()
+
+
+def test_a_mark_brings_the_box_of_a_detection_of_what_is_named():
+    scores = torch.zeros(1, 4, 10)
+    scores[0, 0, 7], scores[0, 1, 7], scores[0, 2, 8] = 0.8, 0.3, 0.8  # at token 1 the box is of another class
+    assert marked_boxes(scores, [7]) == [True, False, False, False]
+    scores[0, :, 1] = torch.tensor([0.0, 0.0, 0.7, 0.2])  # the classifier's, where no detector knows the class
+    assert marked_boxes(scores, [1]) == [False, False, True, True]
+    assert marked_boxes(scores, [1, 7]) == [True, False, False, False]
 
 
 def test_a_prompt_marks_the_tokens_of_its_own_images_alone():
