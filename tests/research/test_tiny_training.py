@@ -30,7 +30,7 @@ from research.tiny import curves
 from research.tiny import data as tiny_data
 from research.tiny.checkpoint import TRAINED_ON
 from research.tiny.crops import LookConfig
-from research.tiny.data import IGNORE, BatchPlan, TinyBatches, wrong_history
+from research.tiny.data import IGNORE, BatchPlan, EvidencePlan, TinyBatches, wrong_history
 from research.tiny.losses import TinyTrainingModel
 from research.tiny.objective import build_plan
 from research.tiny.optimizers import MuonWithAdamW, linear_decay
@@ -45,6 +45,7 @@ PLAN = BatchPlan(
     share_other_phrasings=0.5,
 )
 Batch = dict[str, Any]
+SMALL_RECIPES = sorted((Path(__file__).parents[2] / "research" / "semantic" / "recipes").glob("*.yaml"))
 
 
 def small_world(seed: int) -> StudyWorld:
@@ -93,6 +94,8 @@ def rows(batch: Batch, group: str) -> list[tuple[list[int], str, str]]:
 
 
 def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(map(equal, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     return torch.equal(one, other)
@@ -248,7 +251,7 @@ def test_a_mix_of_places_asks_mostly_by_words(_small_worlds) -> None:
 
 
 def test_a_mix_that_there_is_not_is_named(_small_worlds) -> None:
-    with pytest.raises(ValueError, match="one of even, glimpses, places, finds, tracks, got 'words'"):
+    with pytest.raises(ValueError, match="of even, glimpses, places, finds, finds_then_boxes, tracks, got 'words'"):
         batches(plan=replace(PLAN, questions="words"))
 
 
@@ -313,6 +316,43 @@ def test_a_recipe_names_only_what_the_trainer_reads(samples, recipe: Path) -> No
     assert 0 < values.pop("hold") <= 1 and 0 < values.pop("floor") <= 1 and 0 < values.pop("tower_rate") <= 1
     del values["losses"]
     build_plan(**values).question_mix()
+
+
+@pytest.mark.parametrize("recipe", SMALL_RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_elysium_small_names_only_what_the_trainer_reads(recipe: Path) -> None:
+    parser = TrlParser((ModelArguments, DataArguments, ElysiumSFTConfig))
+    _, data_args, _ = parser.parse_args_and_config(["--config", str(recipe)], fail_with_unknown_args=True)
+    values = {k: v for k, v in data_args.objective_args.items() if k not in ("losses", "hold", "floor", "tower_rate")}
+    build_plan(**values).question_mix()
+
+
+def evidence_pool(path: Path) -> Path:
+    """Write a pool of two backgrounds of 4x4 patches in which nothing is seen."""
+    nothing = {"columns": (2, 16, 16), "values": (2, 16, 16), "boxes": (2, 16, 4), "box_scores": (2, 16)}
+    arrays = {name: np.zeros(shape, np.int16 if name == "columns" else np.float16) for name, shape in nothing.items()}
+    np.savez(path, likeness=np.eye(1000, dtype=np.float16), **arrays)
+    return path
+
+
+def test_foreign_pictures_show_another_scene_while_all_else_stays(tmp_path) -> None:
+    plan = EvidencePlan(pool=evidence_pool(tmp_path / "pool.npz"), share=1.0, share_real=0.0)
+    single = replace(PLAN, frames={1: 1.0}, clips_per_batch={1: 3}, questions="finds_then_boxes")
+    own, foreign = (
+        batches(plan=replace(single, evidence=replace(plan, share_foreign=share)))[0] for share in (0.0, 1.0)
+    )
+    assert torch.equal(foreign["frames"], own["frames"][[2, 0, 1]])
+    assert equal(
+        *({k: v for k, v in each.items() if k in ("evidence", "boxes", "coverage")} for each in (own, foreign))
+    )
+    scores, boxes, box_scores = own["evidence"]
+    assert scores.shape == (3, 16, 1103) and ((boxes[..., 2] > 0) == (box_scores > 0)).all() and box_scores.any()
+
+
+def test_glimpses_ask_tasks_that_whole_answers_do_not() -> None:
+    source = batches(plan=replace(PLAN, frames={3: 1.0}, questions="finds_then_boxes"))
+    questions = [tiny_tokenizer().decode(ids) for ids in source[0]["glimpses_group"]["ids"]]
+    assert len(questions) == 7 * len(source[0]["boxes"])
+    assert any("[" not in question.split("ASSISTANT:")[0] for question in questions)
 
 
 def test_boxes_in_questions_are_as_far_off_as_the_plan_says_for_the_step() -> None:
