@@ -20,6 +20,7 @@ _GAIN = 3.0  # of a sure class; the visual tokens that it is added to are about 
 _MAX_NAME_TOKENS = 32
 _MAX_PHRASES, _MAX_PHRASE_TOKENS = 48, 8  # of a class, of a phrase
 _LEAST_MATCH = 0.02  # of the best patch; below it nothing in the image is what a phrase names
+_LEAST_NEAR = 0.5  # of the best detection; below it detections are of parts, or of nothing
 _SAME_DETECTION = 0.9  # of the score of a patch's best box; from there on the box is of the named class
 
 
@@ -139,10 +140,11 @@ class ElysiumSemanticProjector(nn.Module):
         detectors = matching[..., self._first_detector :]
         detected = detectors.amax(-1) if detectors.shape[-1] else torch.zeros_like(classified)
         (near_class, _), (near_detection, is_detected) = _relative(classified), _relative(detected)
+        detected, near_detection = (part * (near_detection >= _LEAST_NEAR) for part in (detected, near_detection))
         owns_box = near_detection * (detected >= _SAME_DETECTION * evidence.box_scores)
         matched = torch.stack([classified.sqrt(), near_class, detected.sqrt(), near_detection], dim=-1)
         weights = torch.where(is_detected, owns_box, near_class * evidence.box_scores)
-        boxes, dtype = _box_waves(evidence.boxes.float(), weights), self.matches.weight.dtype
+        boxes, dtype = box_waves(evidence.boxes.float(), weights), self.matches.weight.dtype
         return self.matches(matched.to(dtype)) + self.matched_box(boxes.to(dtype))
 
     def forward(self, evidence: SemanticEvidence, embed: nn.Module) -> torch.Tensor:
@@ -158,7 +160,7 @@ class ElysiumSemanticProjector(nn.Module):
         scores = (scores.sqrt() - _FLOOR).clamp(min=0)
         named = (embed(self.name_ids) * self.name_weights.unsqueeze(-1)).sum(1)  # (C, D)
         named = scores @ F.rms_norm(named, named.shape[-1:]).to(scores.dtype)
-        return _GAIN * (self.names(named) + self.classes(scores)) + self.box(_box_waves(boxes, box_scores))
+        return _GAIN * (self.names(named) + self.classes(scores)) + self.box(box_waves(boxes, box_scores))
 
 
 def _relative(matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,7 +170,7 @@ def _relative(matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (matched / best.clamp(min=_LEAST_MATCH)) * counts, counts
 
 
-def _box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """Return sines and cosines of box coordinates, weighted by the score; zero where there is no box."""
     steps = torch.linspace(math.log(0.5), math.log(12), _NUM_FREQUENCIES, device=boxes.device, dtype=torch.float32)
     angles = boxes.float().unsqueeze(-1) * steps.exp() * (2 * math.pi)
@@ -177,4 +179,4 @@ def _box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return torch.cat([waves * scores.sqrt(), scores], dim=-1)
 
 
-__all__ = ["ElysiumSemanticProjector"]
+__all__ = ["ElysiumSemanticProjector", "box_waves"]

@@ -56,6 +56,7 @@ _SHARE_FALSE_CLASS = 0.6
 _SHARE_TAKEN_FOR_PERSON = 0.33
 _BOX_DEVIATION = 0.06  # of a detected box, in box sizes
 _FALSE_DETECTIONS = 0.4  # mean number in a clip, beside those of the background
+_ALIKE, _ALIKE_SCORES = 0.6, (0.08, 0.8)  # mean number for each detected object; their scores over its own
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,12 @@ def simulate_evidence(
             elif column is not None and rng.random() < _SHARE_SEEN:
                 if rng.random() < _SHARE_MISTAKEN:
                     _detect(scores, boxes, box_scores, clip, o, int(rng.integers(low, high)), (0.05, 0.5), rng)
-                _detect(scores, boxes, box_scores, clip, o, column, (0.15, 0.98), rng)
+                score = rng.uniform(0.15, 0.98)
+                for _ in range(rng.poisson(_ALIKE)):  # weaker ones of the same class, elsewhere
+                    box, weaker = _random_box(rng), score * rng.uniform(*_ALIKE_SCORES)
+                    for t in range(num_frames):
+                        _paint_box(scores[t], boxes[t], box_scores[t], box, column, weaker)
+                _detect(scores, boxes, box_scores, clip, o, column, (score, score), rng)
         for _ in range(rng.poisson(_FALSE_DETECTIONS)):
             box, column, score = _random_box(rng), int(rng.integers(low, high)), rng.uniform(0.05, 0.3)
             for t in range(num_frames):
