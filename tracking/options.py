@@ -79,15 +79,6 @@ class TrackingOptions:
         lambda value: value >= 1,
         "1 detects the object in a single frame",
     )
-    text_looks: int = _option(
-        1,
-        "Number of frames, four apart, in which a text prompt is asked, each on its own, with text_frames 1; the "
-        "object is tracked from the box of the highest score. Higher values find it more surely, but take a pass "
-        "each, and the first box waits for as many frames.",
-        "1 or more",
-        lambda value: value >= 1,
-        "1 takes the first frame in which the object is detected",
-    )
     reask_after: int = _option(
         8,
         "Number of frames without a box after which an object that has a text prompt is detected again from it, and "

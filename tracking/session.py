@@ -6,9 +6,7 @@ them. Windows are planned in `elysium.tracking.windows`, the passes over one in 
 
 What an object looks like is known from its template: the first frame and the box that the user gave, or else the frame
 in which a text prompt was found, where it is asked for in one frame at a time (`text_frames` 1). Such a prompt is
-asked for again in a crop around the box that was found; what the crop shows counts. With `text_looks` it is asked in
-several frames first; the find of the highest score counts, and frames before it are tracked from it, too. Others have
-no template.
+asked for again in a crop around the box that was found; what the crop shows counts. Others have no template.
 
 A lost object, absent or unreadable in the last frame, is searched for in every window until it has a box again. These
 windows open with the template, or else with the last frame that has a box. With zoom and a template they show crops
@@ -20,7 +18,7 @@ found is refined.
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
@@ -203,8 +201,6 @@ class TrackingSession:
         self._request: WindowRequest | None = None
         # Between two passes over a window: the answer so far, boxes in shares of whole frames.
         self._last_pass: list[tuple[ParsedBox, float]] = []
-        # Answers to a text prompt that is asked in several frames, by position, until one of them counts.
-        self._looks: dict[int, tuple[ParsedBox, float]] = {}
         self._results: list[FrameResult] = []
         self.num_windows = 0  # answered so far
 
@@ -317,12 +313,6 @@ class TrackingSession:
             answers = self._last_pass[: 1 - len(answers)] + answers[1:]
         elif request.pass_number > 1 and answers[0][0].status not in ("ok", "absent"):  # the find itself stays
             answers = self._last_pass
-        if request.plan.look is not None:
-            surest = self._take_look(request, answers[0])
-            if surest is None:
-                self._request = self._first_pass(request.plan)
-                return []
-            request, answers = surest
         previous, boxes = ([box.box_xyxy_norm for box, _ in each] for each in (self._last_pass, answers))
         if not failed_search and needs_refinement(request.pass_number, previous, boxes, self.options):
             refined = self._refinement(request, [box for box, _ in answers])
@@ -330,8 +320,6 @@ class TrackingSession:
                 self._request, self._last_pass = refined, answers
                 return []
         detected = request.plan.ask == "text" and self.options.text_frames == 1
-        if request.plan.look is not None:
-            answers = self._answers_of_looks(request, answers[0])
         new = zip(self._waiting, answers[-request.plan.num_unseen :], strict=False)
         finished = [
             self._finish(position, frame, box, score, detected=detected)
@@ -369,8 +357,6 @@ class TrackingSession:
             plan: of the window.
             whole_frames: whether to show whole frames all the same.
         """
-        if plan.looks:
-            plan = replace(plan, look=next((each for each in plan.looks if each not in self._looks), plan.looks[0]))
         frames = self._frames_of(plan)
         box = self._opening_box(plan) if plan.ask == "box" else None
         crops: list[Crop] | None = None
@@ -378,41 +364,6 @@ class TrackingSession:
             boxes = [box, *[self._known_box()] * (len(frames) - 1)]
             crops = first_pass_crops(boxes, self.options, self.width, self.height)
         return self._request_of(frames, crops or [None] * len(frames), plan, box, pass_number=1)
-
-    def _take_look(
-        self, request: WindowRequest, answer: tuple[ParsedBox, float]
-    ) -> tuple[WindowRequest, list[tuple[ParsedBox, float]]] | None:
-        """Return the request and the answer of the surest look, or None where there are more looks to be taken.
-
-        A find that a closer look confirms counts; one that it takes back leaves the turn to the next.
-        """
-        plan = request.plan
-        assert plan.look is not None
-        self._looks[plan.look] = answer
-        if any(each not in self._looks for each in plan.looks):
-            return None
-        found = [each for each in plan.looks if self._looks[each][0].valid]
-        if not found or (request.pass_number > 1 and answer[0].valid):
-            return request, [answer]
-        plan = replace(plan, look=max(found, key=lambda each: self._looks[each][1]))
-        surest = self._request_of(self._frames_of(plan), [None], plan, None, pass_number=1)
-        return surest, [self._looks[plan.positions[0]]]
-
-    def _answers_of_looks(
-        self, request: WindowRequest, answer: tuple[ParsedBox, float]
-    ) -> list[tuple[ParsedBox, float]]:
-        """Return the answers of the first frames without a result; none where the find is in a later frame."""
-        plan, (parsed, _) = request.plan, answer
-        if not parsed.valid or parsed.box_xyxy_norm is None:
-            after = plan.first_unseen + plan.num_unseen
-            self._looks = {each: kept for each, kept in self._looks.items() if each >= after}
-            return [answer] * plan.num_unseen
-        self._looks.clear()
-        if plan.look == plan.first_unseen:
-            return [answer]
-        assert plan.look is not None
-        self._keep(plan.look, request.frames[0], parsed.box_xyxy_norm, detected=True)
-        return []
 
     def _is_search(self, plan: WindowPlan) -> bool:
         """Return whether a window searches for a lost object by its template."""
@@ -469,8 +420,6 @@ class TrackingSession:
         )
 
     def _frames_of(self, plan: WindowPlan) -> list[Frame]:
-        if plan.look is not None:
-            return [self._waiting[plan.look - self.num_finished]]
         unseen = list(islice(self._waiting, plan.num_unseen))
         if plan.handed_on is None:
             return unseen
@@ -506,11 +455,7 @@ class TrackingSession:
         if box is None:
             score = math.nan
         elif box_xyxy_norm is not None:
-            self._keep(position, frame, box_xyxy_norm, detected=detected)
+            self._seen = position, frame, box_xyxy_norm
+            if detected and self.init_box_xyxy_px is None and not self.options.reground:
+                self._template = self._seen
         return FrameResult(frame.index, frame.timestamp_s, box, score, reason)
-
-    def _keep(self, position: int, frame: Frame, box_xyxy_norm: Box, *, detected: bool) -> None:
-        """Keep a frame that has a box for the next window; one in which the text was detected becomes the template."""
-        self._seen = position, frame, box_xyxy_norm
-        if detected and self.init_box_xyxy_px is None and not self.options.reground:
-            self._template = self._seen

@@ -21,8 +21,6 @@ from .options import TrackingOptions
 from .refinement import Crop
 
 Ask = Literal["box", "text"]
-# Frames from one look of a text prompt to the next.
-LOOK_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,12 @@ class WindowPlan:
         handed_on: position of the finished frame that opens the window, or None.
         first_unseen: position of the first unseen frame.
         num_unseen: how many unseen frames the window takes, 1 or more.
-        looks: positions of the frames in which a text prompt is asked, each on its own; none for a window.
-        look: the one that is asked now.
     """
 
     ask: Ask
     handed_on: int | None
     first_unseen: int
     num_unseen: int
-    looks: tuple[int, ...] = ()
-    look: int | None = None
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -52,8 +46,6 @@ class WindowPlan:
         >>> WindowPlan("box", handed_on=7, first_unseen=8, num_unseen=3).positions
         (7, 8, 9, 10)
         """
-        if self.look is not None:
-            return (self.look,)
         unseen = tuple(range(self.first_unseen, self.first_unseen + self.num_unseen))
         return unseen if self.handed_on is None else (self.handed_on, *unseen)
 
@@ -168,22 +160,8 @@ def plan_window(
     longest = options.window_frames if ask == "box" else min(options.text_frames, options.window_frames)
     if longest == 1:
         handed_on = None
-        if options.text_looks > 1 and not options.reground:
-            return _plan_looks(options.text_looks, next_unseen, num_waiting, final)
     wanted = longest - (handed_on is not None)
     num_unseen = min(wanted, num_waiting)
     if num_unseen == 0 or (num_unseen < wanted and not final):
         return None
     return WindowPlan(ask, handed_on, next_unseen, num_unseen)
-
-
-def _plan_looks(number: int, next_unseen: int, num_waiting: int, final: bool) -> WindowPlan | None:
-    """Return the plan of a text prompt that is asked in several frames.
-
-    >>> _plan_looks(3, 0, 9, False).looks, _plan_looks(3, 0, 6, True).looks, _plan_looks(3, 0, 8, False)
-    ((0, 4, 8), (0, 4), None)
-    """
-    if num_waiting == 0 or (num_waiting <= (number - 1) * LOOK_STRIDE and not final):
-        return None
-    looks = tuple(range(next_unseen, next_unseen + num_waiting, LOOK_STRIDE)[:number])
-    return WindowPlan("text", None, next_unseen, min(LOOK_STRIDE, num_waiting), looks)

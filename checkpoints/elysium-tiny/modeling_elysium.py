@@ -39,12 +39,12 @@ class ElysiumVisionOutput(BaseModelOutputWithPooling):
     hidden_states, attentions (`tuple`, *optional*): of the vision tower, where asked for.
     selector_scores (`torch.FloatTensor` of shape `(sum T, N)`, *optional*): selection scores before the softmax.
     selector_indices (`torch.LongTensor` of shape `(sum T, K)`, *optional*): the patches that were kept.
-    semantic_scores (`torch.FloatTensor` of shape `(sum T, K, C)`, *optional*): what the semantic encoders see there.
+    semantic_evidence (`SemanticEvidence`, *optional*): what the semantic encoders see there, `(sum T, K, ...)`.
     """
 
     selector_scores: torch.Tensor | None = None
     selector_indices: torch.Tensor | None = None
-    semantic_scores: torch.Tensor | None = None
+    semantic_evidence: SemanticEvidence | None = None
 
 
 @dataclass
@@ -217,8 +217,6 @@ class ElysiumModel(ElysiumPreTrainedModel):
             tokens = tokens + self.kept_position_embedding(kept.indices)
         if semantic_evidence is not None:
             tokens = tokens + semantic.gather(1, kept.indices.unsqueeze(-1).expand(-1, -1, semantic.shape[-1]))
-            scores = semantic_evidence.scores
-            scores = scores.gather(1, kept.indices.unsqueeze(-1).expand(-1, -1, scores.shape[-1]))
         return ElysiumVisionOutput(
             last_hidden_state=patches,
             pooler_output=tokens,
@@ -226,7 +224,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             attentions=vision.attentions,
             selector_scores=kept.scores,
             selector_indices=kept.indices,
-            semantic_scores=None if semantic_evidence is None else scores,
+            semantic_evidence=None if semantic_evidence is None else semantic_evidence.at(kept.indices),
         )
 
     def get_semantic_evidence(self, pixel_values: torch.FloatTensor) -> SemanticEvidence:
@@ -259,9 +257,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
         both = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True)
         counts = [len(pixel_values), len(frames)]
         tokens = both.pooler_output.split(counts)
-        scores = [None, None] if both.semantic_scores is None else both.semantic_scores.split(counts)
+        evidence: list[SemanticEvidence | None] = [None, None]
+        if both.semantic_evidence is not None:
+            parts = zip(*(part.split(counts) for part in both.semantic_evidence), strict=True)
+            evidence = [SemanticEvidence(*part) for part in parts]
         return {
-            name: ElysiumVisionOutput(pooler_output=tokens[place], semantic_scores=scores[place])
+            name: ElysiumVisionOutput(pooler_output=tokens[place], semantic_evidence=evidence[place])
             for place, name in enumerate(("image", "video"))
         }
 
@@ -273,8 +274,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(B, L)`): with their placeholders; None marks nothing.
             token_id: of the placeholder.
         """
-        tokens, scores = features.pooler_output, getattr(features, "semantic_scores", None)
-        if scores is None or input_ids is None:
+        tokens, evidence = features.pooler_output, getattr(features, "semantic_evidence", None)
+        if evidence is None or input_ids is None:
             return tokens
         visual = (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
         questions = [
@@ -283,7 +284,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         ]
         images = (input_ids == token_id).sum(1) // tokens.shape[1]  # (B,)
         named = self.semantic_projector.named_classes(questions).repeat_interleave(images, 0)
-        return tokens + self.semantic_projector.marks(scores, named)
+        return tokens + self.semantic_projector.marks(evidence, named)
 
     def _placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor

@@ -255,6 +255,11 @@ class SemanticEvidence(NamedTuple):
     boxes: torch.Tensor
     box_scores: torch.Tensor
 
+    def at(self, patches: torch.Tensor) -> "SemanticEvidence":
+        """Return the evidence of the patches of indices `(F, K)`, with K in place of N."""
+        rows = torch.arange(len(patches), device=patches.device)[:, None]
+        return SemanticEvidence(*(part[rows, patches] for part in self))
+
 
 def patches_covered(boxes: torch.Tensor, grid: int) -> torch.Tensor:
     """Return which patches each box covers: those whose centre it holds, and the one that holds its own centre.

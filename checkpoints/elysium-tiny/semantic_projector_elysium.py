@@ -20,6 +20,8 @@ _GAIN = 3.0  # of a sure class; the visual tokens that it is added to are about 
 _MAX_NAME_TOKENS = 32
 _MAX_PHRASES, _MAX_PHRASE_TOKENS = 48, 8  # of a class, of a phrase
 _LEAST_MATCH = 0.02  # of the best patch; below it nothing in the image is what a phrase names
+_LEAST_NEAR = 0.5  # of the best detection; below it detections are of parts, or of nothing
+_SAME_DETECTION = 0.9  # of the score of a patch's best box; from there on the box is of the named class
 
 
 class ElysiumSemanticProjector(nn.Module):
@@ -44,7 +46,9 @@ class ElysiumSemanticProjector(nn.Module):
         phrases = torch.full((num_classes + 2, _MAX_PHRASES, _MAX_PHRASE_TOKENS), -1, dtype=torch.int32)
         self.register_buffer("phrase_ids", phrases)
         self.register_buffer("continues_word", torch.zeros(config.text_config.vocab_size, dtype=torch.bool))
-        self.matches = nn.Linear(2, width, bias=False)
+        self.matches = nn.Linear(4, width, bias=False)
+        self.matched_box = nn.Linear(8 * _NUM_FREQUENCIES + 1, width, bias=False)
+        self._first_detector = config.semantic_config["classes"].get("classifier", 0)
         self._classes_of_phrase: dict[tuple[int, ...], list[int] | None] | None = None
         self._continuations: frozenset[int] = frozenset()
 
@@ -121,17 +125,27 @@ class ElysiumSemanticProjector(nn.Module):
         ends = stop == len(ids) or (stop < len(ids) and ids[stop] not in self._continuations)
         return ends and tuple(ids[start:stop]) in self._classes_of_phrase
 
-    def marks(self, scores: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+    def marks(self, evidence: SemanticEvidence, named: torch.Tensor) -> torch.Tensor:
         """Return what is added to visual tokens where they show what a prompt names, of shape `(sum I, K, D)`.
 
+        It says how well the classifier's and the detectors' classes match, and the box of a detection that does, or
+        that lies where the classifier's class is, if no detector knows it.
+
         Args:
-            scores (`torch.Tensor` of shape `(sum I, K, C)`): of the kept tokens' patches.
+            evidence: of the kept tokens' patches, `(sum I, K, ...)`.
             named (`torch.Tensor` of shape `(sum I, C)`): of `named_classes`, for each image that of its prompt.
         """
-        matched = (scores.float() * named.float().unsqueeze(1)).sum(-1).clamp(max=1)  # (sum I, K)
-        best = matched.amax(-1, keepdim=True)
-        relative = (matched / best.clamp(min=_LEAST_MATCH)) * (best >= _LEAST_MATCH)
-        return self.matches(torch.stack([matched.sqrt(), relative], dim=-1).to(self.matches.weight.dtype))
+        matching = evidence.scores.float() * named.float().unsqueeze(1)
+        classified = matching[..., : self._first_detector].sum(-1).clamp(max=1)  # (sum I, K)
+        detectors = matching[..., self._first_detector :]
+        detected = detectors.amax(-1) if detectors.shape[-1] else torch.zeros_like(classified)
+        (near_class, _), (near_detection, is_detected) = _relative(classified), _relative(detected)
+        detected, near_detection = (part * (near_detection >= _LEAST_NEAR) for part in (detected, near_detection))
+        owns_box = near_detection * (detected >= _SAME_DETECTION * evidence.box_scores)
+        matched = torch.stack([classified.sqrt(), near_class, detected.sqrt(), near_detection], dim=-1)
+        weights = torch.where(is_detected, owns_box, near_class * evidence.box_scores)
+        boxes, dtype = box_waves(evidence.boxes.float(), weights), self.matches.weight.dtype
+        return self.matches(matched.to(dtype)) + self.matched_box(boxes.to(dtype))
 
     def forward(self, evidence: SemanticEvidence, embed: nn.Module) -> torch.Tensor:
         """Return vectors of shape `(sum T, N, D)`.
@@ -146,10 +160,17 @@ class ElysiumSemanticProjector(nn.Module):
         scores = (scores.sqrt() - _FLOOR).clamp(min=0)
         named = (embed(self.name_ids) * self.name_weights.unsqueeze(-1)).sum(1)  # (C, D)
         named = scores @ F.rms_norm(named, named.shape[-1:]).to(scores.dtype)
-        return _GAIN * (self.names(named) + self.classes(scores)) + self.box(_box_waves(boxes, box_scores))
+        return _GAIN * (self.names(named) + self.classes(scores)) + self.box(box_waves(boxes, box_scores))
 
 
-def _box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def _relative(matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores (sum I, K) in shares of each image's best, and (sum I, 1) whether that is enough to count."""
+    best = matched.amax(-1, keepdim=True)
+    counts = best >= _LEAST_MATCH
+    return (matched / best.clamp(min=_LEAST_MATCH)) * counts, counts
+
+
+def box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """Return sines and cosines of box coordinates, weighted by the score; zero where there is no box."""
     steps = torch.linspace(math.log(0.5), math.log(12), _NUM_FREQUENCIES, device=boxes.device, dtype=torch.float32)
     angles = boxes.float().unsqueeze(-1) * steps.exp() * (2 * math.pi)
@@ -158,4 +179,4 @@ def _box_waves(boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return torch.cat([waves * scores.sqrt(), scores], dim=-1)
 
 
-__all__ = ["ElysiumSemanticProjector"]
+__all__ = ["ElysiumSemanticProjector", "box_waves"]

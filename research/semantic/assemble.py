@@ -101,6 +101,19 @@ def add_encoders(
     return larger, built
 
 
+def halfway_between(weights: dict[str, torch.Tensor], earlier: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the mean of two sets of trained weights, with the semantic projector of the first.
+
+    It keeps what the earlier ones knew (Wortsman et al., CVPR 2022, arXiv 2109.01903).
+    """
+    return {
+        name: value
+        if ".semantic_projector." in name
+        else ((value.float() + earlier[name].float()) / 2).to(value.dtype)
+        for name, value in weights.items()
+    }
+
+
 @torch.no_grad()
 def load_trained(model: ElysiumForConditionalGeneration, weights: dict[str, torch.Tensor]) -> None:
     """Load trained weights, those of earlier stages too, which had no marks, or marks of two numbers and no box."""
@@ -133,6 +146,9 @@ def main(
     encoders: Annotated[Path, typer.Argument(help="Weights of fetch_encoders; with --extract, the file to write.")],
     output: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
     trained: Annotated[Path | None, typer.Option(help="Trained weights that --extract wrote.")] = None,
+    halfway: Annotated[
+        Path | None, typer.Option(help="Earlier trained weights; all but the projector's lie halfway to them.")
+    ] = None,
     extract: Annotated[bool, typer.Option("--extract", help="Write the trained weights of a checkpoint.")] = False,
 ) -> None:
     """Write a checkpoint with semantic encoders, or the trained weights of one."""
@@ -145,7 +161,8 @@ def main(
     torch.manual_seed(0)
     model, processor = add_encoders(*load_checkpoint(checkpoint, device="cpu"), encoders)
     if trained is not None:
-        load_trained(model, load_file(trained))
+        weights = load_file(trained)
+        load_trained(model, weights if halfway is None else halfway_between(weights, load_file(halfway)))
         projector = model.model.semantic_projector
         projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
         projector.set_phrases(phrase_tokens(processor.tokenizer), continuations(processor.tokenizer))

@@ -95,60 +95,6 @@ def test_every_frame_is_finished_once_and_in_order_whatever_is_absent(
         assert len(requests) == max(1, math.ceil((num_frames - 1) / (window_frames - 1)))
 
 
-def looked(num_frames, statuses, scores, *, looks=3, prompt="words"):
-    """Run a session whose text prompt is asked in several frames; gives its windows, results and itself."""
-    options = TrackingOptions(text_frames=1, text_looks=looks, reask_after=2)
-    box = BOX if prompt == "both" else None
-    session = TrackingSession(ObjectPrompt("the cup", box), width=WIDTH, height=HEIGHT, options=options)
-    requests, finished = [], []
-    for position in range(num_frames + 1):
-        if position < num_frames:
-            session.feed(IMAGE, timestamp_s=position / 10)
-        while (request := session.next_window(final=position == num_frames)) is not None:
-            requests.append(request)
-            shown = [scores.get(frame, 0.5) for frame in request.frame_indices]
-            finished += session.accept(answer(request, statuses), shown)
-    return requests, finished, session
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    num_frames=st.integers(1, 40),
-    looks=st.integers(2, 6),
-    prompt=st.sampled_from(["words", "both"]),
-    statuses=st.dictionaries(st.integers(0, 39), st.sampled_from(["absent", "missing", "malformed"])),
-    scores=st.dictionaries(st.integers(0, 39), st.floats(0, 1)),
-)
-def test_with_looks_every_frame_is_finished_once_and_in_order(num_frames, looks, prompt, statuses, scores):
-    requests, finished, session = looked(num_frames, statuses, scores, looks=looks, prompt=prompt)
-    assert [result.frame_idx for result in finished] == list(range(num_frames))
-    assert session.num_waiting == 0 and len(requests) <= 3 * num_frames + looks
-    assert all(len(request) == 1 for request in requests if request.text)
-    for result in finished[1 if prompt == "both" else 0 :]:
-        assert not (result.valid and result.frame_idx in statuses)
-
-
-def test_words_are_looked_for_in_several_frames_and_tracked_from_the_surest_both_ways():
-    requests, finished, _ = looked(20, {4: "absent"}, {0: 0.3, 8: 0.9})
-    assert [request.frame_indices for request in requests[:3]] == [(0,), (4,), (8,)]
-    assert [request.plan.positions for request in requests[:3]] == [(0,), (4,), (8,)]
-    assert requests[3].frame_indices == (8, 0, 1, 2, 3, 4, 5, 6) and requests[3].task == "sot"
-    assert requests[3].box_xyxy_norm == true_box_norm(8)
-    assert [result.valid for result in finished] == [frame != 4 for frame in range(20)]
-    assert len(requests) == 6
-
-
-def test_a_find_in_the_first_frame_is_its_result():
-    requests, finished, _ = looked(9, {4: "absent", 8: "absent"}, {0: 0.3})
-    assert requests[3].frame_indices == (0, 1, 2, 3, 4, 5, 6, 7) and finished[0].score == 0.3
-
-
-def test_looks_without_a_find_are_repeated_at_the_end_alone():
-    requests, finished, _ = looked(14, dict.fromkeys(range(14), "absent"), {})
-    assert [request.frame_indices[0] for request in requests] == [0, 4, 8, 12, 8, 12]
-    assert {result.reason for result in finished} == {"absent"}
-
-
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 8, 9, 15, 16, 100])
 @pytest.mark.parametrize("new_session", [by_box, by_words])
 def test_window_count_without_absences_is_the_formula(num_frames, new_session):

@@ -343,26 +343,6 @@ def test_a_closer_look_by_words_that_cannot_be_read_leaves_the_find_as_it_was():
     assert frame.valid and frame.score == 0.5
 
 
-def test_a_closer_look_that_takes_the_surest_find_back_leaves_the_turn_to_the_next():
-    pictures, boxes = moving(5)
-    tracked = session(ObjectPrompt("the white thing"), text_frames=1, text_looks=2)
-    for number, picture in enumerate(pictures):
-        tracked.feed(picture, timestamp_s=number / 10)
-    for score, frame in ((0.5, 0), (0.9, 4)):
-        assert tracked.next_window().frame_indices == (frame,)
-        assert not tracked.accept(parse_frames(format_frames([norm(boxes[frame])]), 1), [score])
-    request = tracked.next_window()
-    assert (request.frame_indices, request.pass_number) == ((4,), 2) and request.crops[0]
-    assert not tracked.accept(parse_frames(format_frames([None]), 1), [0.9])
-    request = tracked.next_window()
-    assert (request.frame_indices, request.pass_number) == ((0,), 2) and request.crops[0]
-    finished = []
-    while not finished:
-        finished = tracked.accept(parse_frames(format_frames([bright_box(request.images[0])]), 1), [0.5])
-        request = tracked.next_window(final=True)
-    assert len(finished) == 1 and paired_iou(np.array([finished[0].box_xyxy_px]), np.array(boxes[:1]))[0] > 0.8
-
-
 def test_the_last_frame_alone_is_looked_at_by_words_once_where_windows_have_more():
     pictures, _ = moving(9)
     requests = follow(session(ObjectPrompt("the white thing")), pictures, hidden=range(8))
