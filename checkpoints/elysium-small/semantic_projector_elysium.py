@@ -96,14 +96,20 @@ class ElysiumSemanticProjector(nn.Module):
         return named
 
     def _read_phrases(self) -> dict[tuple[int, ...], list[int] | None]:
-        found: dict[tuple[int, ...], list[int] | None] = {}
+        found: dict[tuple[int, ...], list[int]] = {}
         *classes, nothing, ends = [
             [tuple(token for token in ids if token >= 0) for ids in phrases if ids[0] >= 0]
             for phrases in self.phrase_ids.tolist()
         ]
         for column, phrases in enumerate(classes):
             for ids in phrases:
-                found[ids] = [*(found.get(ids) or []), column]
+                found.setdefault(ids, []).append(column)
+        # Of what no detector has a class for, detectors may know the wider name, as that a cockatoo is a bird.
+        detectors = [(column, classes[column][:1]) for column in range(self._first_detector, len(classes))]
+        for ids, columns in found.items():
+            if columns[-1] < self._first_detector:
+                known = {phrase for column in columns for phrase in classes[column]}
+                columns += [column for column, name in detectors if known.issuperset(name)]
         return found | {ids: [] for ids in nothing} | dict.fromkeys(ends)
 
     def _first_classes(self, ids: list[int]) -> list[int]:
