@@ -105,11 +105,12 @@ class ElysiumSemanticProjector(nn.Module):
             for ids in phrases:
                 found.setdefault(ids, []).append(column)
         # Of what no detector has a class for, detectors may know the wider name, as that a cockatoo is a bird.
-        detectors = [(column, classes[column][:1]) for column in range(self._first_detector, len(classes))]
-        for ids, columns in found.items():
-            if columns[-1] < self._first_detector:
+        first = self._first_detector
+        detectors = [(column, each[0]) for column, each in enumerate(classes[first:], first) if each]
+        for columns in found.values():
+            if columns[-1] < first:
                 known = {phrase for column in columns for phrase in classes[column]}
-                columns += [column for column, name in detectors if known.issuperset(name)]
+                columns += [column for column, name in detectors if name in known]
         return found | {ids: [] for ids in nothing} | dict.fromkeys(ends)
 
     def _first_classes(self, ids: list[int]) -> list[int]:

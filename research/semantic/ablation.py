@@ -4,48 +4,61 @@
         --out research/results/evidence_forms.json
 
 Every run starts from elysium-tiny and sees the same batches of single frames for its seed. Measured is what the
-training is for: phrases on the selection part of the real photographs (`research.real_words`), share found at IoU 0.5
-and mean IoU. A form that needs long training to be of use shows as none here.
+training is for: phrases on the selection part of the real photographs (`research.real_words`) and on frames of the
+selection part of the real clips, share found at IoU 0.5 and mean IoU. A form that needs long training to be of use
+shows as none here.
 
-Raw features of the encoders are not among the forms: evidence of a class that no cut-out shows can be simulated as a
-posterior, not as features. Finished runs are kept in a log beside the output, and the same command resumes.
+Raw features: the logs of all scores, standardised. A classifier's logits are a linear map of its features, and what
+the projector learns on top is one, too; unlike features they can be simulated for classes that no cut-out shows.
+Finished runs are kept in a log beside the output, and the same command resumes.
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from PIL import Image
 
 from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.evaluation.grounding import ACCURACY_IOU
 from elysium.evaluation.resumable import JsonLog, check_settings
 from elysium.modeling_elysium import ElysiumForConditionalGeneration
+from elysium.modeling_elysium.semantic_encoders_elysium import SemanticEvidence
+from elysium.modeling_elysium.semantic_projector_elysium import ElysiumSemanticProjector, box_waves
 from elysium.processing.overlap import paired_iou
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.tracker import Tracker
 from elysium.training.model_parts import freeze
+from research.real_clips import chosen_entries
 from research.real_words.stills import FETCHED, find_photo, read_items
 from research.scenes.world import StudyConfig
 from research.semantic.assemble import add_encoders
 from research.tiny.data import BatchPlan, EvidencePlan, TinyBatches
 from research.tiny.losses import TinyTrainingModel
 from research.tiny.optimizers import MuonWithAdamW, linear_decay
+from research.tracking_table.clips import read_real_clip
 
 _ADDED = ("names", "classes", "box", "to_patches", "matches", "matched_box")
 # What each form lacks of what elysium-small has.
 FORMS: dict[str, tuple[str, ...]] = {
     "no encoders": _ADDED,
+    "raw features": ("names", "matches", "matched_box"),
     "posterior": ("names", "matches", "matched_box"),
     "posterior x name embeddings": ("matches", "matched_box"),
-    "and marks": ("matched_box",),
+    "and marks": ("matched_box"),
     "and boxes in the marks": (),
     "all, old words": (),
 }
+RAW = "raw features"
 OLD_WORDS = "all, old words"  # those of the named cut-outs alone
+FIGURES = ("photos_found", "photos_mean_iou", "clips_found", "clips_mean_iou")
+_FRAMES_OF_CLIP = 4
+_LEAST_SCORE = 1e-3
 TRAINED = ("vision_tower.coarse_blocks", "vision_feature_norm", "selector", "multi_modal_projector", "language_model")
 
 
@@ -55,9 +68,20 @@ def apply_form(model: ElysiumForConditionalGeneration, form: str) -> None:
     projector = model.model.semantic_projector
     if "classes" not in FORMS[form] and "names" in FORMS[form]:
         torch.nn.init.normal_(projector.classes.weight)
+    if form == RAW:
+        projector.forward = partial(project_logits, projector)
     for name in FORMS[form]:
         for parameter in getattr(projector, name).parameters():
             parameter.zero_().requires_grad_(False)
+
+
+def project_logits(
+    projector: ElysiumSemanticProjector, evidence: SemanticEvidence, embed: torch.nn.Module
+) -> torch.Tensor:
+    """Return vectors (sum T, N, D) as the projector does, from the logs of the scores; `embed` is not used."""
+    logits = (evidence.scores.float() + _LEAST_SCORE).log()
+    logits = torch.nn.functional.layer_norm(logits, logits.shape[-1:]).to(projector.classes.weight.dtype)
+    return projector.classes(logits) + projector.box(box_waves(evidence.boxes, evidence.box_scores))
 
 
 def batch_plan(pool: Path, bank: Path, form: str, clips: int) -> BatchPlan:
@@ -125,16 +149,25 @@ def train(
     model.eval()
 
 
-def found_in_stills(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> dict[str, float]:
-    """Return the share of the selection photographs' phrases that are found, and their mean IoU."""
+def found_by_words(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> dict[str, float]:
+    """Return the share of phrases that are found, and their mean IoU, on the selection photographs and clips."""
     pairs = [(item, find_photo(item.file, FETCHED)) for item in read_items("selection")]
-    items, photos = zip(*((item, photo) for item, photo in pairs if photo is not None), strict=True)
-    answers = Tracker(model, processor).ground_many(
-        [(photo, item.phrase) for photo, item in zip(photos, items, strict=True)]
-    )
-    boxes = np.array([answer.box_xyxy_px or (np.nan,) * 4 for answer in answers], dtype=np.float64)
-    ious = paired_iou(boxes, np.array([item.box_xyxy_px for item in items], dtype=np.float64))
-    return {"found": round(float((ious >= ACCURACY_IOU).mean()), 4), "mean_iou": round(float(ious.mean()), 4)}
+    photos = [(photo, item.phrase, item.box_xyxy_px) for item, photo in pairs if photo is not None]
+    frames = []
+    for entry in chosen_entries("selection", None):
+        clip = read_real_clip(entry)
+        shown = np.flatnonzero(clip.visible)
+        for t in shown[np.linspace(0, len(shown) - 1, _FRAMES_OF_CLIP).round().astype(int)]:
+            image = Image.fromarray(clip.video.frames[t])
+            frames += [(image, phrase, tuple(clip.boxes_xyxy_px[t])) for phrase in entry["phrasings"]]
+    figures = {}
+    for name, asked in (("photos", photos), ("clips", frames)):
+        answers = Tracker(model, processor).ground_many([(image, phrase) for image, phrase, _ in asked])
+        boxes = np.array([answer.box_xyxy_px or (np.nan,) * 4 for answer in answers], dtype=np.float64)
+        ious = np.nan_to_num(paired_iou(boxes, np.array([box for *_, box in asked], dtype=np.float64)))
+        figures[f"{name}_found"] = round(float((ious >= ACCURACY_IOU).mean()), 4)
+        figures[f"{name}_mean_iou"] = round(float(ious.mean()), 4)
+    return figures
 
 
 def table(rows: list[dict[str, Any]], forms: list[str]) -> str:
@@ -143,11 +176,11 @@ def table(rows: list[dict[str, Any]], forms: list[str]) -> str:
     for form in forms:
         chosen = [row for row in rows if row["form"] == form]
         cells = []
-        for name in ("found", "mean_iou"):
+        for name in FIGURES:
             values = [row[name] for row in chosen]
             cells += [f"{np.mean(values):.3f}", f"{min(values):.3f} to {max(values):.3f}"]
         lines.append([form, len(chosen), *cells])
-    return markdown_table(["form", "seeds", "found", "range", "mean IoU", "range"], lines)
+    return markdown_table(["form", "seeds", *(part for name in FIGURES for part in (name, "range"))], lines)
 
 
 def main(
@@ -178,7 +211,7 @@ def main(
             torch.manual_seed(seed)
             model, processor = add_encoders(*load_checkpoint("elysium-tiny", device="cpu"), encoders)
             train(model, processor, batch_plan(pool, bank, name, clips), name, steps=steps, seed=seed, rate=rate)
-            row = {"form": name, "seed": seed, **found_in_stills(model, processor)}
+            row = {"form": name, "seed": seed, **found_by_words(model, processor)}
             log.append([row | {"processor_s": round(time.process_time() - start_s)}])
             print(row, flush=True)
     rows = log.read()

@@ -100,6 +100,16 @@ def test_the_first_phrase_of_a_question_that_names_classes_counts_the_longest_fi
     assert projector.named_classes([[5], [2]]).sum(1).tolist() == [1, 0]
 
 
+def test_what_no_detector_knows_is_looked_up_by_its_wider_name():
+    projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
+    cockatoo, bird, robin = [5], [6], [7]
+    phrases = [[cockatoo, bird], [robin, bird], *[[]] * 4, [bird], [robin, bird], [], []]
+    projector.set_phrases([*phrases, [], []])
+    assert named(projector, cockatoo) == [0, 6]
+    assert named(projector, robin) == [1, 7]  # a detector has a class for it
+    assert named(projector, bird) == [0, 1, 6, 7]
+
+
 def test_tokens_that_show_what_is_named_are_marked_and_no_others():
     projector = tiny_model(semantic_config=SEMANTIC).model.semantic_projector
     scores, wanted = torch.zeros(1, 4, 10), torch.zeros(1, 10)
