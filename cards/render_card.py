@@ -1,6 +1,6 @@
 """Write the card (README.md) of a checkpoint, a dataset or a Space.
 
-    python -m elysium.cards.render_card model checkpoints/elysium-tiny --recipe cards/elysium_tiny.yaml
+    python -m elysium.cards.render_card model checkpoints/elysium-small --recipe cards/elysium_small.yaml
     python -m elysium.cards.render_card model runs/mine --report report --license apache-2.0 --repo-id OWNER/NAME
     python -m elysium.cards.render_card dataset runs/hub --made-by "elysium synth runs/hub --as trl --embed"
     python -m elysium.cards.render_card space spaces_demo --model OWNER/NAME
@@ -26,14 +26,13 @@ from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.limits import Limits
-from elysium.tracking.checkpoints import SHIPPED
+from elysium.tracking.checkpoints import DEFAULT_MODEL, SHIPPED
 
 from .folder_checks import DATA, count_dataset, data_files
 from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report
 from .publish import CARDS, PLACEHOLDER, Kind
 
 CITATION = "## Citation"
-DEMO_MODEL = "elysium-tiny"
 SPACE_HEAD = {
     "title": "Elysium",
     "emoji": "🎯",
@@ -172,7 +171,7 @@ def render_space_card(folder: Path, *, recipe: Path | None = None, models: Seque
     """
     if not (folder / "app.py").is_file():
         raise CardError(f"a Space must hold an app.py, got {folder} without one; check the path")
-    trained_on = ElysiumConfig.from_pretrained(SHIPPED / DEMO_MODEL).trained_on or ""
+    trained_on = ElysiumConfig.from_pretrained(SHIPPED / DEFAULT_MODEL).trained_on or ""
     measured = read_recipe(recipe, trained_on=trained_on) if recipe else MeasuredCard()
     head = SPACE_HEAD | {"sdk_version": version("gradio")} | _older_card(folder, "space").data.to_dict()
     data = SpaceCardData(**(head | ({"models": list(models)} if models else {})))

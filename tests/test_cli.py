@@ -115,7 +115,7 @@ SHAPES = str(Path(__file__).parent / "fixtures" / "media" / "shapes.mp4")
         (["evaluate", "lasot", "--data", ".", "--output", "out", "--model", "elysium-tinny"], 1),
         (["evaluate", "lasot", "--data", ".", "--output", "out", "--tracker", "csrrt"], 2),
         (["evaluate", "refcoco", "--data", ".", "--output", "out", "--device", "gpu"], 1),
-        (["train", "tiny_gpu"], 1),
+        (["train", "gpu"], 1),
         (["convert", "no-such-folder", "out"], 1),
     ],
 )

@@ -16,6 +16,7 @@ _MIB = 2**20
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Beside this folder, both in the repository and in the installed package.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+DEFAULT_MODEL = "elysium-small"  # the checkpoint in the wheel
 
 
 class CheckpointError(ValueError):
