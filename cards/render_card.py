@@ -28,7 +28,7 @@ from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.limits import Limits
 from elysium.tracking.checkpoints import DEFAULT_MODEL, SHIPPED
 
-from .folder_checks import DATA, count_dataset, data_files
+from .folder_checks import DATA, count_dataset, data_files, weight_files
 from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report
 from .publish import CARDS, PLACEHOLDER, Kind
 
@@ -100,9 +100,9 @@ def render_model_card(
 
 
 def count_parameters(checkpoint: Path) -> tuple[int, int]:
-    """Return the number of parameters in a folder's safetensors files, and the size of those files in bytes."""
+    """Return the number of parameters of a checkpoint, and the size of the files that hold them in bytes."""
     numbers = 0
-    files = sorted(checkpoint.glob("*.safetensors"))
+    files = [checkpoint / name for name in sorted(weight_files(checkpoint))]
     for file in files:
         with safe_open(file, framework="pt") as opened:
             numbers += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
@@ -179,6 +179,7 @@ def render_space_card(folder: Path, *, recipe: Path | None = None, models: Seque
         "space_card.md.jinja",
         title=data.title,
         models=data.models or [],
+        default_model=DEFAULT_MODEL,
         trained_on=trained_on,
         card=measured,
         license=data.license,

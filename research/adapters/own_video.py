@@ -89,7 +89,8 @@ def main() -> None:
         data = json.dumps({"source": "folder", "path": str(folder)})
         options = ["--data", data, "--output_dir", str(adapter), "--max_steps", str(arguments.steps)]
         options += ["--seed", str(arguments.seed), "--use_cpu", "true", "--disable_tqdm", "true"]
-        run([sys.executable, "-m", "elysium.training.sft", "--config", str(RECIPE), "--model", arguments.model, *options])
+        options += ["--config", str(RECIPE), "--model", arguments.model]
+        run([sys.executable, "-m", "elysium.training.sft", *options])
         figures = measure(np.array(boxes, dtype=float), arguments.model, adapter, arguments.sheets)
     record = {"video": "cup.mp4", "frames_trained": TRAINED, "steps": arguments.steps, "mean_iou_held_out": figures}
     for name, value in figures.items():

@@ -82,9 +82,10 @@ def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
     assert f"- {numbers:,} parameters, {size / 1e6:.1f} MB." in card.text and 1e6 < numbers < size
 
 
-def test_the_card_of_the_shipped_checkpoint_is_that_of_its_recipe() -> None:
-    card = render_card.render_model_card(TINY, recipe=RECIPE)
-    assert str(card).strip() == (TINY / "README.md").read_text("utf-8").strip()
+@pytest.mark.parametrize("name", ["elysium-small", "elysium-tiny"])
+def test_the_card_of_a_checkpoint_is_that_of_its_recipe(name) -> None:
+    card = render_card.render_model_card(SHIPPED / name, recipe=ROOT / "cards" / f"{name.replace('-', '_')}.yaml")
+    assert str(card).strip() == (SHIPPED / name / "README.md").read_text("utf-8").strip()
 
 
 def test_the_recipe_of_elysium_tiny_holds_no_figure_itself() -> None:
