@@ -20,7 +20,7 @@ class Example(NamedTuple):
 
 
 EXAMPLES = (
-    Example("coloured shapes", HERE / "examples" / "shapes.mp4", (249, 146, 335, 233)),
+    Example("a bird", HERE / "examples" / "cockatoo.mp4", (113, 0, 470, 360)),
     Example("a cup", HERE / "examples" / "cup.mp4", (307, 124, 414, 383)),
 )
 

@@ -177,7 +177,7 @@ def test_the_boxes_have_the_documented_fields(workplace, seeing):
         "../clip.mp4",
         WIDTH,
         HEIGHT,
-        "elysium-tiny",
+        "elysium-small",
     )
     (track,) = record["tracks"]
     assert track["init_box_xyxy_px"] == track["frames"][0]["box_xyxy_px"] == [4, 8, 36, 40]

@@ -223,12 +223,13 @@ def test_a_folder_without_data_has_no_card(tmp_path) -> None:
 
 def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> None:
     (tmp_path / "app.py").touch()
-    render_card.main(["space", str(tmp_path), "--recipe", str(RECIPE), "--model", "owner/mine"])
+    recipe = ROOT / "cards" / "elysium_small.yaml"
+    render_card.main(["space", str(tmp_path), "--recipe", str(recipe), "--model", "owner/mine"])
     card = SpaceCard.load(tmp_path / "README.md")
     validate(card, hub)
     assert (card.data.sdk, card.data.app_file, card.data.models) == ("gradio", "app.py", ["owner/mine"])
-    measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
-    assert f"| {measured['rec']['model']['success_50']:.3f} |" in card.text and Limits().sentence() in card.text
+    measured = json.loads((ROOT / "research/results/small_real_stills.json").read_text())
+    assert f"| {measured['splits']['headline']['found']:.3f} |" in card.text and Limits().sentence() in card.text
     (tmp_path / "README.md").write_text((tmp_path / "README.md").read_text().replace("title: Elysium", "title: Mine"))
     again = render_card.render_space_card(tmp_path)
     assert (again.data.title, again.data.models) == ("Mine", ["owner/mine"]) and "[owner/mine](" in again.text
