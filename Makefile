@@ -27,10 +27,10 @@ SOURCES := pyproject.toml constraints.txt $(FOLDERS) \
 	$(filter-out %/__pycache__,$(patsubst %/.,%,$(wildcard $(FOLDERS:%=%/*/.))))
 
 # What `make demo` tracks.
-DEMO_VIDEO ?= tests/fixtures/real_clips/cockatoo.mp4
-DEMO_TEXT ?= the bird
-DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/box.mp4
-DEMO_BOX ?= 247,25,558,249
+DEMO_VIDEO ?= tests/fixtures/media/cup.mp4
+DEMO_TEXT ?= the cup
+DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/cockatoo.mp4
+DEMO_BOX ?= 113,0,470,360
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test test-slow test-all test-bundle test-versions test-transformers style quality tiny clean
