@@ -1,4 +1,4 @@
-# make demo     track an object in a sample video, by words and by a box, with the shipped checkpoint
+# make demo     track objects in two real videos, by words and by a box, with the shipped checkpoint
 # make test     the style check and the tests, but for those marked `slow`
 # make test-all the style check and all tests, the slow ones last
 # make test-bundle        a video chat with the checkpoint where only torch, transformers, pillow and av are installed
@@ -27,11 +27,10 @@ SOURCES := pyproject.toml constraints.txt $(FOLDERS) \
 	$(filter-out %/__pycache__,$(patsubst %/.,%,$(wildcard $(FOLDERS:%=%/*/.))))
 
 # What `make demo` tracks.
-DEMO_VIDEO ?= tests/fixtures/media/shapes.mp4
-DEMO_TEXT ?= the red cross
-DEMO_TEXT_2 ?= the yellow ring
-DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/box.mp4
-DEMO_BOX ?= 247,25,558,249
+DEMO_VIDEO ?= tests/fixtures/media/cup.mp4
+DEMO_TEXT ?= the cup
+DEMO_BOX_VIDEO ?= tests/fixtures/real_clips/cockatoo.mp4
+DEMO_BOX ?= 113,0,470,360
 DEMO_OUT ?= outputs/demo
 
 .PHONY: demo test test-slow test-all test-bundle test-versions test-transformers style quality tiny clean
@@ -54,7 +53,7 @@ $(DEV): $(SOURCES) | $(VENV)/bin/python
 
 demo: $(BASE)
 	@echo "Step 2 of 3: tracking by words in $(DEMO_VIDEO)"
-	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" --text "$(DEMO_TEXT_2)" --reground \
+	$(BIN)/elysium track $(DEMO_VIDEO) --text "$(DEMO_TEXT)" \
 		--output $(DEMO_OUT)/words.mp4 --boxes $(DEMO_OUT)/words.json --sheet $(DEMO_OUT)/words.png
 	@echo "Step 3 of 3: tracking from a box in $(DEMO_BOX_VIDEO)"
 	$(BIN)/elysium track $(DEMO_BOX_VIDEO) --box $(DEMO_BOX) \
@@ -91,9 +90,9 @@ test-bundle:
 	$(PYTHON) -m venv $(BUNDLE)/venv
 	$(BUNDLE)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		torch transformers pillow av
-	cp -r checkpoints/elysium-tiny tests/fresh_bundle/answer.py $(DEMO_VIDEO) $(BUNDLE)
+	cp -r checkpoints/elysium-small tests/fresh_bundle/answer.py $(DEMO_VIDEO) $(BUNDLE)
 	cd $(BUNDLE) && HF_HUB_OFFLINE=1 HF_HOME=$(CURDIR)/$(BUNDLE)/hf \
-		venv/bin/python -I answer.py elysium-tiny $(notdir $(DEMO_VIDEO)) "$(DEMO_TEXT)"
+		venv/bin/python -I answer.py elysium-small $(notdir $(DEMO_VIDEO)) "$(DEMO_TEXT)"
 
 # The lowest versions that pyproject.toml allows, and the newest there are. torch is the exception: its newest build
 # brings several GB of accelerator libraries, and so do old builds where no index of CPU builds is set
@@ -114,7 +113,7 @@ test-versions:
 style: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	for file in checkpoints/elysium-tiny/*_elysium.py; do cp */$$(basename $$file) $$file; done
+	for file in checkpoints/*/*_elysium.py; do cp */$$(basename $$file) $$file; done
 
 # The folders stand beside each other here but are one package once installed; mypy sees them so through links.
 TYPES := build/types

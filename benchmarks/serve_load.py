@@ -3,9 +3,9 @@
     python -m benchmarks.serve_load --seconds 60 --clients 20
     python -m benchmarks.serve_load --seconds 60 --output benchmarks/results/serve_load.json
 
-The server runs in a process of its own with elysium-tiny. Every client posts one request after another: a short video
-by path, the same one as a `data:` URL, a text, and every tenth time a video of 60 s. `/health` is asked for every
-50 ms on a connection of its own; the wanted longest answer is 200 ms. The last line is JSON.
+The server runs in a process of its own with the default model. Every client posts one request after another: a short
+video by path, the same one as a `data:` URL, a text, and every tenth time a video of 60 s. `/health` is asked for
+every 50 ms on a connection of its own; the wanted longest answer is 200 ms. The last line is JSON.
 """
 
 import argparse
@@ -39,7 +39,7 @@ LONG_VIDEO_S, LONG_FPS, LONG_SIZE = 60, 25, (1280, 720)
 
 @contextmanager
 def served(folder: Path, log: Path) -> Iterator[str]:
-    """Serve elysium-tiny while the block runs, with a folder that requests may name."""
+    """Serve the default model while the block runs, with a folder that requests may name."""
     command = [sys.executable, "-m", "elysium.cli", "serve", "--port", str(PORT), "--allow-path", str(folder)]
     address = f"http://127.0.0.1:{PORT}"
     with (

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 
+from elysium.tracking.checkpoints import DEFAULT_MODEL
+
 SECRET = "the server keeps this to itself"
-MODEL = "elysium-tiny"
+MODEL = DEFAULT_MODEL
 MARK = {"_type": "gradio.FileData"}
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 LEAK = re.compile(r"Traceback \(most recent|site-packages|/tmp/|/home/|File \"", re.IGNORECASE)

@@ -3,7 +3,7 @@
     python -m benchmarks.space_load --output benchmarks/results/space_load.json
     python -m benchmarks.space_load --only visitors
 
-The page runs in a process of its own, with elysium-tiny and the limits of `spaces_demo`. Memory is that process's
+The page runs in a process of its own, with the default model and the limits of `spaces_demo`. Memory is that process's
 resident memory. A page is there when its Track button can be pressed, in headless Chromium, asked for as soon as the
 port answers: the model loads meanwhile. The last line is JSON.
 """
@@ -33,6 +33,7 @@ from benchmarks.bench import ROOT, hardware
 from benchmarks.space_hostile import folder_mb, measure_hostile
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.video_io import VideoWriter, read_video
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 
 MEDIA = ROOT / "tests" / "fixtures" / "media"
 SHAPES, BOX = MEDIA / "shapes.mp4", [249, 146, 335, 233]
@@ -196,7 +197,7 @@ def submitting(page: Served, count: int, *, listening: bool) -> Iterator[int]:
         file = {"path": sent, "meta": {"_type": "gradio.FileData"}}
         named = http.get("/config").json()["dependencies"]
         number = next(entry["id"] for entry in named if entry["api_name"] == "track")
-        body = {"data": [file, None, "", [BOX], "elysium-tiny"], "fn_index": number, "session_hash": session}
+        body = {"data": [file, None, "", [BOX], DEFAULT_MODEL], "fn_index": number, "session_hash": session}
         accepted = sum(http.post("/gradio_api/queue/join", json=body).status_code == 200 for _ in range(count))
         if not listening:
             yield accepted

@@ -41,6 +41,7 @@ from benchmarks.bench import ROOT, hardware, markdown_table, write_record
 from elysium.evaluation.opencv_trackers import make_opencv_tracker
 from elysium.modeling_elysium import tiny_vit_elysium
 from elysium.processing.video_io import VideoReader, VideoWriter
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.refinement import Crop
 from elysium.tracking.tracker import Tracker
 from research.tracking_table.clips import REAL_CLIPS, read_real_clip
@@ -216,7 +217,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="Checkpoint.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Checkpoint.")
     parser.add_argument("--clips", nargs="+", default=CLIPS, help=f"Names of real clips, and {HD}.")
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 8], help="Numbers of objects, 1 to 10.")
     parser.add_argument("--frames", type=int, default=50, help="First frames of each clip.")

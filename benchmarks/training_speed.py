@@ -55,7 +55,7 @@ def collator_of(mixture: Mixture, model: Any, processor: Any) -> ElysiumCollator
 
 
 def model_and_processor(compressor: str) -> tuple[Any, Any]:
-    """The shipped checkpoint, or an untrained model of its shape that keeps every token."""
+    """elysium-tiny, or an untrained model of its shape that keeps every token."""
     model, processor = load_checkpoint("elysium-tiny", device="cpu")
     if compressor == "t_selector":
         return model.train(), processor

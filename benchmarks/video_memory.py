@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.bench import hardware, peak_mb
 from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter, probe_video
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.visualization.annotate import annotate_video
 
 FPS = 25.0
@@ -100,7 +101,7 @@ def measure(num_frames: int, args: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Prints a table, and one line of JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="folder, packaged name or Hub id of a checkpoint")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder, packaged name or Hub id of a checkpoint")
     parser.add_argument("--decode-only", action="store_true", help="no model: read, annotate and write only")
     parser.add_argument("--frames", type=int, nargs=2, default=(200, 2000), metavar=("SHORT", "LONG"))
     parser.add_argument("--width", type=int, default=1280)

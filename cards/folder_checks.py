@@ -67,12 +67,8 @@ def _weight_problems(folder: Path) -> list[str]:
     """Return the problems of the weights: files that are missing, damaged, or hold other weights than the index."""
     from safetensors import SafetensorError, safe_open
 
-    expected: dict[str, set[str]] = {}
-    if (folder / INDEX).is_file():
-        for weight, file in read_json(folder / INDEX)["weight_map"].items():
-            expected.setdefault(file, set()).add(weight)
     problems = []
-    for file, weights in sorted((expected or {"model.safetensors": set()}).items()):
+    for file, weights in sorted(weight_files(folder).items()):
         if not (folder / file).is_file():
             problems.append(f"no {file}")
             continue
@@ -85,6 +81,15 @@ def _weight_problems(folder: Path) -> list[str]:
         if missing:
             problems.append(f"a {file} without {len(missing)} weights of the index, such as {min(missing)}")
     return problems
+
+
+def weight_files(folder: Path) -> dict[str, set[str]]:
+    """Return the files that hold a checkpoint's weights, each with the weights that the index names in it."""
+    files: dict[str, set[str]] = {}
+    if (folder / INDEX).is_file():
+        for weight, file in read_json(folder / INDEX)["weight_map"].items():
+            files.setdefault(file, set()).add(weight)
+    return files or {"model.safetensors": set()}
 
 
 def data_files(folder: Path) -> list[Path]:

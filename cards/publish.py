@@ -14,7 +14,15 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from elysium.processing.data_files import DatasetError
 
-from .folder_checks import DATA, checkpoint_problems, damaged, data_files, dataset_problems, space_problems
+from .folder_checks import (
+    DATA,
+    checkpoint_problems,
+    damaged,
+    data_files,
+    dataset_problems,
+    space_problems,
+    weight_files,
+)
 from .folder_files import PublishError, check_place, list_files
 from .unsafe_files import LEFTOVERS, find_pickle, find_secret
 
@@ -22,7 +30,7 @@ Kind = Literal["model", "dataset", "space"]
 TITLES = {"model": "checkpoint", "dataset": "dataset", "space": "Space"}
 _TEXTS = (".json", ".md", ".txt", ".png", ".jpg", ".jpeg", ".gif", ".mp4")
 GOING = {
-    "model": (*_TEXTS, ".safetensors", ".py", ".jinja", ".model"),
+    "model": (*_TEXTS, ".py", ".jinja", ".model"),
     "dataset": (*_TEXTS, *DATA, ".yaml", ".yml", ".webp", ".webm", ".mkv", ".mov", ".avi"),
     "space": (*_TEXTS, ".py", ".js", ".css", ".html", ".yaml", ".yml", ".svg", ".webp", ".webm", ".whl"),
 }
@@ -102,11 +110,12 @@ def plan_publish(folder: str | Path, repo_id: str, *, kind: Kind | None = None) 
     check_repo_id(repo_id)
     kind = kind or kind_of(folder)
     problems = folder_problems(folder, kind)
+    weights = weight_files(folder) if kind == "model" else {}  # a training run leaves other files of numbers there
     going: dict[str, int] = {}
     staying: dict[str, str] = {}
     for path in list_files(folder, staying, top_only=kind == "model"):
         name = path.relative_to(folder).as_posix()
-        goes = path.suffix.lower() in GOING[kind]
+        goes = path.suffix.lower() in GOING[kind] or name in weights
         if reason := _reason_to_stay(path):
             staying[name] = reason
         elif problem := _unsafe(path, name, has_texts=goes):

@@ -1,6 +1,6 @@
 """Write the card (README.md) of a checkpoint, a dataset or a Space.
 
-    python -m elysium.cards.render_card model checkpoints/elysium-tiny --recipe cards/elysium_tiny.yaml
+    python -m elysium.cards.render_card model checkpoints/elysium-small --recipe cards/elysium_small.yaml
     python -m elysium.cards.render_card model runs/mine --report report --license apache-2.0 --repo-id OWNER/NAME
     python -m elysium.cards.render_card dataset runs/hub --made-by "elysium synth runs/hub --as trl --embed"
     python -m elysium.cards.render_card space spaces_demo --model OWNER/NAME
@@ -26,14 +26,13 @@ from elysium.modeling_elysium.configuration_elysium import ElysiumConfig
 from elysium.modeling_elysium.hub_folder_elysium import model_card
 from elysium.processing.atomic_files import atomic_path
 from elysium.spaces_demo.limits import Limits
-from elysium.tracking.checkpoints import SHIPPED
+from elysium.tracking.checkpoints import DEFAULT_MODEL, SHIPPED
 
-from .folder_checks import DATA, count_dataset, data_files
+from .folder_checks import DATA, count_dataset, data_files, weight_files
 from .measured_results import CardError, MeasuredCard, fill_template, read_recipe, read_report
 from .publish import CARDS, PLACEHOLDER, Kind
 
 CITATION = "## Citation"
-DEMO_MODEL = "elysium-tiny"
 SPACE_HEAD = {
     "title": "Elysium",
     "emoji": "🎯",
@@ -101,9 +100,9 @@ def render_model_card(
 
 
 def count_parameters(checkpoint: Path) -> tuple[int, int]:
-    """Return the number of parameters in a folder's safetensors files, and the size of those files in bytes."""
+    """Return the number of parameters of a checkpoint, and the size of the files that hold them in bytes."""
     numbers = 0
-    files = sorted(checkpoint.glob("*.safetensors"))
+    files = [checkpoint / name for name in sorted(weight_files(checkpoint))]
     for file in files:
         with safe_open(file, framework="pt") as opened:
             numbers += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
@@ -172,7 +171,7 @@ def render_space_card(folder: Path, *, recipe: Path | None = None, models: Seque
     """
     if not (folder / "app.py").is_file():
         raise CardError(f"a Space must hold an app.py, got {folder} without one; check the path")
-    trained_on = ElysiumConfig.from_pretrained(SHIPPED / DEMO_MODEL).trained_on or ""
+    trained_on = ElysiumConfig.from_pretrained(SHIPPED / DEFAULT_MODEL).trained_on or ""
     measured = read_recipe(recipe, trained_on=trained_on) if recipe else MeasuredCard()
     head = SPACE_HEAD | {"sdk_version": version("gradio")} | _older_card(folder, "space").data.to_dict()
     data = SpaceCardData(**(head | ({"models": list(models)} if models else {})))
@@ -180,6 +179,7 @@ def render_space_card(folder: Path, *, recipe: Path | None = None, models: Seque
         "space_card.md.jinja",
         title=data.title,
         models=data.models or [],
+        default_model=DEFAULT_MODEL,
         trained_on=trained_on,
         card=measured,
         license=data.license,

@@ -1,1 +1,1 @@
-"""The checkpoints that come with the package; `Tracker.from_pretrained` finds them by their folder's name."""
+"""The checkpoint that comes with the package; `Tracker.from_pretrained` finds it by its folder's name."""

@@ -4,7 +4,7 @@
 
     import elysium
 
-    tracker = elysium.Tracker.from_pretrained("elysium-tiny")
+    tracker = elysium.Tracker.from_pretrained("elysium-small")
     result = tracker.track("video.mp4", text="the red car")
     result.save("boxes.json")
 """

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import TrackingOptions
 
-DEFAULT_MODEL = "elysium-tiny"
 TRACKING, RUNNING = "Tracking options", "Running"  # panels of the help
 
 VideoArgument = Annotated[Path, typer.Argument(metavar="VIDEO", help="Video, image, GIF or folder of frames.")]
@@ -23,7 +23,7 @@ ModelOption = Annotated[
     str,
     typer.Option(
         metavar="DIR_OR_ID",
-        help="Checkpoint: a folder, a Hub id, or elysium-tiny or elysium-small.",
+        help=f"Checkpoint: a folder, a Hub id, or {DEFAULT_MODEL}.",
     ),
 ]
 DeviceOption = Annotated[

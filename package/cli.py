@@ -23,9 +23,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from elysium import __version__
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 
 from .arguments import (
-    DEFAULT_MODEL,
     Command,
     DeviceOption,
     EitherArgument,

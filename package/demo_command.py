@@ -4,14 +4,18 @@ from typing import Annotated
 
 import typer
 
-from .arguments import DEFAULT_MODEL, DeviceOption, HostOption, PortOption
+from elysium.tracking.checkpoints import DEFAULT_MODEL
+
+from .arguments import DeviceOption, HostOption, PortOption
 from .console import check_model, quiet_transformers, require, say
 
 
 def demo(
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR_OR_ID", help="Checkpoint to offer; repeat it for several. Default: elysium-tiny."),
+        typer.Option(
+            metavar="DIR_OR_ID", help=f"Checkpoint to offer; repeat it for several. Default: {DEFAULT_MODEL}."
+        ),
     ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 7860,

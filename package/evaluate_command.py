@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from elysium.evaluation.resumable import Processes, check_failures, check_settings
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import TrackingOptions
 
-from .arguments import DEFAULT_MODEL, DeviceOption, JsonOption
+from .arguments import DeviceOption, JsonOption
 from .console import (
     check_folder,
     check_model,
@@ -47,7 +48,7 @@ def evaluate(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR_OR_ID", help="Checkpoint; repeat it for several. Default: elysium-tiny."),
+        typer.Option(metavar="DIR_OR_ID", help=f"Checkpoint; repeat it for several. Default: {DEFAULT_MODEL}."),
     ] = None,
     tracker: Annotated[
         list[str] | None,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import DEFAULT_MODEL, DeviceOption, HostOption, ModelOption, PortOption
+from elysium.tracking.checkpoints import DEFAULT_MODEL
+
+from .arguments import DeviceOption, HostOption, ModelOption, PortOption
 from .console import load_tracker, require, say
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elysium.processing.atomic_files import fit_name, free_name, free_names
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import TrackingOptions
 
 from .arguments import (
-    DEFAULT_MODEL,
     RUNNING,
     DecodingOption,
     DeviceOption,

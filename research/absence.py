@@ -1,6 +1,6 @@
 """Report how well a checkpoint tells whether what words name is in sight: the ROC over the bias of the answer `none`.
 
-    python -m research.absence --model elysium-tiny --split selection --out runs/absence.json
+    python -m research.absence --split selection --out runs/absence.json
 
 Single frames of the real clips are asked for the clip's own phrasings, in frames that show the object and in frames
 that do not, and for things that none of the clips shows (`NOT_SHOWN`). The log odds of `none` come from the answer's
@@ -22,6 +22,7 @@ from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.boxes_elysium import ParsedBox, norm_to_px
 from elysium.processing.overlap import paired_iou
 from elysium.tracking.answering import Answer, Answerer
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.session import ObjectPrompt, TrackingSession
@@ -134,7 +135,7 @@ def _share(values: Sequence[bool]) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Ask, print the curve and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--split", choices=("selection", "headline"), default="selection", help="of the clips")
     parser.add_argument("--frames", type=int, default=6, help="frames of a clip, of each kind (default: 6)")
     parser.add_argument("--out", type=Path, help="JSON to write")

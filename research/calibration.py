@@ -1,6 +1,6 @@
 """Fit the map from a checkpoint's raw tracking scores to the expected IoU of its boxes, on held-out synthetic scenes.
 
-    python -m research.calibration --model elysium-tiny --bank sprites.npz --clips 8 \\
+    python -m research.calibration --bank sprites.npz --clips 8 \\
         --out research/results/calibration.json
     python -m research.calibration --model runs/mine --bank sprites.npz --clips 40 --out runs/mine.json --write
 
@@ -34,6 +34,7 @@ from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.evaluation.reliability import Reliability
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import Calibration, TrackingOptions
 from research.scenes.sprite_bank import SpriteBank, everyday_names
 from research.tracking_table.clips import WORLD_SEEDS, Clip, ClipMaker
@@ -195,7 +196,7 @@ def write_calibration(folder: Path, calibrations: Mapping[str, Calibration]) -> 
 def main(argv: Sequence[str] | None = None) -> None:
     """Tracks the clips, fits the maps, prints a table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--bank", type=Path, required=True, help="sprites, an .npz file of fetch_sprites")
     parser.add_argument("--clips", type=int, default=8, help="clips of each group")
     parser.add_argument("--frames", type=int, default=48, help="frames of each clip")

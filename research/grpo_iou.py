@@ -43,7 +43,8 @@ from elysium.training.grpo import GrpoArguments, Question, questions
 from elysium.training.rewards import format_reward
 from research.eval_v1.report import versions
 
-RECIPE = ROOT / "training" / "recipes" / "grpo_tiny.yaml"
+RECIPE = ROOT / "training" / "recipes" / "grpo.yaml"
+MODEL = "elysium-tiny"
 HELD_OUT_WORLD_SEED = 900_501
 FIRST_TRAINING_WORLD_SEED = 1001
 HELD_OUT: dict[str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ Figures = dict[str, dict[str, float]]
 
 def read_recipe() -> tuple[GrpoArguments, GRPOConfig]:
     """What the recipe says."""
-    return TrlParser((GrpoArguments, GRPOConfig)).parse_args_and_config(["--config", str(RECIPE)])
+    return TrlParser((GrpoArguments, GRPOConfig)).parse_args_and_config(["--config", str(RECIPE), "--model", MODEL])
 
 
 def draw_questions(script: GrpoArguments, world_seed: int, count: int) -> dict[str, list[Question]]:
@@ -119,8 +120,8 @@ def measure(checkpoint: Path | str, held_out: dict[str, list[Question]], *, temp
 
 def train(reward: str, seed: int, output: Path, arguments: Sequence[str]) -> tuple[Path, list[float]]:
     """One run by the recipe's command: its checkpoint, and the mean reward each time that it was logged."""
-    command = [sys.executable, "-m", "elysium.training.grpo", "--config", str(RECIPE), "--rewards", reward]
-    command += ["--seed", str(seed), "--world_seed", str(FIRST_TRAINING_WORLD_SEED + seed)]
+    command = [sys.executable, "-m", "elysium.training.grpo", "--config", str(RECIPE), "--model", MODEL]
+    command += ["--rewards", reward, "--seed", str(seed), "--world_seed", str(FIRST_TRAINING_WORLD_SEED + seed)]
     command += ["--output_dir", str(output), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -174,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     script, config = read_recipe()
     held_out = draw_questions(script, HELD_OUT_WORLD_SEED, arguments.questions)
-    before, runs = measure(script.model, held_out, temperature=config.temperature), []
+    before, runs = measure(MODEL, held_out, temperature=config.temperature), []
     with tempfile.TemporaryDirectory() as folder:
         for seed, reward in itertools.product(range(arguments.seeds), REWARDS):
             start_s = time.perf_counter()

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import TrackingOptions
 from elysium.training.synthetic.render import MIN_VISIBLE_FRACTION, render_clip
 from elysium.training.synthetic.scene import ObjectPath, Scene, SceneConfig, SceneObject
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table and the record, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=Path, required=True, help="sprites, an .npz file of fetch_sprites")
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--device", help="such as cpu or cuda (default: the first GPU where there is one)")
     parser.add_argument("--number", type=int, default=60, help="cases of each kind (default: 60)")
     parser.add_argument("--selection", action="store_true", help="the cases that choose settings")

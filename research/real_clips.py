@@ -1,7 +1,7 @@
 """Measure trackers on the real clips: each figure is the mean and the worst of nine perturbed runs.
 
-    python -m research.real_clips --model elysium-tiny --split selection --by box --out real_box.json
-    python -m research.real_clips --model elysium-tiny --split selection --by words --out real_words.json
+    python -m research.real_clips --split selection --by box --out real_box.json
+    python -m research.real_clips --split selection --by words --out real_words.json
 
 A tracker that is right by a hair on a clip is wrong on the same clip with a grey level of noise: one run is an
 anecdote. The runs are the same for all trackers and always the same (`PLAN_BY_BOX`, `PLAN_BY_WORDS`): the clip as it
@@ -37,6 +37,7 @@ from elysium.evaluation.opencv_trackers import opencv_boxes
 from elysium.evaluation.resumable import JsonLog, Row, check_failures, check_settings, run_items
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import VideoClip
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import TrackingOptions
 from research.eval_v1.report import versions
 from research.tracking_table.clips import REAL_CLIPS, Clip, read_real_clip
@@ -304,7 +305,7 @@ def _show_progress(finished: int, total: int | None) -> None:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the checked arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--device", help="such as cpu or cuda (default: the first GPU where there is one)")
     parser.add_argument("--split", choices=("selection", "headline"), default="selection", help="of the clips")
     parser.add_argument("--by", choices=PLANS, default="box", help="prompt: the first box, or words")

@@ -32,6 +32,7 @@ from torch.nn.functional import interpolate
 from benchmarks.bench import hardware, markdown_table, write_record
 from elysium.processing.overlap import paired_iou
 from elysium.processing.structures import VideoClip
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import DEFAULTS, TrackingOptions
 from elysium.tracking.tracker import Tracker
 from elysium.training.synthetic.render import RenderedClip, render_clip
@@ -218,7 +219,7 @@ def main() -> None:
     """Measures, prints a table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bank", type=Path, help="sprites, as python -m research.scenes.fetch_sprites writes")
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--clips", type=int, default=40, help="of each size")
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
     parser.add_argument(

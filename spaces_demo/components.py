@@ -20,8 +20,8 @@ class Example(NamedTuple):
 
 
 EXAMPLES = (
-    Example("coloured shapes", HERE / "examples" / "shapes.mp4", (249, 146, 335, 233)),
     Example("a cup", HERE / "examples" / "cup.mp4", (307, 124, 414, 383)),
+    Example("a bird", HERE / "examples" / "cockatoo.mp4", (113, 0, 470, 360)),
 )
 
 

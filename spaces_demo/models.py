@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elysium.processing.boxes_elysium import Box
 from elysium.processing.structures import TrackingResult
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 
 from .limits import Limits, RefusedError, naming
 
@@ -32,7 +33,7 @@ class ModelRegistry:
 
     def __init__(self, names: Sequence[str], *, device: str | None = None) -> None:
         if not names:
-            raise ValueError("there must be at least one model, got none; name one, such as elysium-tiny")
+            raise ValueError(f"there must be at least one model, got none; name one, such as {DEFAULT_MODEL}")
         self.names, self.device = list(dict.fromkeys(names)), device
         self._loading: dict[str, Future[Tracker]] = {}
         self._lock, self._turn = Lock(), Lock()

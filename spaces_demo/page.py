@@ -266,9 +266,7 @@ def _use_example(example: Example) -> tuple[str, None]:
 def _build_track(page: Page, video: Any, image: Any, boxes: Any, model: Any) -> None:
     """Build the tab that tracks."""
     gr.Markdown(HOW_TO_TRACK)
-    prompts = gr.Textbox(
-        label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the red cross\nthe yellow ring"
-    )
+    prompts = gr.Textbox(label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the cup\nthe bird")
     with gr.Row():
         run = gr.Button("Track", variant="primary", elem_id="track")
         stop = gr.Button("Stop", elem_id="stop", scale=0, min_width=90)
@@ -301,7 +299,7 @@ def _build_ground(page: Page, video: Any, image: Any, model: Any) -> None:
     gr.Markdown(
         "Find the objects that text prompts describe, one per line, in the image or in the video's first frame."
     )
-    prompts = gr.Textbox(label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the red cross")
+    prompts = gr.Textbox(label="Text prompts", lines=2, max_lines=page.limits.objects, placeholder="the cup")
     run = gr.Button("Ground", variant="primary", elem_id="ground")
     with gr.Row():
         drawn = gr.Image(label="Boxes", interactive=False, min_width=300)

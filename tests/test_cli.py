@@ -115,7 +115,7 @@ SHAPES = str(Path(__file__).parent / "fixtures" / "media" / "shapes.mp4")
         (["evaluate", "lasot", "--data", ".", "--output", "out", "--model", "elysium-tinny"], 1),
         (["evaluate", "lasot", "--data", ".", "--output", "out", "--tracker", "csrrt"], 2),
         (["evaluate", "refcoco", "--data", ".", "--output", "out", "--device", "gpu"], 1),
-        (["train", "tiny_gpu"], 1),
+        (["train", "gpu"], 1),
         (["convert", "no-such-folder", "out"], 1),
     ],
 )
@@ -177,7 +177,7 @@ def test_the_boxes_have_the_documented_fields(workplace, seeing):
         "../clip.mp4",
         WIDTH,
         HEIGHT,
-        "elysium-tiny",
+        "elysium-small",
     )
     (track,) = record["tracks"]
     assert track["init_box_xyxy_px"] == track["frames"][0]["box_xyxy_px"] == [4, 8, 36, 40]

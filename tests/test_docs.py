@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from shutil import copy
+from shutil import copytree
 
 import pytest
 import typer
@@ -21,6 +21,7 @@ from markdown_it import MarkdownIt
 from elysium import cli
 from elysium.processing.prompts_elysium import TASKS
 from elysium.readers.elysium_track import sequence_of_row
+from elysium.tracking.checkpoints import DEFAULT_MODEL, SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -38,7 +39,7 @@ NOT_RUN = {
     ("docs/fine_tuning.md", "import elysium"): "needs the runs of the page's commands; test_trl_sft_command.py",
     ("docs/public_weights.md", "import elysium"): "needs the 7B release; test_convert_elysium_weights.py",
     ("docs/public_weights.md", "import torch"): "needs the 7B release; test_quantized_elysium.py",
-    ("docs/speed.md", 'tracker = Tracker.from_pretrained("elysium-tiny")  # decoding="fast"'): "test_decoding.py",
+    ("docs/speed.md", 'tracker = Tracker.from_pretrained("elysium-small")  # decoding="fast"'): "test_decoding.py",
     ("docs/speed.md", "grammar = model.box_grammar(processor.answer_template(num_frames))"): "test_decoding.py",
 }
 
@@ -73,9 +74,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     """A folder that looks like a clone to what a page says, and is thrown away."""
     for name in ("benchmarks", "cards", "tests", "training"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "checkpoints" / "elysium-tiny").mkdir(parents=True)
-    for file in (ROOT / "checkpoints" / "elysium-tiny").iterdir():
-        copy(file, tmp_path / "checkpoints" / "elysium-tiny")
+    copytree(SHIPPED / DEFAULT_MODEL, tmp_path / "checkpoints" / DEFAULT_MODEL)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -119,7 +119,7 @@ def test_a_plain_install_without_extras_tracks_and_names_the_extra_for_the_rest(
         (["elysium", "demo"], "demo"),
         (["elysium", "serve"], "serve"),
         (["elysium", "synth", "clips"], "synth"),
-        (["elysium", "train", "tiny_cpu"], "train"),
+        (["elysium", "train", "cpu"], "train"),
         (["elysium", "curate", ".", "out"], "curate"),
         (["elysium", "evaluate", "lasot", "--data", ".", "--output", "out"], "eval"),
         (["python", "-m", "elysium.training.sft", "--help"], "train"),

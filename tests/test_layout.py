@@ -252,5 +252,6 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
 
 
 def left_out(name: str) -> bool:
-    """Whether a file of a mapped folder is for the repository only: notes beside the code."""
-    return name.endswith(".md") and not name.startswith("checkpoints/")
+    """Whether a file of a mapped folder is for the repository only: notes beside the code, and elysium-tiny."""
+    notes = name.endswith(".md") and not name.startswith("checkpoints/")
+    return notes or name.startswith("checkpoints/elysium-tiny/")

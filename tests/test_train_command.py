@@ -31,8 +31,8 @@ def test_the_recipes_of_the_package_are_listed_with_a_sentence_and_their_folder(
 @pytest.mark.parametrize(
     ("typed", "trainer", "given"),
     [
-        (["tiny_cpu"], "sft", ["--config", str(RECIPES / "tiny_cpu.yaml")]),
-        (["grpo_tiny", "--beta", "0"], "grpo", ["--config", str(RECIPES / "grpo_tiny.yaml"), "--beta", "0"]),
+        (["cpu"], "sft", ["--config", str(RECIPES / "cpu.yaml")]),
+        (["grpo", "--beta", "0"], "grpo", ["--config", str(RECIPES / "grpo.yaml"), "--beta", "0"]),
         (["--max_steps", "3", "--data", "{}"], "sft", ["--max_steps", "3", "--data", "{}"]),
         (["lora", "--help"], "sft", ["--config", str(RECIPES / "lora.yaml"), "--help"]),
         (["--help-all"], "sft", ["--help"]),
@@ -49,14 +49,14 @@ def test_a_file_goes_before_a_recipe_of_the_same_name(tmp_path, monkeypatch, tra
     monkeypatch.chdir(tmp_path)
     assert cli.run(["train", "mine.yaml"]) == cli.run(["train", "lora"]) == 0
     assert trainers == [("sft", ["--config", "mine.yaml"]), ("grpo", ["--config", "lora"])]
-    assert find_recipe("tiny_cpu") == RECIPES / "tiny_cpu.yaml"
+    assert find_recipe("cpu") == RECIPES / "cpu.yaml"
 
 
 @pytest.mark.parametrize(
     ("typed", "code", "message"),
     [
         ([], 2, "elysium train --list shows the recipes"),
-        (["tiny_gpu"], 1, "or one of grpo_tiny, lora, "),
+        (["gpu"], 1, "or one of cpu, grpo, lora, "),
         (["../recipes/lora"], 1, "must be a YAML file or one of"),
     ],
 )

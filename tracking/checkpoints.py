@@ -16,6 +16,7 @@ _MIB = 2**20
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Beside this folder, both in the repository and in the installed package.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+DEFAULT_MODEL = "elysium-small"  # the checkpoint in the wheel
 
 
 class CheckpointError(ValueError):
@@ -122,9 +123,7 @@ def _check_adapter(folder: Path) -> None:
 
 def _hub_config(name: str) -> Path:
     """Return the config of a Hub repository, fetched or from the cache; a name that can be no Hub id is mistyped."""
-    shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
-    verb = "comes" if len(shipped) == 1 else "come"
-    remedy = f"check the name ({' and '.join(shipped)} {verb} with the package)" if shipped else "check the name"
+    remedy = f"check the name ({DEFAULT_MODEL} comes with the package)"
     if not _HUB_ID.fullmatch(name):
         raise CheckpointError(f"model must be an existing folder or a Hub id owner/name, got {name}; {remedy}")
     from huggingface_hub import hf_hub_download

@@ -28,8 +28,8 @@ def load_checkpoint(
 
     Args:
         name: folder with `config.json`, safetensors and the processor's files; folder of an adapter, which is put
-            onto its base model and merged; the name of a checkpoint that comes with the package, as "elysium-tiny"; or
-            a Hub id `owner/name`. They are looked for in this order.
+            onto its base model and merged; the name of a checkpoint that comes with the package, "elysium-small"; or a
+            Hub id `owner/name`. They are looked for in this order.
         device: by default the first GPU where there is one, else the CPU.
         dtype: by default that of the checkpoint.
         quantization_config: of transformers, such as `BitsAndBytesConfig`; weights are quantized while loading.

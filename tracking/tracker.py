@@ -31,7 +31,7 @@ _Item = TypeVar("_Item")
 class Tracker:
     """Track, ground, describe and ask with one Elysium model.
 
-        tracker = Tracker.from_pretrained("elysium-tiny")
+        tracker = Tracker.from_pretrained("elysium-small")
         result = tracker.track("video.mp4", text="the red car")
         result.save("boxes.json")
 

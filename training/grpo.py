@@ -1,7 +1,7 @@
 """Train with GRPO: the model answers each prompt several times, and is rewarded for the boxes that fit best.
 
-    python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml
-    python -m elysium.training.grpo --config training/recipes/grpo_tiny.yaml --rewards format --output_dir runs/format
+    python -m elysium.training.grpo --config training/recipes/grpo.yaml
+    python -m elysium.training.grpo --config training/recipes/grpo.yaml --rewards format --output_dir runs/format
 
 A recipe is YAML; options on the command line override it. Fields: `GrpoArguments`, and
 all of TRL's `GRPOConfig`. Questions are drawn from the synthetic world; rewards are in `rewards.py`. The trained
@@ -32,6 +32,7 @@ except ImportError as error:
 
 from elysium.processing.processing_elysium import ElysiumProcessor
 from elysium.processing.prompts_elysium import BOX_TASKS
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.loading import load_checkpoint
 from elysium.training.model_parts import freeze
 from elysium.training.rewards import REWARDS
@@ -64,7 +65,7 @@ class GrpoArguments:
     """
 
     model_name_or_path: str = field(
-        default="elysium-tiny", metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
+        default=DEFAULT_MODEL, metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
     )
     train_parts: list[str] = field(default_factory=list)
     rewards: list[str] = field(default_factory=lambda: ["iou"])

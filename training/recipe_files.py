@@ -11,7 +11,7 @@ def list_recipes() -> dict[str, str]:
     """Return the names of the recipes with the sentence that each begins with.
 
     >>> list_recipes()["lora"]
-    'A LoRA adapter for your own videos, on one GPU (or, with elysium-tiny, on a laptop).'
+    'A LoRA adapter for your own videos, on one GPU (or, with elysium-small, on a laptop).'
     """
     files = sorted(RECIPES.glob("*.yaml"))
     return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in files}

@@ -1,7 +1,7 @@
 """Fine-tune Elysium on images and videos with TRL: Model -> Dataset -> Training.
 
-    elysium train tiny_cpu
-    python -m elysium.training.sft --config training/recipes/tiny_cpu.yaml
+    elysium train cpu
+    python -m elysium.training.sft --config training/recipes/cpu.yaml
     accelerate launch --config_file training/launch/fsdp2.yaml -m elysium.training.sft \\
         --config training/recipes/stage2a_instruct.yaml --output_dir runs/stage2a
 

@@ -6,6 +6,7 @@ from typing import Any
 from trl import ModelConfig, SFTConfig
 
 from elysium.processing.data_files import DatasetError, parse_json
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 
 from .model_parts import PARTS, unknown_parts
 from .sampling import DrawPlan
@@ -47,7 +48,7 @@ class ModelArguments(ModelConfig):
     """
 
     model_name_or_path: str = field(
-        default="elysium-tiny", metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
+        default=DEFAULT_MODEL, metadata={"help": "Checkpoint to start from.", "aliases": ["--model"]}
     )
     dtype: str = field(
         default="float32",

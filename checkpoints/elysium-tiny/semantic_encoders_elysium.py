@@ -306,6 +306,10 @@ class ElysiumSemanticEncoders(nn.Module):
             self.open_images_detector = SSDMobileNetV2(classes["open_images_detector"], 1, separable=False)
         self.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> "ElysiumSemanticEncoders":
+        """Set the mode, and freeze the weights again, which `from_pretrained` makes trainable before it sets one."""
+        return super().train(mode).requires_grad_(False)
+
     def _classified(self, images: torch.Tensor) -> torch.Tensor:
         """Return the classifier's scores (F, N, C)."""
         scores = self.classifier(images)[0].float().softmax(-1).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What an adapter adds on a domain that the shipped checkpoint was not trained on: the world through a thermal camera.
+"""What an adapter adds on a domain that elysium-tiny was not trained on: the world through a thermal camera.
 
     python -m research.adapters.adapter_domain --output research/results/adapter_domain.json
 

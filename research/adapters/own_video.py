@@ -2,10 +2,10 @@
 
     python -m research.adapters.own_video --output research/results/own_video.json
 
-What a user would do with `cup.mp4`, which the shipped checkpoint often loses: a folder with the video and a CSV of
-boxes for its first 120 frames, `elysium data check`, `python -m elysium.training.sft --config
-training/recipes/lora.yaml`. Then frames 120 to 216, which were held out, are tracked from their first true box, by the
-checkpoint before and after, beside the first box repeated and CSRT. The commands run as typed; the last line is JSON.
+What a user would do with `cup.mp4`: a folder with the video and a CSV of boxes for its first 120 frames, `elysium data
+check`, `python -m elysium.training.sft --config training/recipes/lora.yaml`. Then frames 120 to 216, which were held
+out, are tracked from their first true box, by the checkpoint before and after, beside the first box repeated and CSRT.
+The commands run as typed; the last line is JSON.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from benchmarks.bench import ROOT, write_record
 from elysium.evaluation.opencv_trackers import opencv_boxes
 from elysium.processing.overlap import paired_iou
 from elysium.processing.video_io import read_video
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.tracker import Tracker
 from elysium.visualization.contact_sheet import contact_sheet
 
@@ -54,7 +55,7 @@ def run(command: list[str]) -> None:
         sys.exit(f"Error: {' '.join(command)} failed")
 
 
-def measure(boxes: np.ndarray, adapter: Path, sheets: Path | None) -> dict[str, Any]:
+def measure(boxes: np.ndarray, model: str, adapter: Path, sheets: Path | None) -> dict[str, Any]:
     """Mean IoU on the held-out frames behind the first of them, which is given."""
     clip = read_video(MEDIA / "cup.mp4")[TRAINED : len(boxes)]
     truth = boxes[TRAINED : TRAINED + len(clip)]
@@ -62,8 +63,8 @@ def measure(boxes: np.ndarray, adapter: Path, sheets: Path | None) -> dict[str, 
         "first box repeated": np.repeat(truth[:1], len(clip), axis=0),
         "CSRT": opencv_boxes("csrt", clip.frames, truth[0]),
     }
-    for name, model in (("elysium-tiny", "elysium-tiny"), ("elysium-tiny + adapter", str(adapter))):
-        result = Tracker.from_pretrained(model).track(clip, box_xyxy_px=tuple(truth[0]))
+    for name, trained in ((model, model), (f"{model} + adapter", str(adapter))):
+        result = Tracker.from_pretrained(trained).track(clip, box_xyxy_px=tuple(truth[0]))
         found[name] = result.tracks[0].boxes_xyxy_px
         if sheets is not None:
             contact_sheet(clip, result, sheets / f"{name.replace(' + ', '_')}.png")
@@ -73,6 +74,7 @@ def measure(boxes: np.ndarray, adapter: Path, sheets: Path | None) -> dict[str, 
 def main() -> None:
     """Checks, trains, measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets and overlays")
@@ -87,8 +89,9 @@ def main() -> None:
         data = json.dumps({"source": "folder", "path": str(folder)})
         options = ["--data", data, "--output_dir", str(adapter), "--max_steps", str(arguments.steps)]
         options += ["--seed", str(arguments.seed), "--use_cpu", "true", "--disable_tqdm", "true"]
-        run([sys.executable, "-m", "elysium.training.sft", "--config", str(RECIPE), *options])
-        figures = measure(np.array(boxes, dtype=float), adapter, arguments.sheets)
+        options += ["--config", str(RECIPE), "--model", arguments.model]
+        run([sys.executable, "-m", "elysium.training.sft", *options])
+        figures = measure(np.array(boxes, dtype=float), arguments.model, adapter, arguments.sheets)
     record = {"video": "cup.mp4", "frames_trained": TRAINED, "steps": arguments.steps, "mean_iou_held_out": figures}
     for name, value in figures.items():
         print(f"{name:24} {value}")

@@ -35,6 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.bench import ROOT, hardware
 from elysium.evaluation.opencv_trackers import make_opencv_tracker, opencv_boxes
 from elysium.processing.atomic_files import atomic_path
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from research.eval_v1.metrics import AbsenceTally, GateTally, OverlapTally, ScoreTally, patch_coverage
 from research.eval_v1.report import check_targets, print_report, save_score_plot, versions
 from research.eval_v1.scenes import (
@@ -260,7 +261,7 @@ def device_name(tracker: "Tracker") -> str:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Checked arguments; counts that were left out follow the others."""
     parser = argparse.ArgumentParser(description="Measures a model on the 500 frozen synthetic clips of eval_v1.")
-    parser.add_argument("--model", default="elysium-tiny", help="folder, shipped checkpoint or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder, shipped checkpoint or Hub id")
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, metavar="N", help="only the first N clips: partial")
     parser.add_argument("--long", type=int, metavar="N", help="clips tracked over 64 frames too (default: all)")
     parser.add_argument("--csrt-long", type=int, metavar="N", help="of those, clips for CSRT (default: all of those)")

@@ -1,6 +1,6 @@
 """Find objects in real photographs by everyday words, and name them.
 
-    python -m research.real_words.stills --model elysium-tiny --split headline --out outputs/real_stills.json
+    python -m research.real_words.stills --split headline --out outputs/real_stills.json
     python -m research.real_words.stills --model runs/words/final --split selection
 
 The photographs and their boxes, set by hand, stand in `tests/fixtures/real_stills`; four more come from
@@ -29,6 +29,7 @@ from benchmarks.bench import ROOT, markdown_table, write_record
 from elysium.evaluation.grounding import ACCURACY_IOU
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.overlap import paired_iou
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from research.bootstrap import bootstrap_interval
 from research.real_words.naming import KINDS, head_noun, name_kind
 from research.real_words.nouns import Nouns, find_wordnet
@@ -152,7 +153,7 @@ def markdown(record: dict[str, Any]) -> str:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return checked arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="elysium-tiny", help="Checkpoint folder, shipped name or Hub id.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Checkpoint folder, shipped name or Hub id.")
     parser.add_argument("--split", choices=SPLITS, help="Split to measure (default: both).")
     parser.add_argument("--wordnet", type=Path, metavar="DIR", help="Folder with WordNet's noun files.")
     parser.add_argument("--fetched", type=Path, default=FETCHED, metavar="DIR", help="Folder of fetched photographs.")

@@ -31,6 +31,7 @@ import numpy as np
 from benchmarks.bench import markdown_table
 from elysium.evaluation.captioning import CaptionScorer
 from elysium.processing.atomic_files import atomic_path
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.options import DEFAULTS, TrackingOptions
 from research.eval_v1.report import versions
 from research.eval_v1.run import device_name
@@ -281,7 +282,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Checked arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=Path, required=True, help="sprites, an .npz file of fetch_sprites")
-    parser.add_argument("--model", default="elysium-tiny", help="checkpoint folder, shipped name or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder, shipped name or Hub id")
     parser.add_argument("--device", help="such as cpu or cuda (default: the first GPU where there is one)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows that the model answers at once")
     parser.add_argument("--number", type=int, help="clips of each group (default: 40; 8 for --selection)")

@@ -82,9 +82,10 @@ def test_the_card_of_elysium_tiny_has_its_measured_figures(hub) -> None:
     assert f"- {numbers:,} parameters, {size / 1e6:.1f} MB." in card.text and 1e6 < numbers < size
 
 
-def test_the_card_of_the_shipped_checkpoint_is_that_of_its_recipe() -> None:
-    card = render_card.render_model_card(TINY, recipe=RECIPE)
-    assert str(card).strip() == (TINY / "README.md").read_text("utf-8").strip()
+@pytest.mark.parametrize("name", ["elysium-small", "elysium-tiny"])
+def test_the_card_of_a_checkpoint_is_that_of_its_recipe(name) -> None:
+    card = render_card.render_model_card(SHIPPED / name, recipe=ROOT / "cards" / f"{name.replace('-', '_')}.yaml")
+    assert str(card).strip() == (SHIPPED / name / "README.md").read_text("utf-8").strip()
 
 
 def test_the_recipe_of_elysium_tiny_holds_no_figure_itself() -> None:
@@ -222,12 +223,13 @@ def test_a_folder_without_data_has_no_card(tmp_path) -> None:
 
 def test_the_card_of_the_space_is_taken_and_keeps_its_head(tmp_path, hub) -> None:
     (tmp_path / "app.py").touch()
-    render_card.main(["space", str(tmp_path), "--recipe", str(RECIPE), "--model", "owner/mine"])
+    recipe = ROOT / "cards" / "elysium_small.yaml"
+    render_card.main(["space", str(tmp_path), "--recipe", str(recipe), "--model", "owner/mine"])
     card = SpaceCard.load(tmp_path / "README.md")
     validate(card, hub)
     assert (card.data.sdk, card.data.app_file, card.data.models) == ("gradio", "app.py", ["owner/mine"])
-    measured = json.loads((ROOT / "research/results/eval_v1.json").read_text())
-    assert f"| {measured['rec']['model']['success_50']:.3f} |" in card.text and Limits().sentence() in card.text
+    measured = json.loads((ROOT / "research/results/small_real_stills.json").read_text())
+    assert f"| {measured['splits']['headline']['found']:.3f} |" in card.text and Limits().sentence() in card.text
     (tmp_path / "README.md").write_text((tmp_path / "README.md").read_text().replace("title: Elysium", "title: Mine"))
     again = render_card.render_space_card(tmp_path)
     assert (again.data.title, again.data.models) == ("Mine", ["owner/mine"]) and "[owner/mine](" in again.text

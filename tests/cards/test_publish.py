@@ -99,7 +99,7 @@ def test_a_sharded_checkpoint_is_complete(checkpoint) -> None:
 
 
 def test_leftovers_of_training_stay(checkpoint) -> None:
-    for name in ("optimizer.pt", "training_args.bin", ".DS_Store", "notes.log"):
+    for name in ("optimizer.pt", "training_args.bin", "training_heads.safetensors", ".DS_Store", "notes.log"):
         (checkpoint / name).write_text("x")
     (checkpoint / "checkpoint-10").mkdir()
     pickled = "pickled, by a trainer: it can run code when it is loaded"
@@ -109,6 +109,7 @@ def test_leftovers_of_training_stay(checkpoint) -> None:
         "notes.log": "no part of a checkpoint",
         "optimizer.pt": pickled,
         "training_args.bin": pickled,
+        "training_heads.safetensors": "no part of a checkpoint",
     }
 
 

@@ -198,9 +198,10 @@ def test_encoders_are_saved_and_never_trained(model, tmp_path):
     torch.testing.assert_close(
         loaded.get_image_features(images).pooler_output, model.get_image_features(images).pooler_output
     )
-    freeze(loaded, [])
-    frozen = {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
-    assert frozen == {name for name, _ in loaded.named_parameters() if "semantic_encoders" in name}
+    encoders = {name for name, _ in loaded.named_parameters() if "semantic_encoders" in name}
+    for prepare in (torch.nn.Module.train, lambda loaded: freeze(loaded, [])):  # a trainer of others, and ours
+        prepare(loaded)
+        assert {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad} == encoders
 
 
 @pytest.mark.parametrize(

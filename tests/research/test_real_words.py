@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from elysium.processing.structures import Grounding
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from research.real_words import fetch_stills, naming, stills
 from research.real_words.fetch_stills import SOURCES, FetchError, check_source, save_scaled
 from research.real_words.naming import CATEGORIES, head_noun, name_kind
@@ -214,7 +215,7 @@ def test_every_shipped_photograph_has_a_line_with_its_licence():
 
 def test_a_split_is_read_alone():
     assert {item.split for item in read_items("headline")} == {"headline"}
-    assert stills.parse_arguments(["--split", "selection"]).model == "elysium-tiny"
+    assert stills.parse_arguments(["--split", "selection"]).model == DEFAULT_MODEL
 
 
 def test_a_fetched_file_that_changed_is_refused(tmp_path):

@@ -77,9 +77,8 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(device,
         Tracker.from_pretrained("no-such-model", device=device)
 
 
-def test_a_mistyped_name_is_answered_with_what_comes_with_the_package(saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SHIPPED", saved.parent)
-    with pytest.raises(CheckpointError, match=r"check the name \(tiny comes with the package\)"):
+def test_a_mistyped_name_is_answered_with_what_comes_with_the_package():
+    with pytest.raises(CheckpointError, match=r"check the name \(elysium-small comes with the package\)"):
         Tracker.from_pretrained("elysium tinny")
 
 

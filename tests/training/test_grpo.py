@@ -23,7 +23,7 @@ from elysium.training.rewards import iou_reward
 from elysium.training.synthetic import SceneConfig, World
 
 ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "training" / "recipes" / "grpo_tiny.yaml"
+RECIPE = ROOT / "training" / "recipes" / "grpo.yaml"
 SCRIPT = GrpoArguments(tasks=["rec", "sot", "rsot"], num_frames=3, image_size=[64, 48], side=[0.2, 0.4])
 # What makes a run of the recipe short: two steps of two questions with four answers each.
 SHORT = ["--max_steps", "2", "--num_questions", "4", "--per_device_train_batch_size", "8", "--num_generations", "4"]

@@ -119,7 +119,7 @@ def test_the_selector_s_loss_counts_known_frames_alone():
 
 def test_held_out_boxes_curves_and_card_come_with_a_run(checkpoint, tmp_path):
     run(
-        "tiny_cpu",
+        "cpu",
         tmp_path / "run",
         model=str(checkpoint),
         data=[SYNTHETIC | {"weight": 2}],
@@ -242,7 +242,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused_in_one_line(changes, message
 
 
 @pytest.mark.parametrize(
-    "name", ["stage1a_align", "stage1b_pretrain", "stage2a_instruct", "stage2b_long", "lora", "tiny_cpu"]
+    "name", ["stage1a_align", "stage1b_pretrain", "stage2a_instruct", "stage2b_long", "lora", "cpu"]
 )
 def test_a_recipe_names_only_what_the_trainer_reads_and_is_headed_by_its_command(name):
     path = RECIPES / f"{name}.yaml"

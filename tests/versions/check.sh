@@ -16,9 +16,9 @@ python=$out/venv/bin/python
 install() { "$python" -m pip install --quiet --disable-pip-version-check --constraint "$folder/$name.txt" "$@"; }
 
 install torch transformers pillow av
-cp -r "$root/checkpoints/elysium-tiny" "$root/tests/fresh_bundle/answer.py" "$out"
+cp -r "$root/checkpoints/elysium-small" "$root/tests/fresh_bundle/answer.py" "$out"
 cd "$out"
-"$python" -I answer.py elysium-tiny "$video" "$text"
+"$python" -I answer.py elysium-small "$video" "$text"
 
 install "$folder"/*.whl
 "$python" -I -c "import elysium"
