@@ -67,7 +67,7 @@ class Served:
 @contextmanager
 def served(folder: Path, log: Path) -> Iterator[Served]:
     """Serves the page while the block runs."""
-    command = [sys.executable, "-m", "elysium.cli", "demo", "--port", "7999"]
+    command = [sys.executable, "-m", "elysium.cli", "demo", "--public", "--model", "elysium-tiny", "--port", "7999"]
     environment = os.environ | {"TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     start_s = time.perf_counter()
     with log.open("w") as errors, subprocess.Popen(command, env=environment, stderr=errors, text=True) as process:

@@ -19,6 +19,9 @@ def demo(
     ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 7860,
+    public: Annotated[
+        bool, typer.Option("--public", help="Limit files, videos and computation, for a page that strangers use.")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -31,10 +34,12 @@ def demo(
     for name in models:
         check_model(name, device)
     quiet_transformers()
+    from elysium.spaces_demo.limits import OWN_MACHINE, Limits
     from elysium.spaces_demo.server import PortError, serve_demo, wait_for_interrupt
 
+    limits = Limits() if public else OWN_MACHINE
     try:
-        with serve_demo(models, host=host, port=port, device=device, open_browser=browser) as address:
+        with serve_demo(models, host=host, port=port, device=device, open_browser=browser, limits=limits) as address:
             say(f"The page is at {address} (stop with Ctrl+C)")
             wait_for_interrupt()
     except PortError as error:

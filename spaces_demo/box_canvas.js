@@ -1,6 +1,7 @@
 // Draws boxes on an image. The server sends {image, width, height, boxes} and receives only the boxes, in pixels of the
 // original: [[x1, y1, x2, y2], ...]. Runs as the body of a function (element, trigger, props, server, upload, watch).
 const SMALLEST_PX = 4; // on the screen: a click is not a box
+const SAME_IOU = 0.9; // boxes that overlap more are of one object
 const find = (name) => element.querySelector(name);
 const canvas = find("canvas");
 const pen = canvas.getContext("2d");
@@ -11,7 +12,8 @@ let boxes = [];
 let drag = null; // {x, y, toX, toY} in pixels of the original
 
 const color = (i) => props.colors[i % props.colors.length];
-const fault = (text) => { find(".fault").textContent = text; };
+const note = (text) => { find(".note").textContent = text; };
+const area = ([x1, y1, x2, y2]) => Math.max(0, x2 - x1) * Math.max(0, y2 - y1);
 
 function drawBox([x1, y1, x2, y2], i, scale) {
   pen.lineWidth = Math.max(2, 3 * scale);
@@ -22,17 +24,18 @@ function drawBox([x1, y1, x2, y2], i, scale) {
   pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
   pen.fillStyle = color(i);
   const side = 20 * scale;
-  pen.fillRect(x1, y1, side, side);
+  // Above the box, else below it, else to its left, so that the number hides no small object.
+  const above = y1 >= side;
+  const below = !above && y2 + side <= height;
+  const left = above || below ? x1 : Math.max(0, x1 - side);
+  const top = above ? y1 - side : below ? y2 : y1;
+  pen.fillRect(left, top, side, side);
   pen.fillStyle = "#111";
   pen.font = `bold ${14 * scale}px system-ui, sans-serif`;
-  pen.fillText(String(i + 1), x1 + 6 * scale, y1 + 15 * scale);
+  pen.fillText(String(i + 1), left + 6 * scale, top + 15 * scale);
 }
 
 function draw() {
-  find("canvas").style.display = image ? "block" : "none";
-  find(".empty").style.display = image ? "none" : "block";
-  for (const name of [".add", ".typed"]) find(name).disabled = !image;
-  for (const name of [".undo", ".clear"]) find(name).disabled = !boxes.length;
   if (!image) return;
   pen.drawImage(image, 0, 0, width, height);
   const scale = width / Math.max(1, canvas.clientWidth);
@@ -60,13 +63,22 @@ function list() {
 function set(next) {
   boxes = next;
   props.value = next;
-  fault("");
+  note(boxes.length ? "" : "Drag on the frame to draw a box around an object.");
   list();
   draw();
 }
 
+function iou(a, b) {
+  const overlap = area([Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3])]);
+  return overlap / (area(a) + area(b) - overlap);
+}
+
 function add(box) {
-  if (boxes.length >= props.most) fault(`At most ${props.most} objects; remove a box first.`);
+  const same = boxes.findIndex((other) => iou(box, other) > SAME_IOU);
+  if (same >= 0) {
+    set(boxes.map((other, i) => (i === same ? box : other)));
+    note(`The new box replaces box ${same + 1}, which covered nearly the same area.`);
+  } else if (boxes.length >= props.most) note(`At most ${props.most} objects; remove a box first.`);
   else set([...boxes, box]);
 }
 
@@ -110,7 +122,7 @@ function addTyped() {
   const [x1, y1, x2, y2] = numbers;
   const inside = x1 >= 0 && y1 >= 0 && x1 < x2 && y1 < y2 && x2 <= width && y2 <= height;
   if (numbers.length !== 4 || !inside) {
-    fault(`A box is x1,y1,x2,y2 inside 0,0,${width},${height}, with x1 < x2 and y1 < y2.`);
+    note(`A box is x1,y1,x2,y2 inside 0,0,${width},${height}, with x1 < x2 and y1 < y2.`);
     return;
   }
   find(".typed").value = "";
@@ -120,8 +132,6 @@ find(".add").addEventListener("click", addTyped);
 find(".typed").addEventListener("keydown", (event) => {
   if (event.key === "Enter") addTyped();
 });
-find(".undo").addEventListener("click", () => set(boxes.slice(0, -1)));
-find(".clear").addEventListener("click", () => set([]));
 
 function take(sent) {
   if (Array.isArray(sent)) return;

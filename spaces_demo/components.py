@@ -12,24 +12,32 @@ HERE = Path(__file__).parent
 
 
 class Example(NamedTuple):
-    """Example video: text of its button, file, and box of an object in the first frame."""
+    """Example video: text of its button, file, text prompt, question, and boxes in the first frame."""
 
     title: str
-    path: Path
-    box_xyxy_px: tuple[int, int, int, int]
+    name: str
+    prompt: str
+    question: str
+    boxes_xyxy_px: list[list[int]]
+
+    @property
+    def path(self) -> Path:
+        """Return the video's path."""
+        return HERE / "examples" / self.name
 
 
 EXAMPLES = (
-    Example("a cup", HERE / "examples" / "cup.mp4", (307, 124, 414, 383)),
-    Example("a bird", HERE / "examples" / "cockatoo.mp4", (113, 0, 470, 360)),
+    Example("a bird", "cockatoo.mp4", "the bird", "Is there a bird?", [[113, 0, 470, 360]]),
+    Example("a cup", "cup.mp4", "the cup", "What colour is the cup?", []),
+    Example("shapes", "shapes.mp4", "the red cross", "What colour is the cross?", [[249, 146, 335, 233]]),
 )
 
 
 def example_boxes(path: Path) -> list[list[int]]:
     """Return the boxes to draw on an example video; empty for other videos."""
     for example in EXAMPLES:
-        if path.name == example.path.name and filecmp.cmp(path, example.path, shallow=False):
-            return [list(example.box_xyxy_px)]
+        if path.name == example.name and filecmp.cmp(path, example.path, shallow=False):
+            return example.boxes_xyxy_px
     return []
 
 

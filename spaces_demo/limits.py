@@ -24,7 +24,7 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Maximum values for one request and for the server.
+    """Maximum values for one request and for the server; the defaults are those of a public page.
 
     Args:
         file_mb: size of an uploaded file in MB (10^6 bytes).
@@ -60,6 +60,15 @@ class Limits:
     kept_mb: int = 2000
     kept_s: int = 1800
 
+    @property
+    def public(self) -> bool:
+        """Return whether visitors have to know the limits."""
+        return self != OWN_MACHINE
+
+    def track_sentence(self) -> str:
+        """Return what becomes of a track that takes too long."""
+        return f"Tracking ends after {self.compute_s} s of computation, with the frames finished by then."
+
     def sentence(self) -> str:
         """Return the limits as text for visitors."""
         return (
@@ -68,6 +77,19 @@ class Limits:
             f"{self.objects} objects, text prompts of {self.prompt} and questions of {self.question} characters. "
             f"A request gets {self.compute_s} s of computation. Files are removed after {self.kept_s // 60} minutes."
         )
+
+
+_NONE = 10**9  # more than any file has
+OWN_MACHINE = Limits(
+    file_mb=_NONE,
+    video_frames=_NONE,
+    video_s=_NONE,
+    video_pixels=_NONE,
+    image_pixels=_NONE,
+    compute_s=_NONE,
+    kept_mb=_NONE,
+    kept_s=24 * 3600,
+)
 
 
 @contextmanager
@@ -127,6 +149,21 @@ def check_prompts(text: str | None, limits: Limits) -> list[str]:
     for line in lines:
         _check_length(line, limits.prompt, "a text prompt")
     return lines
+
+
+def check_targets(prompts: list[str], boxes: list[Box]) -> None:
+    """Check that text prompts and boxes name the objects to track.
+
+    Raises:
+        RefusedError: there is none of both, or their numbers differ.
+    """
+    if not prompts and not boxes:
+        raise RefusedError("there must be an object to track, got none; draw a box, or type a text prompt")
+    if prompts and boxes and len(prompts) != len(boxes):
+        raise RefusedError(
+            "text prompts and boxes given together must describe the same objects, got "
+            f"{len(prompts)} lines and {len(boxes)} boxes; draw a box for each line, or clear one of the two"
+        )
 
 
 def check_question(text: str | None, limits: Limits) -> str:

@@ -120,15 +120,8 @@ class Tasks:
         The last result is complete unless time ran out or the video is longer than its header says.
 
         Raises:
-            RefusedError: text prompts and boxes do not match, or the video cannot be read.
+            RefusedError: the video cannot be read.
         """
-        if not prompts and not boxes:
-            raise RefusedError("there must be an object to track, got none; draw a box, or type a text prompt")
-        if prompts and boxes and len(prompts) != len(boxes):
-            raise RefusedError(
-                "text prompts and boxes given together must describe the same objects, got "
-                f"{len(prompts)} lines and {len(boxes)} boxes; draw a box for each line, or clear one of the two"
-            )
         tracker = self.registry.tracker(model)
         deadline_s = time.monotonic() + self.limits.compute_s
         with naming(path), tracker.iter_track(path, prompts or None, box_xyxy_px=boxes or None) as run:

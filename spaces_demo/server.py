@@ -46,7 +46,7 @@ def serve_demo(
         port: port to listen on; by default GRADIO_SERVER_PORT, else the first free port from 7860.
         device: device of the models; by default a GPU if available.
         open_browser: whether to open the page in a browser.
-        limits: limits of requests.
+        limits: limits of requests; by default those of a public page.
 
     Raises:
         PortError: the address is taken, or does not belong to this machine.
@@ -100,6 +100,21 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _theme() -> gr.themes.Default:
+    """Return Gradio's default theme in blue, with texts of at least 4.5:1 contrast and the system's fonts."""
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SANS, font_mono=MONO)
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        link_text_color_dark="*secondary_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
+
+
 def _launch(
     blocks: gr.Blocks, limits: Limits, middleware: Middleware, host: str | None, port: int | None, *, inbrowser: bool
 ) -> str:
@@ -121,7 +136,7 @@ def _launch(
             state_session_capacity=200,
             allowed_paths=[str(EXAMPLES[0].path.parent)],
             app_kwargs={"middleware": [middleware]},
-            theme=gr.themes.Soft(primary_hue="cyan", neutral_hue="slate", font=SANS, font_mono=MONO),
+            theme=_theme(),
             css_paths=Path(__file__).with_name("page.css"),
         )
     except OSError as error:

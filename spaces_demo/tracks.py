@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from elysium.processing.structures import Track, TrackingResult
+from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter
 from elysium.visualization.annotate import FrameAnnotator, marks_at, object_color
 from elysium.visualization.contact_sheet import contact_sheet
 
 LIVE_SIDE_PX = 480
 JPEG_QUALITY = 75
+TIMELINES = {"x": "Centre, x", "y": "Centre, y", "width": "Width", "height": "Height"}  # values plotted over time
 
 
 class FrameRecorder:
@@ -79,29 +80,16 @@ def write_files(video: Path, result: TrackingResult, folder: Path) -> list[Path]
 
 
 def timeline_rows(result: TrackingResult) -> list[dict[str, Any]]:
-    """Return the plot rows: centre and size of every box over time, None where there is no box."""
+    """Return the plot rows: centre and size of every box over time in pixels, None where there is no box."""
     rows = []
     for track in result.tracks:
         x1, y1, x2, y2 = track.boxes_xyxy_px.T
-        lines = {"centre": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}, "size": {"width": x2 - x1, "height": y2 - y1}}
-        for plot, values in lines.items():
-            for quantity, pixels in values.items():
-                for time_s, value in zip(track.timestamps_s, pixels, strict=True):
-                    line = f"{_short(track)}: {quantity}"
-                    shown = None if np.isnan(value) else round(float(value), 1)
-                    rows.append({"plot": plot, "line": line, "time_s": round(float(time_s), 3), "px": shown})
+        values = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
+        for time_s, of_frame in zip(track.timestamps_s, values, strict=True):
+            shown = [None if np.isnan(value) else round(float(value), 1) for value in of_frame]
+            row = {"object": str(track.track_id), "time_s": round(float(time_s), 3)}
+            rows.append(row | dict(zip(TIMELINES, shown, strict=True)))
     return rows
-
-
-def timeline_colors(result: TrackingResult) -> dict[str, str]:
-    """Return the colour of every plot line: the object's for x and width, a darker one for y and height."""
-    colors = {}
-    for track in result.tracks:
-        own = object_color(track.track_id)
-        darker = f"#{own.r * 6 // 10:02x}{own.g * 6 // 10:02x}{own.b * 6 // 10:02x}"
-        for quantity, color in (("x", own.as_hex()), ("width", own.as_hex()), ("y", darker), ("height", darker)):
-            colors[f"{_short(track)}: {quantity}"] = color
-    return colors
 
 
 def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> str:
@@ -115,12 +103,6 @@ def summary_html(result: TrackingResult, *, num_frames: int, compute_s: int) -> 
         done = min(len(track) for track in result.tracks)
         note = (
             f'<p class="note">Stopped after {done} of {num_frames} frames: a request gets {compute_s} s. '
-            "Cut the video, or track fewer objects; elysium track on your own machine has no such limit.</p>"
+            "Cut the video, or track fewer objects; elysium demo on your own machine has no such limit.</p>"
         )
     return f'<ul class="summary">{"".join(lines)}</ul>{note}'
-
-
-def _short(track: Track) -> str:
-    """Return the object's number and the beginning of its text prompt, for a legend."""
-    text = " ".join((track.text or "object").split())
-    return f"{track.track_id} {text if len(text) <= 24 else text[:23] + '…'}"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_a_port_that_is_taken_is_said(capsys):
         port = taken.getsockname()[1]
         assert cli.run(["demo", "--port", str(port)]) == 2
     assert f"must be free on this machine, got 127.0.0.1:{port}; choose others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "public"), [([], False), (["--public"], True)], ids=["own machine", "public"])
+def test_only_a_public_page_has_limits(flags, public, monkeypatch):
+    given = []
+
+    @contextmanager
+    def served(models, *, limits, **options):
+        given.append(limits.public)
+        yield "http://127.0.0.1"
+
+    monkeypatch.setattr("elysium.spaces_demo.server.serve_demo", served)
+    monkeypatch.setattr("elysium.spaces_demo.server.wait_for_interrupt", lambda: None)
+    assert cli.run(["demo", *flags]) == 0
+    assert given == [public]
 
 
 def test_without_gradio_the_extra_is_named(capsys, monkeypatch):

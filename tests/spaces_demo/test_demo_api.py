@@ -49,7 +49,7 @@ def test_the_endpoints_are_named_and_described(client):
 @pytest.mark.slow
 def test_tracking_gives_the_files_of_the_command_line(client, clip, tmp_path, monkeypatch, capsys):
     asked = {"words": "the red cross\nthe yellow ring", "boxes": [BOX, [181, 219, 324, 360]]}
-    _, summary, video, sheet, _, _, (boxes_json, boxes_csv) = track(client, clip, **asked)
+    _, summary, video, sheet, *_, (boxes_json, boxes_csv) = track(client, clip, **asked)
     args = ["track", clip.name, "--text", "the red cross", "--text", "the yellow ring"]
     args += ["--box", "249,146,335,233", "--box", "181,219,324,360"]
     for suffix in ("json", "csv"):

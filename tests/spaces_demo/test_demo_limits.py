@@ -11,6 +11,7 @@ from PIL import Image
 
 from elysium.processing.video_io import VideoInfo, VideoWriter
 from elysium.spaces_demo.limits import (
+    OWN_MACHINE,
     Limits,
     RefusedError,
     check_boxes,
@@ -26,7 +27,7 @@ INFO = VideoInfo("clip.mp4", 64, 48, 10.0, 4, 0.4)
 def write_video(path: Path, *, frames: int = 4, width: int = 64, height: int = 48, fps: float = 10) -> Path:
     with VideoWriter(path, fps, width, height) as writer:
         for number in range(frames):
-            writer.write(np.full((height, width, 3), number, np.uint8))
+            writer.write(np.full((height, width, 3), number % 256, np.uint8))
     return path
 
 
@@ -63,6 +64,14 @@ def test_a_picture_passes(tmp_path):
 def test_a_video_beyond_a_limit_is_refused_with_the_limit(tmp_path, limits, message):
     with pytest.raises(RefusedError, match=message):
         check_media(str(write_video(tmp_path / "a.mp4")), None, limits)
+
+
+def test_on_the_own_machine_a_video_may_be_long(tmp_path):
+    video = str(write_video(tmp_path / "a.mp4", frames=LIMITS.video_frames + 1, width=16, height=16))
+    with pytest.raises(RefusedError, match="at most 900 frames, got 901"):
+        check_media(video, None, LIMITS)
+    assert check_media(video, None, OWN_MACHINE)[1].num_frames == 901
+    assert LIMITS.public and not OWN_MACHINE.public
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """Models behind the page, and what tasks do with them where time or a GPU is short."""
 
+import json
 import sys
 import threading
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from elysium.processing.overlap import paired_iou
+from elysium.spaces_demo.components import EXAMPLES
 from elysium.spaces_demo.limits import Limits, RefusedError
 from elysium.spaces_demo.models import ModelRegistry, Tasks, on_gpu
 from elysium.spaces_demo.page import Page
 from elysium.tracking.tracker import Tracker
 
-SHAPES = Path(__file__).parent.parent / "fixtures" / "media" / "shapes.mp4"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+SHAPES = FIXTURES / "media" / "shapes.mp4"
 BOX = (249.0, 146.0, 335.0, 233.0)
 
 
@@ -103,3 +108,28 @@ def test_only_the_first_window_is_read_alone(registry, monkeypatch):
     assert [len(next(results).tracks[0]) for _ in range(2)] == [8, 15]
     results.close()
     assert ahead[0] == 0 and ahead[1] > 0
+
+
+@pytest.fixture(scope="module")
+def small() -> Tracker:
+    return Tracker.from_pretrained("elysium-small")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "answer"), zip(EXAMPLES, ("yes", "black", "red"), strict=True), ids=["bird", "cup", "shapes"]
+)
+def test_the_questions_of_the_examples_have_right_answers(small, example, answer):
+    assert small.ask(example.path, example.question) == answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "truth"),
+    zip(EXAMPLES, ("real_clips/cockatoo.boxes.json", "media/cup.boxes.json"), strict=False),
+    ids=["bird", "cup"],
+)
+def test_the_examples_are_tracked(small, example, truth):
+    boxes = np.array(json.loads((FIXTURES / truth).read_text()))
+    track = small.track(example.path, example.prompt, box_xyxy_px=example.boxes_xyxy_px or None).tracks[0]
+    assert track.valid.all() and paired_iou(track.boxes_xyxy_px, boxes).mean() > 0.7

@@ -13,7 +13,6 @@ from elysium.spaces_demo.tracks import (
     FrameRecorder,
     small_jpeg,
     summary_html,
-    timeline_colors,
     timeline_rows,
     write_files,
 )
@@ -80,21 +79,11 @@ def test_files_have_the_names_of_the_command_line(clip, tmp_path):
 
 
 def test_lines_hold_centre_and_size_with_gaps_where_there_is_no_box():
-    rows = [(row["plot"], row["line"], row["px"]) for row in timeline_rows(result_of(3, text=None))]
-    assert rows == [
-        ("centre", "1 object: x", 24.0),
-        ("centre", "1 object: x", None),
-        ("centre", "1 object: x", 28.0),
-        *[("centre", "1 object: y", value) for value in (30.0, None, 30.0)],
-        *[("size", "1 object: width", value) for value in (32.0, None, 32.0)],
-        *[("size", "1 object: height", value) for value in (40.0, None, 40.0)],
+    assert timeline_rows(result_of(3)) == [
+        {"object": "1", "time_s": 0.0, "x": 24.0, "y": 30.0, "width": 32.0, "height": 40.0},
+        {"object": "1", "time_s": 0.083, "x": None, "y": None, "width": None, "height": None},
+        {"object": "1", "time_s": 0.167, "x": 28.0, "y": 30.0, "width": 32.0, "height": 40.0},
     ]
-
-
-def test_every_line_has_a_colour_of_its_own_in_its_plot():
-    colors = timeline_colors(result_of(3, text=None))
-    assert set(colors) == {row["line"] for row in timeline_rows(result_of(3, text=None))}
-    assert colors["1 object: x"] != colors["1 object: y"] and colors["1 object: x"] == colors["1 object: width"]
 
 
 def test_the_summary_escapes_words_and_counts_frames():
