@@ -26,7 +26,8 @@ from transformers.cache_utils import DynamicCache
 from .box_drafting_elysium import AnswerWriter, DecodingCounts, ShiftRate
 from .box_grammar_elysium import AnswerState, BoxAnswerGrammar, BoxGrammarLogitsProcessor
 from .compat_elysium import cache_kwargs
-from .packed_cache_elysium import PADDING, PackedCache, Prefix
+from .decoder_layers_elysium import has_plain_layers, run_layers
+from .packed_cache_elysium import PADDING, PackedCache, Prefix, to_device
 
 # An H100 multiplies about 300 numbers of bfloat16 while it reads one from its memory, a core of a processor some tens.
 _FREE_TOKENS = {"cuda": 512, "cpu": 48}
@@ -104,18 +105,18 @@ class BoxDecoder:
             ValueError: as many placeholders as visual tokens there must be.
         """
         table = self.model.get_input_embeddings()
-        ids = torch.tensor(input_ids, device=table.weight.device)
-        embeds = table(ids)
-        config = self.model.config
-        places = (ids == config.video_token_id) | (ids == config.image_token_id)
+        placeholders = (self.model.config.video_token_id, self.model.config.image_token_id)
+        places = [place for place, token in enumerate(input_ids) if token in placeholders]
         found = 0 if visual_tokens is None else len(visual_tokens)
-        if int(places.sum()) != found:
+        if len(places) != found:
             raise ValueError(
-                f"there must be a placeholder for each visual token, got {int(places.sum())} and {found}; are the "
+                f"there must be a placeholder for each visual token, got {len(places)} and {found}; are the "
                 "processor's and the model's num_kept_tokens equal?"
             )
+        device = table.weight.device
+        embeds = table(to_device(torch.tensor(input_ids), device))
         if visual_tokens is not None:
-            embeds[places] = visual_tokens.to(embeds.device, embeds.dtype)
+            embeds[to_device(torch.tensor(places), device)] = visual_tokens.to(device, embeds.dtype)
         return embeds
 
     @torch.no_grad()
@@ -124,16 +125,28 @@ class BoxDecoder:
         lengths = [len(beginning) for beginning in beginnings]
         # A pass is causal: what stands behind a short row is seen by nothing in it.
         embeds = nn.utils.rnn.pad_sequence(list(beginnings), batch_first=True)  # (R, P, D)
-        cache = DynamicCache()
-        self._language_model(inputs_embeds=embeds, use_cache=True, **cache_kwargs(cache))
         self.counts.prefix_forwards += 1
+        states = self._keys_and_values(embeds)
         return [
-            Prefix(
-                [layer.keys[row, :, :length] for layer in cache.layers],
-                [layer.values[row, :, :length] for layer in cache.layers],
-            )
+            Prefix([keys[row, :, :length] for keys, _ in states], [values[row, :, :length] for _, values in states])
             for row, length in enumerate(lengths)
         ]
+
+    def _keys_and_values(self, embeds: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return for each layer the keys and values (R, H, P, head size) of embeddings (R, P, D)."""
+        if not has_plain_layers(self._language_model):
+            cache = DynamicCache()
+            self._language_model(inputs_embeds=embeds, use_cache=True, **cache_kwargs(cache))
+            return [(layer.keys, layer.values) for layer in cache.layers]
+        states: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def update(keys: torch.Tensor, values: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+            states.append((keys, values))
+            return keys, values
+
+        positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
+        run_layers(self._language_model, embeds, positions, update)
+        return states
 
     # --- answers ---
     @torch.no_grad()
@@ -160,39 +173,40 @@ class BoxDecoder:
         batch.cache.open(owners, positions)
         mask = batch.cache.mask(owners, positions)
         embeds = self.model.get_input_embeddings()(ids)
-        if self._language_model.config._attn_implementation != "sdpa":
-            mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(~mask, torch.finfo(embeds.dtype).min)
-        hidden = self._language_model(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            **cache_kwargs(batch.cache),
-        ).last_hidden_state  # (R, Q, D)
+        hidden = self._hidden(embeds, mask, positions, batch)
         self.counts.check_forwards += 1
-        rows, columns = batch.decided()
-        choices, log_probs = self._choose(hidden[rows, columns], batch)
+        choices, log_probs = self._choose(hidden, batch)
         drafted, accepted = batch.take(choices, log_probs)
         self.counts.drafted += drafted
         self.counts.accepted += accepted
+
+    def _hidden(
+        self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, batch: "_Batch"
+    ) -> torch.Tensor:
+        """Return the last hidden states (n, D) of the tokens at which something is decided."""
+        model, cache, decided = self._language_model, batch.cache, batch.decided()
+        if has_plain_layers(model):
+            return run_layers(model, embeds, positions, cache.update, mask=mask, wanted=decided)
+        states = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions, **cache_kwargs(cache)}
+        return model(use_cache=True, **states).last_hidden_state[decided]
 
     def _choose(self, hidden: torch.Tensor, batch: "_Batch") -> tuple[list[int], list[float]]:
         """Return the model's token at each decision (n, D), and its log probability."""
         grammar = batch.writing[0].state.grammar
         decisions = [decision for writer in batch.writing for decision in writer.decisions]
         rows = torch.stack([decision.state.grammar.row(decision.state) for decision in decisions])  # (n, A)
-        logits = self._logits(hidden, grammar) + rows.to(hidden.device)
-        columns, log_probs = grammar.choose(logits)
-        return grammar.token_ids[columns.cpu()].tolist(), log_probs.tolist()
+        columns, log_probs = grammar.choose(self._logits(hidden, grammar) + to_device(rows, hidden.device))
+        # The one place of a pass where a GPU is waited for; float32 holds the columns exactly.
+        said, scores = torch.stack((columns.float(), log_probs)).tolist()
+        return grammar.token_ids[list(map(int, said))].tolist(), scores
 
     def _logits(self, hidden: torch.Tensor, grammar: BoxAnswerGrammar) -> torch.Tensor:
         """Return logits (n, A) in float32 of hidden states (n, D), for the grammar's tokens alone where possible."""
-        head = self.model.get_output_embeddings()
+        head, ids = self.model.get_output_embeddings(), to_device(grammar.token_ids, hidden.device)
         if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or head.weight.is_meta:
-            return head(hidden)[:, grammar.token_ids.to(hidden.device)].float()  # quantized, adapted, offloaded
-        weight = head.weight[grammar.token_ids.to(head.weight.device)].float()
-        bias = 0 if head.bias is None else head.bias[grammar.token_ids.to(head.weight.device)].float()
-        return hidden.float() @ weight.T + bias
+            return head(hidden)[:, ids].float()  # quantized, adapted, offloaded
+        bias = 0 if head.bias is None else head.bias[ids].float()
+        return hidden.float() @ head.weight[ids].float().T + bias
 
 
 class _Batch:
@@ -229,30 +243,25 @@ class _Batch:
 
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ids, owners and positions of the next pass, (R, Q) each."""
-        width = max(sum(len(writer.sent) for writer in row) for row in self._rows)
-        shape = len(self._rows), width
-        ids, owners, positions = torch.tensor([0, PADDING, max(self._next.values())]).repeat(*shape, 1).unbind(-1)
-        ids, owners, positions = ids.contiguous(), owners.contiguous(), positions.contiguous()
-        for number, row in enumerate(self._rows):
-            start = 0
+        lines: list[list[tuple[int, int, int]]] = [[] for _ in self._rows]
+        for number, (row, line) in enumerate(zip(self._rows, lines, strict=True)):
             for writer in row:
-                sent = torch.tensor(writer.sent)
-                part = number, slice(start, start + len(sent))
-                ids[part], owners[part] = sent, self._number[writer]
-                positions[part] = torch.arange(len(sent)) + self._next[writer]
-                self._starts[writer] = number, start
-                start += len(sent)
-        device = self.cache.owners.device
-        return ids.to(device), owners.to(device), positions.to(device)
+                self._starts[writer] = number, len(line)
+                own, first = self._number[writer], self._next[writer]
+                line += [(token, own, first + place) for place, token in enumerate(writer.sent)]
+        padding = (0, PADDING, max(self._next.values()))
+        width = max(map(len, lines))
+        table = torch.tensor([line + [padding] * (width - len(line)) for line in lines])  # (R, Q, 3)
+        ids, owners, positions = to_device(table, self.cache.owners.device).unbind(-1)
+        return ids, owners, positions
 
-    def decided(self) -> tuple[list[int], list[int]]:
-        """Return rows and columns of the tokens after which several are valid."""
-        rows, columns = [], []
+    def decided(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows (n,) and columns (n,) of the tokens after which several are valid."""
+        places = []
         for writer in self.writing:
             row, start = self._starts[writer]
-            for decision in writer.decisions:
-                rows.append(row)
-                columns.append(start + len(writer.pending) - 1 + decision.at)
+            places += [(row, start + len(writer.pending) - 1 + decision.at) for decision in writer.decisions]
+        rows, columns = to_device(torch.tensor(places), self.cache.owners.device).unbind(-1)
         return rows, columns
 
     def take(self, choices: Sequence[int], log_probs: Sequence[float]) -> tuple[int, int]:

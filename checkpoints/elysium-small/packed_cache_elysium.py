@@ -47,10 +47,10 @@ class _PackedLayer(CacheLayerMixin):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple:
         """Write `(R, H, Q, head size)` to the slots of this pass and return all slots in use."""
-        slots = self.cache.slots[:, None, :, None].expand_as(key_states)
-        self.keys.scatter_(2, slots, key_states)
-        self.values.scatter_(2, slots, value_states)
-        seen = self.cache.num_seen
+        seen, width = self.cache.num_seen, key_states.shape[2]
+        for row, first in enumerate(self.cache.used):
+            self.keys[row, :, first : first + width] = key_states[row]
+            self.values[row, :, first : first + width] = value_states[row]
         return self.keys[:, :, :seen], self.values[:, :, :seen]
 
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -94,7 +94,6 @@ class PackedCache(Cache):
             owners[row, : len(prefix)] = PREFIX
         self.owners = owners.to(device)
         self.positions = torch.arange(size, device=device).repeat(len(prefixes), 1)
-        self.slots = torch.empty(len(prefixes), 0, dtype=torch.long, device=device)
         self.used = [len(prefix) for prefix in prefixes]
         self.num_seen = longest
         layers: list[Any] = []
@@ -107,22 +106,23 @@ class PackedCache(Cache):
     def open(self, owners: torch.Tensor, positions: torch.Tensor) -> None:
         """Choose slots for the tokens of the next pass, given their owners (R, Q) and positions (R, Q)."""
         width = owners.shape[1]
-        first = torch.tensor(self.used, device=owners.device)[:, None]
-        self.slots = first + torch.arange(width, device=owners.device)
-        self.owners.scatter_(1, self.slots, owners)
-        self.positions.scatter_(1, self.slots, positions)
+        for row, first in enumerate(self.used):
+            self.owners[row, first : first + width] = owners[row]
+            self.positions[row, first : first + width] = positions[row]
         self.num_seen = max(self.used) + width
 
     def mask(self, owners: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Return the slots that each token of the pass sees: `(R, 1, Q, slots)`, bool."""
+        """Return what is added to the attention of each token of the pass: `(R, 1, Q, slots)`, 0 where it sees."""
         seen = self.num_seen
         own = self.owners[:, None, :seen] == owners[:, :, None]
         shared = self.owners[:, None, :seen] == PREFIX
-        return ((own | shared) & (self.positions[:, None, :seen] <= positions[:, :, None]))[:, None]
+        visible = (own | shared) & (self.positions[:, None, :seen] <= positions[:, :, None])
+        mask = self.layers[0].keys.new_zeros(visible.shape)
+        return mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)[:, None]
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows alone."""
-        index = torch.tensor(rows, device=self.owners.device)
+        index = to_device(torch.tensor(rows), self.owners.device)
         self.owners, self.positions = self.owners[index], self.positions[index]
         self.used = [self.used[row] for row in rows]
         for layer in self.layers:
@@ -130,24 +130,25 @@ class PackedCache(Cache):
 
     def keep(self, kept: Sequence[Sequence[int]]) -> None:
         """Keep, for each row, the tokens of the pass at these positions, and free the other slots."""
-        device = self.owners.device
-        longest = max(map(len, kept))
         spare = self.owners.shape[1] - 1
-        source, target = torch.full((2, len(kept), longest), spare).unbind()
+        moves = torch.full((2, len(kept), max(map(len, kept))), spare)
         for row, places in enumerate(kept):
-            source[row, : len(places)] = torch.tensor(places, dtype=torch.long) + self.used[row]
-            target[row, : len(places)] = torch.arange(len(places)) + self.used[row]
-            self.used[row] += len(places)
-        moved = not torch.equal(source, target)
-        source, target = source.to(device), target.to(device)
-        owners, positions = self.owners.gather(1, source), self.positions.gather(1, source)
-        self.owners.scatter_(1, self.slots, NOBODY)
-        self.owners.scatter_(1, target, owners)
-        self.positions.scatter_(1, target, positions)
-        self.owners[:, spare] = NOBODY
-        if moved:
+            moves[0, row, : len(places)] = torch.tensor(places, dtype=torch.long) + self.used[row]
+            moves[1, row, : len(places)] = torch.arange(len(places)) + self.used[row]
+        if not torch.equal(*moves):
+            source, target = to_device(moves, self.owners.device)
+            for held in (self.owners, self.positions):
+                held.scatter_(1, target, held.gather(1, source))
             for layer in self.layers:
                 layer.move(source, target)
+        self.used = [first + len(places) for first, places in zip(self.used, kept, strict=True)]
+        for row, first in enumerate(self.used):
+            self.owners[row, first:] = NOBODY
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor of the CPU to a device, without waiting for what a GPU still computes."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _in_rows(states: Sequence[torch.Tensor], size: int) -> torch.Tensor:
@@ -159,4 +160,4 @@ def _in_rows(states: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     return rows
 
 
-__all__ = ["NOBODY", "PADDING", "PREFIX", "PackedCache", "Prefix"]
+__all__ = ["NOBODY", "PADDING", "PREFIX", "PackedCache", "Prefix", "to_device"]

@@ -334,7 +334,7 @@ def nearby_log_probs(
     plain = log_probs.gather(-1, chosen[:, None])[:, 0]
     if integers is None:
         return plain
-    integers = integers.to(chosen.device)
+    integers = integers.to(chosen.device, non_blocking=chosen.is_cuda)
     same = chosen[:, None] == integers  # (n, numbers)
     numbers = torch.arange(len(integers), device=chosen.device)
     near = (numbers - (same * numbers).sum(-1, keepdim=True)).abs() <= nearby
