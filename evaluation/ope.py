@@ -89,7 +89,7 @@ def score_sequence(
 def _prepare(
     predicted_xywh_px: NDArray[np.float64], true_xywh_px: NDArray[np.float64], protocol: Protocol, name: str
 ) -> NDArray[np.float64]:
-    """Return the predicted boxes, one for each frame, after the rules about length, NaN, frame 1 and area."""
+    """Return the predicted boxes, one for each frame, after the rules about length, NaN, the first frame and area."""
     boxes = np.array(predicted_xywh_px, dtype=np.float64)
     length = len(true_xywh_px)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -103,7 +103,7 @@ def _prepare(
     if not np.isfinite(boxes).all():
         frame = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
         raise ProtocolError(
-            f"a result must hold finite numbers, got {boxes[frame].tolist()} in frame {frame + 1} of {name}; write "
+            f"a result must hold finite numbers, got {boxes[frame].tolist()} in frame {frame} of {name}; write "
             "0,0,0,0 where there is no box"
         )
     if protocol.without_area == "from_before":
@@ -116,7 +116,7 @@ def _prepare(
 def _carried(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replace boxes without area by the last box with one.
 
-    As in the toolkit, not where the ground truth is NaN, and before frame 1 is set to the ground truth.
+    As in the toolkit, not where the ground truth is NaN, and before the first frame is set to the ground truth.
     """
     without = np.asarray(~(boxes[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1))
     replaced = without & (np.arange(len(boxes)) > 0)

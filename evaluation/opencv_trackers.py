@@ -58,7 +58,7 @@ def opencv_boxes(
     Args:
         name: a key of `OPENCV_TRACKERS`.
         frames: uint8 RGB `(H, W, 3)`, in order; taken one at a time.
-        first_box_xyxy_px: the object's box in frame 1; rounded to whole pixels, at least one wide and high.
+        first_box_xyxy_px: the object's box in the first frame; rounded to whole pixels, at least one wide and high.
 
     Returns:
         `np.ndarray` of shape `(T, 4)`: x1, y1, x2, y2 cut to the image, NaN where the tracker says that it lost the

@@ -39,9 +39,9 @@ class Protocol:
     def rules(self) -> list[str]:
         """Return the rules as sentences, for the report."""
         first_frame = {
-            "truth": "Frame 1 is set to the ground truth.",
-            "left_out": "Frame 1 is left out.",
-            "predicted": "Frame 1 is scored like every frame: tracking from text is given no box.",
+            "truth": "The first frame is set to the ground truth.",
+            "left_out": "The first frame is left out.",
+            "predicted": "The first frame is scored like every frame: tracking from text is given no box.",
         }
         return [
             "Success: mean over the thresholds 0, 0.05 … 1 of the share of frames with IoU above the threshold "
@@ -68,7 +68,7 @@ LASOT = Protocol(
 LASOT_TEXT = replace(
     LASOT,
     name=f"{LASOT.name}, text prompt",
-    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but frame 1 is predicted",
+    source="LaSOT evaluation toolkit (Fan et al., CVPR 2019), but the first frame is predicted",
     first_frame="predicted",
 )
 OTB = Protocol(

@@ -90,14 +90,14 @@ def scored_boxes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the scores and IoUs of a track's predicted boxes, 0 where the object has no true box.
 
-    Frames without a predicted box or a score are left out; so is frame 1, unless the protocol says that it is
+    Frames without a predicted box or a score are left out; so is the first frame, unless the protocol says that it is
     predicted. The protocol's rules about absent objects do not apply: a box where the object is not counts as wrong.
 
     Args:
         predicted_xywh_px (`np.ndarray` of shape `(T, 4)`): 0,0,0,0 where there is none.
         scores (`np.ndarray` of shape `(T,)`): NaN where there is none.
         sequence: with its true boxes.
-        protocol: whether frame 1 is predicted, and boxes are clipped to the image.
+        protocol: whether the first frame is predicted, and boxes are clipped to the image.
     """
     truth = np.array(sequence.boxes_xywh_px, dtype=np.float64)
     predicted, scores = predicted_xywh_px[: len(truth)], scores[: len(truth)]

@@ -129,7 +129,7 @@ def ground(
 def describe(
     video: EitherArgument,
     box: Annotated[
-        str, typer.Option(metavar="x1,y1,x2,y2", help="Box of the object in pixels, of a video in frame 1.")
+        str, typer.Option(metavar="x1,y1,x2,y2", help="Box of the object in pixels, of a video in frame 0.")
     ],
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = None,

@@ -103,7 +103,7 @@ def track(
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(metavar="x1,y1,x2,y2", help="Box of an object in frame 1, in pixels; repeat it for several."),
+        typer.Option(metavar="x1,y1,x2,y2", help="Box of an object in frame 0, in pixels; repeat it for several."),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     output: Annotated[Path | None, typer.Option(metavar="OUT.mp4", help="Annotated video to write.")] = None,

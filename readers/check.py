@@ -216,7 +216,7 @@ def draw_sample(sample: Sample, places: Sequence[int], images: NDArray[np.uint8]
     drawn = Image.new("RGB", (_ROW_PX, below + (1 + len(texts)) * line_px), BACKGROUND)
     _fitting_line(sample.key).draw(drawn, (0, 0), INK)
     for column, (place, tile) in enumerate(zip(places, tiles, strict=True)):
-        caption = f"frame {place + 1} of {len(sample.frames)}"
+        caption = f"frame {place} · {len(sample.frames)} frames"
         if sample.boxes_xyxy_norm is not None and not sample.visible[place]:
             caption += f" · {REASON_NOTES['absent']}"
         drawn.paste(tile, (column * (TILE_PX + GAP_PX), line_px))

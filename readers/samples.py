@@ -66,16 +66,16 @@ class TrackingSequence:
         return self.size or self.frames.size
 
     def first_box_xyxy_px(self) -> Box:
-        """Return the box of frame 1, cut to the image.
+        """Return the box of the first frame, cut to the image.
 
         Raises:
-            DatasetError: frame 1 has no box.
+            DatasetError: the first frame has no box.
         """
         box = self.box_xyxy_px(0)
         if box is None:
             right, bottom = self.image_size
             raise DatasetError(
-                f"frame 1 must have a box inside the {right}x{bottom} image to track by box, got "
+                f"the first frame must have a box inside the {right}x{bottom} image to track by box, got "
                 f"{self.boxes_xywh_px[0].tolist()} (x,y,w,h) for {self.name}; leave the sequence out or "
                 "use a text prompt"
             )

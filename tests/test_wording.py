@@ -62,6 +62,13 @@ def test_a_help_text_can_be_read_alone(folder: str) -> None:
     assert not found, f"begin with a noun or a verb: {found}"
 
 
+def test_no_page_or_code_calls_the_first_frame_frame_1() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    files += [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    found = [str(path.relative_to(ROOT)) for path in files if re.search(r"\bframe 1\b", path.read_text("utf-8"))]
+    assert not found, f"frames are counted from 0; 'Frame 1' is a label of the model's own text: {found}"
+
+
 def test_what_is_no_sentence_or_no_help_is_noticed() -> None:
     tree = ast.parse('"""What it does."""\ndef f():\n    """Return it"""\ndef g():\n    """Return it."""\n')
     assert [line for line, text in first_lines(tree) if no_sentence(text)] == [1, 3]

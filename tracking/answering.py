@@ -187,7 +187,7 @@ class Answerer:
         )
 
     def window_start(self, request: WindowRequest) -> AnswerState:
-        """Return the start of a window's answer; a given box is that of frame 1."""
+        """Return the start of a window's answer; a given box is that of its first frame."""
         box, key = request.box_xyxy_norm, (len(request), request.absent_log_odds)
         if key not in self._grammars:
             template = self.processor.answer_template(len(request))

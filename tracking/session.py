@@ -281,7 +281,7 @@ class TrackingSession:
         """Take the answer to `next_window` and return the frames that it finishes, in order.
 
         A pass that is followed by another finishes none: `next_window` is then that one.
-        The first frame of a window that was finished before keeps its box, and frame 1 keeps the user's exact box.
+        The first frame of a window that was finished before keeps its box, and frame 0 keeps the user's exact box.
 
         Args:
             parsed: one parsed box for each frame of the window, in shares of the images that were shown.
@@ -371,7 +371,7 @@ class TrackingSession:
 
     def _widens_search(self, request: WindowRequest) -> bool:
         """Return whether a search on crops is followed by one in whole frames."""
-        assert self._seen is not None  # frame 1 has the user's box
+        assert self._seen is not None  # the first frame has the user's box
         return request.crops[0] is not None and request.plan.first_unseen - self._seen[0] > self.options.reask_after
 
     def _refinement(self, request: WindowRequest, parsed: Sequence[ParsedBox]) -> WindowRequest | None:

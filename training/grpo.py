@@ -56,7 +56,7 @@ class GrpoArguments:
         model_name_or_path: folder, shipped name or Hub id to start from; `--model` for short.
         train_parts: parts of the model to train, such as language_model; all by default.
         rewards: of `iou` and `format`; TRL's `reward_weights` weighs them.
-        tasks: of `rec` (image, text), `sot` (clip, box in frame 1) and `rsot` (clip, text), in turns.
+        tasks: of `rec` (image, text), `sot` (clip, box in the first frame) and `rsot` (clip, text), in turns.
         num_questions: questions in the dataset.
         num_frames: T of a clip.
         world_seed: of backgrounds, sprites and scenes.
@@ -160,7 +160,7 @@ def questions(script: GrpoArguments) -> Iterator[Question]:
 
 
 def _ask(task: str, scene: Scene, clip: RenderedClip, *, turn: int) -> Question | None:
-    """Return a question about an object visible in frame 1, or None; objects take turns."""
+    """Return a question about an object visible in the first frame, or None; objects take turns."""
     able = np.flatnonzero(clip.visible[0]).tolist()
     texts = {i: referring_expressions(scene, i, clip.boxes_xyxy_norm, clip.visible) for i in able}
     if task != "sot":

@@ -57,7 +57,7 @@ class HeldOutBoxes:
     def measure(self, model: Any) -> dict[str, float]:
         """Return `eval_TASK_iou` for each task among the examples: mean IoU over frames with the object.
 
-        Frame 1 of tracking by box is given and not counted; a frame without a readable box counts 0.
+        The first frame of tracking by box is given and not counted; a frame without a readable box counts 0.
         """
         if not self.examples:
             return {}

@@ -16,7 +16,7 @@ from elysium.processing.structures import Track, TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter
 
 from .fonts import readable_label
-from .labels import LabelWriter, Rectangle
+from .labels import Label, LabelWriter
 
 with warnings.catch_warnings():
     # Without OpenCV supervision draws with NumPy: the same image, 16 instead of 6 ms per 640x480 frame.
@@ -39,7 +39,7 @@ class Mark:
         label: text beside the box.
         box_xyxy_px: box in pixels of the image, None without a box.
         score: 0..1, None to leave it out of the label.
-        reason: "absent" or "unreadable" without a box; shown in the lower left corner.
+        reason: "absent" or "unreadable" without a box; shown in a corner, the lower left if it is free.
     """
 
     track_id: int
@@ -56,7 +56,7 @@ def object_color(track_id: int) -> sv.Color:
 
 def font_size(width: int, height: int) -> int:
     """Return a readable font size in pixels for an image of this size."""
-    return max(13, round(0.03 * min(width, height)))
+    return max(13, round(0.025 * min(width, height)))
 
 
 def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
@@ -89,12 +89,10 @@ class FrameAnnotator:
     """
 
     def __init__(self, width: int, height: int, *, trail_frames: int = 30) -> None:
-        thickness = max(2, round(min(width, height) / 220))
-        size = font_size(width, height)
-        self.width, self.height = width, height
+        thickness = max(2, round(min(width, height) / 350))
         track = sv.ColorLookup.TRACK
         self._boxes = sv.BoxAnnotator(OBJECT_COLORS, thickness=thickness, color_lookup=track)
-        self._labels = LabelWriter(width, height, size)
+        self._labels = LabelWriter(width, height, font_size(width, height), line_px=thickness)
         self._trails = None
         if trail_frames > 0:
             self._trails = sv.TraceAnnotator(
@@ -113,20 +111,29 @@ class FrameAnnotator:
         if seen:
             scene = self._boxes.annotate(scene, detections)
         labelled = Image.fromarray(np.ascontiguousarray(scene[..., ::-1]))
-        self._write_labels(labelled, seen, [mark for mark in marks if mark.box_xyxy_px is None])
+        missing = [mark for mark in marks if mark.box_xyxy_px is None]
+        self._labels.write(labelled, [_label(mark, numbered=len(marks) > 1) for mark in [*seen, *missing]])
         return np.array(labelled)
 
-    def _write_labels(self, image: Image.Image, seen: list[Mark], missing: list[Mark]) -> None:
-        """Write labels on boxes, and notes on missing objects stacked in the lower left corner."""
-        taken: list[Rectangle] = []
-        for mark in [*seen, *missing]:
-            if mark.box_xyxy_px is None:
-                ending = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
-            else:
-                ending = "" if mark.score is None else f" {mark.score:.0%}"
-            others = [other.box_xyxy_px for other in seen if other is not mark and other.box_xyxy_px is not None]
-            text, color = readable_label(mark.label, mark.track_id), object_color(mark.track_id).as_rgb()
-            self._labels.write(image, text, ending, color, mark.box_xyxy_px, taken, others)
+
+def _label(mark: Mark, *, numbered: bool) -> Label:
+    """Return the label of a mark: its text with the score, or why there is no box; with its number among several."""
+    if mark.box_xyxy_px is None:
+        ending = f": {REASON_NOTES.get(mark.reason or '', 'no box')}"
+    else:
+        ending = "" if mark.score is None else f" {mark.score:.0%}"
+    text = readable_label(mark.label, mark.track_id)
+    text = numbered_label(text, mark.track_id) if numbered else text
+    return Label(mark.track_id, text, ending, object_color(mark.track_id).as_rgb(), mark.box_xyxy_px)
+
+
+def numbered_label(text: str, track_id: int) -> str:
+    """Return a label that starts with the number of its object, by which labels without room for a text name it.
+
+    >>> numbered_label("the cup", 2), numbered_label("object 2", 2)
+    ('#2 the cup', 'object 2')
+    """
+    return text if text == f"object {track_id}" else f"#{track_id} {text}"
 
 
 def _detections(marks: Sequence[Mark]) -> sv.Detections:

@@ -10,7 +10,7 @@ from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import Track, TrackingResult, VideoClip
 from elysium.processing.video_io import probe_video, read_video, uniform_indices
 
-from .annotate import FrameAnnotator, Mark, marks_at, object_color
+from .annotate import FrameAnnotator, Mark, marks_at, numbered_label, object_color
 from .fonts import TextLine, readable_label
 
 SHEET_WIDTH_PX = 1600
@@ -94,13 +94,13 @@ def _draw_sheet(clip: VideoClip, result: TrackingResult, pixel_aspect: float) ->
     row_height = tile_height + round(1.9 * CAPTION_PX) + GAP_PX // 2
     sheet = Image.new("RGB", (SHEET_WIDTH_PX, top + rows * row_height + GAP_PX // 2), BACKGROUND)
     _draw_header(sheet, result, legend)
-    annotator = FrameAnnotator(tile_width, tile_height, trail_frames=0)
     for i, image in enumerate(clip.frames):
         left = GAP_PX + (i % columns) * (column_width + GAP_PX)
         upper = top + (i // columns) * row_height
         small = Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.LANCZOS)
         marks = [_scaled(mark, scale_xy) for mark in marks_at(result.tracks, int(clip.frame_indices[i]))]
-        sheet.paste(Image.fromarray(annotator.annotate(np.asarray(small), marks)), (left, upper))
+        drawn = FrameAnnotator(tile_width, tile_height, trail_frames=0).annotate(np.asarray(small), marks)
+        sheet.paste(Image.fromarray(drawn), (left, upper))
         caption = f"frame {clip.frame_indices[i]} · {clip.timestamps_s[i]:.2f} s"
         TextLine(caption, CAPTION_PX).draw(sheet, (left, upper + tile_height + 5), FAINT_INK)
     return sheet
@@ -119,6 +119,7 @@ def _legend(result: TrackingResult) -> list[tuple[Track, TextLine, int, int]]:
     x, line = GAP_PX, 1
     for track in result.tracks:
         label = readable_label(track.label, track.track_id)
+        label = numbered_label(label, track.track_id) if len(result.tracks) > 1 else label
         text = TextLine(label if len(label) <= 60 else label[:59] + "…", CAPTION_PX)
         width = text.width_px + 4 * GAP_PX
         if x + width > SHEET_WIDTH_PX - GAP_PX and x > GAP_PX:

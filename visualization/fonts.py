@@ -87,6 +87,7 @@ class TextLine:
     """
 
     def __init__(self, text: str, size: int) -> None:
+        self.size = size
         self.runs: list[Run] = []
         for letters, file in split_by_font(unicodedata.normalize("NFC", text)):
             font = file.load(size)

@@ -32,7 +32,7 @@ class BoxAnswerGrammar:
         template: from `ElysiumProcessor.answer_template`: `numbers` (the tokens of 0, 1, 2, ...), `comma` (the tokens
             between two numbers), `joints` (T + 1 mappings from what a frame holds and what the next one holds to the
             tokens between them), `min_extent` (least x2 - x1 and y2 - y1), `absent_log_odds` (added to the logit of
-            `none` where frame 1's box is given) and `text_absent_log_odds` (where it is not).
+            `none` where the first frame's box is given) and `text_absent_log_odds` (where it is not).
         nearby: how far an integer may lie from the one written and count with it in a probability, where integers are
             one token (see `nearby_log_probs`).
 
@@ -61,7 +61,7 @@ class BoxAnswerGrammar:
         self._next: dict[tuple[int, int, tuple[int, ...]], tuple[tuple[int, ...], bool]] = {}
 
     def start(self, first_box: Sequence[int] | None = None) -> "AnswerState":
-        """Return the state of an empty answer; ``first_box`` is the box of frame 1 as integers where it is given."""
+        """Return the state of an empty answer; ``first_box`` is that of the first frame as integers if it is given."""
         return AnswerState(self, first_box)
 
     def row(self, state: "AnswerState") -> torch.Tensor:
@@ -221,7 +221,7 @@ class AnswerState:
         elif token in self.allowed():
             self._end_number(token)
         if not self._options:
-            raise ValueError(f"the next token must be allowed by the grammar, got {token} in frame {self.frame + 1}")
+            raise ValueError(f"the next token must be allowed by the grammar, got {token} at Frame {self.frame + 1}")
         self._settle()
 
     def forced(self) -> list[int]:

@@ -205,7 +205,7 @@ def parse_box(text: str, *, rounding: str = "floor") -> ParsedBox:
         rounding: As the text was written, see [`format_box`].
 
     Returns:
-        [`ParsedBox`] of frame 1: the first readable box; else the first box, with what is wrong with it; else
+        [`ParsedBox`] of ``Frame 1``: the first readable box; else the first box, with what is wrong with it; else
         ``"absent"`` for the word ``none`` alone; else ``"malformed"``, or ``"missing"`` for a blank text.
 
     >>> parse_box("It is at [23,45,46,72].").box_xyxy_bin

@@ -96,7 +96,7 @@ def test_truth_at_the_picture_s_border_counts_which_the_matlab_code_drops():
 def test_a_result_with_nan_is_an_error_that_names_the_frame(protocol):
     predicted = STILL.copy()
     predicted[2, 1] = np.nan
-    with pytest.raises(ProtocolError, match="finite numbers.* frame 3 of car-1; write 0,0,0,0"):
+    with pytest.raises(ProtocolError, match="finite numbers.* frame 2 of car-1; write 0,0,0,0"):
         score_sequence(predicted, STILL, protocol, size=(320, 240), name="car-1")
 
 

@@ -93,7 +93,7 @@ def test_four_zeros_which_read_as_absent_cannot_be_written():
 
 def test_a_token_that_is_not_allowed_is_refused():
     state = grammar_of("digits").start()
-    with pytest.raises(ValueError, match="allowed by the grammar, got 0 in frame 1"):
+    with pytest.raises(ValueError, match="allowed by the grammar, got 0 at Frame 1"):
         state.push(0)
 
 

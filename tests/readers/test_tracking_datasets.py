@@ -253,7 +253,7 @@ def test_pictures_that_do_not_open_or_differ_in_size_are_refused_by_name(tmp_pat
 
 def test_a_sequence_that_starts_without_a_box_cannot_be_tracked_by_box(tmp_path):
     row = elysium_rows(tmp_path, hidden=(0,))[0]
-    with pytest.raises(DatasetError, match="frame 1 must have a box.*part_a; leave .* out or use a text prompt"):
+    with pytest.raises(DatasetError, match="the first frame must have a box.*part_a; leave .* out or use a text"):
         sequence_of_row(json.loads(json.dumps(row)), tmp_path).first_box_xyxy_px()
 
 
