@@ -19,6 +19,7 @@ from elysium.readers.frame_sources import DatasetError
 
 from .collator import IGNORE, Dropped, ElysiumCollator
 from .held_out import HeldOutBoxes
+from .labelled_head import score_labels_only
 from .mixture import StreamShare
 from .model_parts import part_name
 from .objective import IndexedItems, Objective, ObjectiveNetwork, load_heads, save_heads
@@ -75,6 +76,7 @@ class ElysiumSFTTrainer(WholeCheckpoints, SFTTrainer):
         self._scores: list[torch.Tensor] = []
         self._outputs: Any = None
         super().__init__(*args, data_collator=collator, **kwargs)
+        score_labels_only(self.elysium)
         if held_out is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
             raise ValueError(
                 "boxes are generated on held-out data where every process has all weights, got sharded ones (FSDP or "
