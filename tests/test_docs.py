@@ -1,7 +1,8 @@
 """The pages in docs/: links lead somewhere, commands have the options that they name, code blocks run as printed.
 
 A page of `RUN` is run from its first block to its last, in a folder like a clone. Blocks of other pages that hold
-Python run too, unless `NOT_RUN` says why not. Lines of `elysium …`, `make …` and `python …` are looked at on all.
+Python run too, unless `NOT_RUN` says why not, and so do their commands that ask the model about a file. The answers
+are compared with the truth (`example_truth.py`). Lines of `elysium …`, `make …` and `python …` are looked at on all.
 """
 
 import json
@@ -10,16 +11,19 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 import typer
 from code_blocks import CodeBlock, code_blocks
+from example_truth import answers_noted
 from markdown_it import MarkdownIt
 
 from elysium import cli
 from elysium.processing.prompts_elysium import TASKS
+from elysium.processing.video_io import VideoReader, VideoWriter
 from elysium.readers.elysium_track import sequence_of_row
 from elysium.tracking.checkpoints import DEFAULT_MODEL, SHIPPED
 
@@ -28,6 +32,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Pages of which every block runs, and on them the commands that a test cannot run.
 RUN = ("docs/quick_start.md", "docs/tasks.md", "docs/formats.md", "docs/architecture.md", "docs/publishing.md")
+SLOW = ("docs/quick_start.md", "docs/tasks.md")  # they ask the model
 INSTALLING = ("pip install", "python3 -m venv", ".venv/bin/pip install", "source .venv/bin/activate")
 # The Space's README and wheel: tests/cards/ and tests/test_one_life.py run these.
 OF_THE_SPACE = ("python -m elysium.cards.render_card space spaces_demo", "elysium publish spaces_demo")
@@ -42,6 +47,9 @@ NOT_RUN = {
     ("docs/speed.md", 'tracker = Tracker.from_pretrained("elysium-small")  # decoding="fast"'): "test_decoding.py",
     ("docs/speed.md", "grammar = model.box_grammar(processor.answer_template(num_frames))"): "test_decoding.py",
 }
+# What stands for a file of the reader's, and the first frames of a video for it: short, since many commands track it.
+CUP, CUP_FRAMES = "tests/fixtures/media/cup.mp4", 24
+STANDS_FOR = {"VIDEO": "cup.mp4", "VIDEO_OR_IMAGE": "cup.mp4", **dict.fromkeys(("IMAGE", "PHOTO.jpg"), "cup.jpg")}
 
 
 def first_line(block: CodeBlock) -> str:
@@ -91,9 +99,17 @@ def run_command(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "docs/tasks.md" else name for name in RUN]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUN]
 )
-def test_a_page_runs_from_its_first_block_to_its_last(name, clone) -> None:
+def test_a_page_runs_from_its_first_block_to_its_last_and_its_answers_are_right(name, clone) -> None:
+    with answers_noted() as calls:
+        run_page(name)
+    for call in calls:
+        call.check()
+    assert calls or name not in SLOW
+
+
+def run_page(name: str) -> None:
     names: dict = {}
     for block in code_blocks((ROOT / name).read_text("utf-8")):
         if block.language == "python":
@@ -107,6 +123,31 @@ def test_a_page_runs_from_its_first_block_to_its_last(name, clone) -> None:
                     run_command(command)
         else:
             assert block.language in ("json", "text"), f"{name}:{block.line} has {block.language!r}"
+
+
+def questions_elsewhere() -> list[str]:
+    """Commands of pages not in `RUN` that ask a shipped model about a file, each once, without their outputs."""
+    found = []
+    for name, page in zip(NAMES, PAGES, strict=True):
+        for block in code_blocks(page.read_text("utf-8")) if name not in RUN else []:
+            for command in commands(block) if block.language == "bash" else []:
+                asks = re.match(r"elysium (track|ground|describe|ask) ", command) and "--model" not in command
+                found += [re.sub(r" --(output|boxes|sheet) \S+| --resume|\s*#.*", "", command)] if asks else []
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", questions_elsewhere())
+def test_a_command_of_another_page_that_asks_the_model_gets_a_right_answer(command, clone) -> None:
+    with VideoReader(CUP) as reader, VideoWriter("cup.mp4", reader.info.fps, 640, 480) as writer:
+        for frame in islice(reader, CUP_FRAMES):
+            writer.write(frame.image)
+    Path("cup.jpg").symlink_to(ROOT / "tests/fixtures/real_stills/cup.jpg")
+    with answers_noted() as calls:
+        run_command(" ".join(STANDS_FOR.get(word, word) for word in command.split(" ")))
+    for call in calls:
+        call.check()
+    assert calls
 
 
 def python_elsewhere() -> list[tuple[str, CodeBlock]]:
