@@ -73,10 +73,9 @@ def answers_noted() -> Iterator[list[Call]]:
         def noted(self, items, **options):
             items = list(items)
             answers = method(self, items, **options)
-            calls.extend(
-                Call(Path(file).resolve(), prompt, answer)
-                for (file, prompt), answer in zip(items, answers, strict=True)
-            )
+            for (file, prompt), answer in zip(items, answers, strict=True):
+                if isinstance(file, str | Path):
+                    calls.append(Call(Path(file).resolve(), prompt, answer))
             return answers
 
         return noted

@@ -38,7 +38,6 @@ INSTALLING = ("pip install", "python3 -m venv", ".venv/bin/pip install", "source
 OF_THE_SPACE = ("python -m elysium.cards.render_card space spaces_demo", "elysium publish spaces_demo")
 # Blocks of Python on other pages that do not run here, by their page and first line.
 NOT_RUN = {
-    ("README.md", "import elysium"): "tests/tracking/test_tracker.py runs these calls",
     ("docs/ecosystem.md", "from peft import LoraConfig, get_peft_model"): "needs a model; test_ecosystem_elysium.py",
     ("docs/evaluation.md", "from pathlib import Path"): "needs LaSOT and results of a tracker",
     ("docs/fine_tuning.md", "import elysium"): "needs the runs of the page's commands; test_trl_sft_command.py",
@@ -160,9 +159,12 @@ def python_elsewhere() -> list[tuple[str, CodeBlock]]:
 def test_python_on_other_pages_runs_or_is_named_with_a_reason(clone) -> None:
     found = {(name, first_line(block)) for name, block in python_elsewhere()}
     assert set(NOT_RUN) <= found, "NOT_RUN names blocks that are not there"
-    for name, block in python_elsewhere():
-        if (name, first_line(block)) not in NOT_RUN:
-            exec(compile(block.text, f"{name}:{block.line}", "exec"), {})
+    with answers_noted() as calls:
+        for name, block in python_elsewhere():
+            if (name, first_line(block)) not in NOT_RUN:
+                exec(compile(block.text, f"{name}:{block.line}", "exec"), {})
+    for call in calls:
+        call.check()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,7 +29,7 @@ ALL_MEDIA = sorted(
     path
     for folder in ("cases", "media", "real_clips")
     for path in (FIXTURES / folder).iterdir()
-    if path.suffix not in (".md", ".json")
+    if path.suffix not in (".md", ".json", ".jsonl")
 )
 WHITE = [255, 255, 255]
 
