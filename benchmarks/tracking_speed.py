@@ -13,7 +13,7 @@ and in turns:
 
 Eight objects are the clip's box and seven that are moved by up to half its size. Processor time comes first: on a
 shared machine wall-clock says how busy it is. The first box is what `iter_track` gives of the first window; start-up
-is a fresh process from its start to that box. The last line is JSON: medians over the clips with one object.
+is `elysium track` on a clip of one window. The last line is JSON: medians over the clips with one object.
 """
 
 import argparse
@@ -49,11 +49,6 @@ from research.tracking_table.clips import REAL_CLIPS, read_real_clip
 HD = "hd"  # the cockatoo at 1280x720
 CLIPS = ("cup", "cockatoo", "woman_in_red", HD)
 PATHS = ("tracker", "reference", "CSRT")
-FIRST_BOX = """
-from elysium.tracking.tracker import Tracker
-with Tracker.from_pretrained({model!r}, device="cpu").iter_track({video!r}, box_xyxy_px={box!r}) as run:
-    next(iter(run))
-"""
 Box = tuple[float, ...]
 
 
@@ -159,10 +154,10 @@ def first_window(tracker: Tracker, video: Path, box: Box) -> None:
 
 
 def start_up(model: str, video: Path, box: Box) -> tuple[float, float]:
-    """Return processor time and wall-clock of a fresh process to the first window's boxes."""
-    code = FIRST_BOX.format(model=model, video=str(video), box=box)
+    """Return processor time and wall-clock of `elysium track`, from its start to its end."""
+    command = [sys.executable, "-m", "elysium", "track", str(video), "--box", ",".join(map(str, box)), "--json"]
     before, wall = getrusage(RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run([*command, "--model", model], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     after = getrusage(RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return cpu, time.perf_counter() - wall
@@ -242,6 +237,7 @@ def main() -> None:
                 boxes = moved_boxes(box, objects, width, height)
                 results.append({"clip": name} | measure(trackers, video, boxes, frames, args.rounds))
                 print(table(results[-1:]), flush=True)
+        video, box = write_clip(args.clips[0], 8, Path(folder))
         starts = [start_up(args.model, video, box) for _ in range(args.rounds)]
     print(table(results))
     single = [each for each in results if each["objects"] == min(args.objects)]

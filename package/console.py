@@ -1,5 +1,6 @@
 """Helpers of the commands: arguments that are checked before the work, errors in one line, progress."""
 
+import gc
 import importlib.util
 import math
 import os
@@ -261,7 +262,7 @@ def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") 
     """
     check_model(model, device)
     quiet_transformers()
-    with stderr.status(f"Loading {model}"):
+    with stderr.status(f"Loading {model}"), collection_paused():
         from transformers.utils import logging
 
         from elysium.tracking.tracker import Tracker
@@ -272,6 +273,23 @@ def load_tracker(model: str, device: str | None, decoding: "Decoding" = "fast") 
     if "synthetic" in tracker.trained_on.lower():
         say(f"Note on {model}: {tracker.trained_on}.")
     return tracker
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause garbage collection while torch and transformers are first imported; then exempt what they made from it.
+
+    The collector would go through their hundreds of thousands of lasting objects again and again (docs/speed.md).
+    """
+    if "transformers" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .console import quiet_transformers, require
+from .console import collection_paused, quiet_transformers, require
 
 FIELDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}  # fields of a recipe are the trainer's
 
@@ -47,8 +47,9 @@ def train(
     for module in ("trl", "peft", "datasets", "accelerate"):
         require(module, extra="train")
     quiet_transformers()
-    if recipe is not None and is_grpo(recipe):
-        from elysium.training.grpo import main
-    else:
-        from elysium.training.sft import main
+    with collection_paused():
+        if recipe is not None and is_grpo(recipe):
+            from elysium.training.grpo import main
+        else:
+            from elysium.training.sft import main
     main([*(["--config", str(recipe)] if recipe else []), *given, *(["--help"] if help_all else [])])

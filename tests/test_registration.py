@@ -33,6 +33,25 @@ def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given: str 
     assert f"OMP_WAIT_POLICY = '{given or 'PASSIVE'}'" in shown
 
 
+def test_commands_pause_garbage_collection_while_transformers_is_first_imported() -> None:
+    code = """
+import gc, sys
+from elysium.console import collection_paused
+try:
+    with collection_paused():
+        print(gc.isenabled())
+        raise ImportError
+except ImportError:
+    print(gc.isenabled(), gc.get_freeze_count() > 0)
+gc.unfreeze()
+sys.modules["transformers"] = None
+with collection_paused():
+    print(gc.isenabled())
+print(gc.get_freeze_count())
+"""
+    assert run_python(code).split() == ["False", "True", "True", "True", "0"]
+
+
 def test_too_old_transformers_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
     (bound,) = (item for item in project["dependencies"] if item.startswith("transformers"))
