@@ -22,9 +22,9 @@ def track(client: Client, clip: Path, **given) -> tuple:
 
 
 def command_line(args: list[str], folder: Path, monkeypatch, capsys) -> str:
-    """What a command prints, run where its input lies."""
+    """What a command prints with the page's model, run where its input lies."""
     monkeypatch.chdir(folder)
-    assert cli.run(args) == 0
+    assert cli.run([*args, "--model", "elysium-tiny"]) == 0
     return capsys.readouterr().out
 
 

@@ -106,7 +106,7 @@ def test_a_box_that_is_drawn_is_tracked_as_on_the_command_line(view, clip, tmp_p
     view.locator("#summary li").wait_for()
     assert view.evaluate("window.counts")[:3] == ["0 of 20 frames", "8 of 20 frames", "15 of 20 frames"]
     monkeypatch.chdir(clip.parent)
-    args = ["track", clip.name, "--text", "the red cross", "--box", ",".join(map(str, box))]
+    args = ["track", clip.name, "--text", "the red cross", "--box", ",".join(map(str, box)), "--model", "elysium-tiny"]
     assert cli.run([*args, "--boxes", str(tmp_path / "boxes.json")]) == 0
     page, typed = json.loads(download(view, ".json")), json.loads((tmp_path / "boxes.json").read_text())
     scores = [[frame.pop("score") for frame in told["tracks"][0]["frames"]] for told in (page, typed)]
