@@ -237,13 +237,13 @@ class GenerationWorker:
         held: Job | None = None
         while True:
             batch, held = self._next_batch(held or self._ready.get())
+            failure: Exception | None = None
             try:
                 self._answer([job for job in batch if not job.cancelled])
             except Exception as error:
-                for job in batch:
-                    job.send(error)
+                failure = error
             for job in batch:
-                self._end(job)
+                self._end(job, failure)
 
     def _next_batch(self, first: Job) -> tuple[list[Job], Job | None]:
         """Return jobs to run together, and one that was taken but cannot run with them."""
