@@ -107,7 +107,8 @@ def test_a_box_that_is_drawn_is_tracked_as_on_the_command_line(view, clip, tmp_p
     )
     view.locator("#track").click()
     view.locator("#summary li").wait_for()
-    assert view.evaluate("window.counts")[:3] == ["0 of 20 frames", "8 of 20 frames", "15 of 20 frames"]
+    counts = [count for count in view.evaluate("window.counts") if count != "0 of 20 frames"]  # there for a moment
+    assert counts[:2] == ["8 of 20 frames", "15 of 20 frames"]
     monkeypatch.chdir(clip.parent)
     args = ["track", clip.name, "--text", "the red cross", "--box", ",".join(map(str, box)), "--model", "elysium-tiny"]
     assert cli.run([*args, "--boxes", str(tmp_path / "boxes.json")]) == 0
@@ -202,8 +203,8 @@ def test_an_example_fills_in_the_page_and_another_file_empties_it(view):
 
 
 def test_a_run_that_is_stopped_makes_way_for_the_next(view):
-    view.get_by_text("Example: a bird").click()
-    view.locator("#boxes .boxes li").wait_for()
+    view.get_by_text("Example: a cup").click()  # the longest
+    view.locator("#boxes canvas").wait_for()
     view.locator("#track").click()
     view.locator("#live img").wait_for(state="visible")
     view.locator("#stop").click()
