@@ -125,7 +125,7 @@ def prompted(file: Path, text: str | None, box_xyxy_px: Any = None) -> Thing:
 def things(file: Path) -> list[Thing]:
     """Return the objects of a file whose boxes are known."""
     image = file.suffix == ".jpg"
-    for rows in [file.parent / f"{file.stem}.rows.jsonl", *(folder / "rows.jsonl" for folder in file.parents)]:
+    for rows in [FIXTURES / "media" / f"{file.stem}.rows.jsonl", *(folder / "rows.jsonl" for folder in file.parents)]:
         if rows.exists():  # of `elysium synth`
             clip, first = (file.parent.name, int(file.stem)) if image else (file.stem, 0)
             found = map(json.loads, rows.read_text("utf-8").splitlines())
