@@ -205,6 +205,8 @@ def test_an_example_fills_in_the_page_and_another_file_empties_it(view):
 def test_a_run_that_is_stopped_makes_way_for_the_next(view):
     view.get_by_text("Example: a cup").click()  # the longest
     view.locator("#boxes canvas").wait_for()
+    view.get_by_placeholder("or type x1,y1,x2,y2").fill("307,124,414,383")
+    view.get_by_role("button", name="Add").click()
     view.locator("#track").click()
     view.locator("#live img").wait_for(state="visible")
     view.locator("#stop").click()
