@@ -7,6 +7,7 @@ Real clips of `tests/fixtures/real_clips` and one of them at 1280x720, tracked b
 and in turns:
 
 - tracker: `Tracker.track` with the checkpoint's own options;
+- forward: the same, but the language model decodes by its own forward (`decoder_layers_elysium.py` is not used);
 - reference: the same options with `decoding="reference"` (transformers' `generate`), and the tower's 1x1 convolutions
   and GELU as torch has them, all images at once;
 - CSRT: OpenCV's, on frames that are decoded once for all objects.
@@ -39,7 +40,7 @@ from torch import nn
 
 from benchmarks.bench import ROOT, hardware, markdown_table, write_record
 from elysium.evaluation.opencv_trackers import make_opencv_tracker
-from elysium.modeling_elysium import tiny_vit_elysium
+from elysium.modeling_elysium import generation_elysium, tiny_vit_elysium
 from elysium.processing.video_io import VideoReader, VideoWriter
 from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.refinement import Crop
@@ -48,7 +49,7 @@ from research.tracking_table.clips import REAL_CLIPS, read_real_clip
 
 HD = "hd"  # the cockatoo at 1280x720
 CLIPS = ("cup", "cockatoo", "woman_in_red", HD)
-PATHS = ("tracker", "reference", "CSRT")
+PATHS = ("tracker", "forward", "reference", "CSRT")
 Box = tuple[float, ...]
 
 
@@ -171,13 +172,15 @@ def measure(
     found: dict[str, Any] = {}
     stages: Counter[str] = Counter()
 
-    def ours(name: str) -> None:
+    def ours(name: str, path: str | None = None) -> None:
         tracks = trackers[name].track(video, box_xyxy_px=list(boxes)).tracks
-        found[name] = np.array([track.boxes_xyxy_px for track in tracks])
+        found[path or name] = np.array([track.boxes_xyxy_px for track in tracks])
 
     for _ in range(rounds):
         with timed_stages(trackers["tracker"], stages):
             spent["tracker"].append(seconds(lambda: ours("tracker")))
+        with patch.object(generation_elysium, "has_plain_layers", lambda model: False):
+            spent["forward"].append(seconds(lambda: ours("tracker", "forward")))
         with plain_tower():
             spent["reference"].append(seconds(lambda: ours("reference")))
         spent["CSRT"].append(seconds(lambda: track_by_csrt(video, boxes)))
@@ -189,22 +192,23 @@ def measure(
         "frames_per_cpu_second": speed,
         "frames_per_second": {name: frames / median(wall for _, wall in runs) for name, runs in spent.items()},
         "ratio_to_csrt": speed["tracker"] / speed["CSRT"],
+        "ratio_to_forward": speed["tracker"] / speed["forward"],
         "ratio_to_reference": speed["tracker"] / speed["reference"],
         "stages": {name: spent / total for name, spent in stages.items()} | {"rest": 1 - stages.total() / total},
-        "boxes_equal": bool(np.array_equal(found["tracker"], found["reference"], equal_nan=True)),
+        "boxes_equal": all(np.array_equal(found["tracker"], other, equal_nan=True) for other in found.values()),
     }
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as Markdown."""
     header = ["clip", "objects", *(f"{name}, frames/CPU s (frames/s)" for name in PATHS)]
-    header += ["over reference", "over CSRT", "boxes equal", "stages"]
+    header += ["over forward", "over reference", "over CSRT", "boxes equal", "stages"]
     rows = []
     for each in results:
         cpu, wall = each["frames_per_cpu_second"], each["frames_per_second"]
         speeds = [f"{cpu[name]:.1f} ({wall[name]:.1f})" for name in PATHS]
         shares = ", ".join(f"{name} {share:.0%}" for name, share in each["stages"].items())
-        ratios = [f"{each['ratio_to_reference']:.2f}x", f"{each['ratio_to_csrt']:.2f}x"]
+        ratios = [f"{each[f'ratio_to_{other}']:.2f}x" for other in ("forward", "reference", "csrt")]
         rows.append([each["clip"], each["objects"], *speeds, *ratios, each["boxes_equal"], shares])
     return markdown_table(header, rows)
 
@@ -245,6 +249,7 @@ def main() -> None:
         "hardware": hardware(),
         "results": results,
         "frames_per_cpu_second_zoom": median(each["frames_per_cpu_second"]["tracker"] for each in single),
+        "ratio_to_forward_zoom": median(each["ratio_to_forward"] for each in single),
         "ratio_to_csrt_zoom": median(each["ratio_to_csrt"] for each in single),
         "ratio_to_reference_zoom": median(each["ratio_to_reference"] for each in single),
         # Processor time; the wall-clock of a busy machine beside it.
