@@ -92,7 +92,7 @@ class PackedCache(Cache):
         owners = torch.full((len(prefixes), size), NOBODY)
         for row, prefix in enumerate(prefixes):
             owners[row, : len(prefix)] = PREFIX
-        self.owners = owners.to(device)
+        self.owners = to_device(owners, device)
         self.positions = torch.arange(size, device=device).repeat(len(prefixes), 1)
         self.used = [len(prefix) for prefix in prefixes]
         self.num_seen = longest
