@@ -7,6 +7,7 @@ K kept tokens, C vision width, D text width. A ragged batch of videos is its fra
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from .compat_elysium import CACHE_NAME, cache_kwargs, output_cache, slice_logits
 from .configuration_elysium import ElysiumConfig, ElysiumTinyViTConfig
 from .generation_elysium import BoxAnswerGrammar, generate_boxes
 from .hub_folder_elysium import HubFolderMixin
+from .object_names_elysium import ElysiumObjectNames, ObjectNames
 from .selector_elysium import ElysiumCrossAttentionCompressor, ElysiumPublicSelector, build_compressor
 from .semantic_encoders_elysium import ElysiumSemanticEncoders, SemanticEvidence
 from .semantic_projector_elysium import ElysiumSemanticProjector
@@ -61,12 +63,16 @@ class VisualTokens:
 
 @dataclass
 class ElysiumModelOutputWithPast(VisualTokens, BaseModelOutputWithPast):
-    """`BaseModelOutputWithPast` plus the projected visual tokens."""
+    """`BaseModelOutputWithPast` plus the projected visual tokens, and the names that answers may copy."""
+
+    object_names: ObjectNames | None = None
 
 
 @dataclass
 class ElysiumCausalLMOutputWithPast(VisualTokens, CausalLMOutputWithPast):
-    """`CausalLMOutputWithPast` plus the projected visual tokens."""
+    """`CausalLMOutputWithPast` plus the projected visual tokens, and the names that answers may copy."""
+
+    object_names: ObjectNames | None = None
 
 
 class ElysiumProjector(nn.Module):
@@ -170,6 +176,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             grid = config.vision_config.image_size // config.vision_config.patch_size
             self.semantic_encoders = ElysiumSemanticEncoders(grid, config.semantic_config["classes"])
             self.semantic_projector = ElysiumSemanticProjector(config)
+            self.semantic_names = ElysiumObjectNames(config)
         if config.kept_position_embedding:
             self.kept_position_embedding = nn.Embedding(config.num_patches, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
@@ -256,13 +263,15 @@ class ElysiumModel(ElysiumPreTrainedModel):
         frames = pixel_values_videos.to(pixel_values.dtype)
         both = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True)
         counts = [len(pixel_values), len(frames)]
-        tokens = both.pooler_output.split(counts)
+        tokens, kept = both.pooler_output.split(counts), both.selector_indices.split(counts)
         evidence: list[SemanticEvidence | None] = [None, None]
         if both.semantic_evidence is not None:
             parts = zip(*(part.split(counts) for part in both.semantic_evidence), strict=True)
             evidence = [SemanticEvidence(*part) for part in parts]
         return {
-            name: ElysiumVisionOutput(pooler_output=tokens[place], semantic_evidence=evidence[place])
+            name: ElysiumVisionOutput(
+                pooler_output=tokens[place], selector_indices=kept[place], semantic_evidence=evidence[place]
+            )
             for place, name in enumerate(("image", "video"))
         }
 
@@ -277,14 +286,35 @@ class ElysiumModel(ElysiumPreTrainedModel):
         tokens, evidence = features.pooler_output, getattr(features, "semantic_evidence", None)
         if evidence is None or input_ids is None:
             return tokens
+        images = (input_ids == token_id).sum(1) // tokens.shape[1]  # (B,)
+        named = self.semantic_projector.named_classes(self._questions(input_ids)).repeat_interleave(images, 0)
+        return tokens + self.semantic_projector.marks(evidence, named)
+
+    def name_objects(
+        self, features: ElysiumVisionOutput, input_ids: torch.Tensor | None, token_id: int
+    ) -> ObjectNames | None:
+        """Return the names that answers about a box may copy; arguments are those of `mark_named`."""
+        evidence = getattr(features, "semantic_evidence", None)
+        if evidence is None or input_ids is None:
+            return None
+        images = (input_ids == token_id).sum(1) // features.pooler_output.shape[1]  # (B,)
+        if not images.all():
+            return None
+        first = images.cumsum(0) - images
+        return self.semantic_names.find(
+            SemanticEvidence(*(part[first] for part in evidence)),
+            features.selector_indices[first],
+            self._questions(input_ids),
+            self.semantic_projector.phrases[:-2],
+        )
+
+    def _questions(self, input_ids: torch.Tensor) -> list[list[int]]:
+        """Return the tokens behind the images of each prompt."""
         visual = (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
-        questions = [
+        return [
             ids[max((place for place, is_visual in enumerate(row) if is_visual), default=-1) + 1 :]
             for ids, row in zip(input_ids.tolist(), visual.tolist(), strict=True)
         ]
-        images = (input_ids == token_id).sum(1) // tokens.shape[1]  # (B,)
-        named = self.semantic_projector.named_classes(questions).repeat_interleave(images, 0)
-        return tokens + self.semantic_projector.marks(evidence, named)
 
     def _placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, token_id: int, features: torch.Tensor
@@ -344,9 +374,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
             encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
         if encoded.get("video") is None and pixel_values_videos is not None:
             encoded["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
-        tokens = {}
+        tokens, names = {}, None
         for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
             if encoded.get(modality) is not None:
+                names = names or self.name_objects(encoded[modality], input_ids, token_id)
                 features = self.mark_named(encoded[modality], input_ids, token_id)
                 features = features.to(inputs_embeds.device, inputs_embeds.dtype)
                 mask = self._placeholder_mask(input_ids, inputs_embeds, token_id, features)
@@ -367,6 +398,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             **cache_kwargs(output_cache(outputs)),
             image_hidden_states=tokens.get("image"),
             video_hidden_states=tokens.get("video"),
+            object_names=names,
         )
 
 
@@ -420,11 +452,14 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict | None = None,
+        object_names: ObjectNames | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | ElysiumCausalLMOutputWithPast:
         """Return logits, and the loss where `labels` (B, L) are given, which are -100 where no loss is computed.
 
-        Other arguments are those of `ElysiumModel.forward`.
+        Without labels, in evaluation, the last position's logits are mixed with copying `object_names`, those of the
+        step before (`generate` hands them on) or those that a prompt with pixels gives. Other arguments are those of
+        `ElysiumModel.forward`.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -439,7 +474,12 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        names = outputs.object_names
+        if object_names is not None and input_ids is not None:
+            names = object_names.after(input_ids[:, -1])
         loss = None
+        if labels is None and names is not None and not self.training:
+            logits = torch.cat([logits[:, :-1], self.model.semantic_names.mix(logits[:, -1], names)[:, None]], dim=1)
         if labels is not None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
@@ -452,7 +492,12 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             **cache_kwargs(output_cache(outputs)),
             image_hidden_states=outputs.image_hidden_states,
             video_hidden_states=outputs.video_hidden_states,
+            object_names=names,
         )
+
+    def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **kwargs)
+        return model_kwargs | {"object_names": getattr(outputs, "object_names", None)}
 
 
 __all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

@@ -6,6 +6,7 @@ Shapes: ``sum T`` frames of the batch, N patches, C classes, M tokens of a class
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,15 @@ class ElysiumSemanticProjector(nn.Module):
         self.continues_word.zero_()
         self.continues_word[list(continuations)] = True
         self._classes_of_phrase = None
+        self.__dict__.pop("phrases", None)
+
+    @cached_property
+    def phrases(self) -> list[list[tuple[int, ...]]]:
+        """Return the phrases of `set_phrases` as they are kept."""
+        return [
+            [tuple(token for token in ids if token >= 0) for ids in phrases if ids[0] >= 0]
+            for phrases in self.phrase_ids.tolist()
+        ]
 
     def named_classes(self, questions: list[list[int]]) -> torch.Tensor:
         """Return which classes the first phrase of each question names, 1 or 0, of shape `(B, C)`.
@@ -97,10 +107,7 @@ class ElysiumSemanticProjector(nn.Module):
 
     def _read_phrases(self) -> dict[tuple[int, ...], list[int] | None]:
         found: dict[tuple[int, ...], list[int]] = {}
-        *classes, nothing, ends = [
-            [tuple(token for token in ids if token >= 0) for ids in phrases if ids[0] >= 0]
-            for phrases in self.phrase_ids.tolist()
-        ]
+        *classes, nothing, ends = self.phrases
         for column, phrases in enumerate(classes):
             for ids in phrases:
                 found.setdefault(ids, []).append(column)

@@ -35,7 +35,8 @@ def name_tokens(tokenizer: Any) -> list[dict[int, float]]:
     return rows
 
 
-_TABLES = (".name_ids", ".name_weights", ".phrase_ids", ".continues_word")  # made anew, of class_names.tsv
+# Made anew, of class_names.tsv and the processor's prompts.
+_TABLES = (".name_ids", ".name_weights", ".phrase_ids", ".continues_word", ".opening", ".number_of_id")
 KEPT_HEADS = Path(__file__).with_name(HEADS_FILE)  # of what elysium-small was trained with
 # Phrases of prompts that name no class, and the one behind which the answer stands.
 NOT_CLASSES = ("bounding box", "bounding boxes", "its box", "a box", "boxes", "the box at", "a single box")
@@ -61,12 +62,22 @@ def continuations(tokenizer: Any) -> list[int]:
     return [token for token, text in enumerate(texts) if text[:1].isalpha()]
 
 
-@torch.no_grad()
-def initialise_projector(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
-    """Let names pass as they are, and everything else that evidence adds begin at nothing."""
-    projector = model.model.semantic_projector
+def set_tables(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> None:
+    """Set the names and phrases of the classes, and how a prompt that describes an object begins."""
+    projector, tokenizer = model.model.semantic_projector, processor.tokenizer
     projector.set_names(name_tokens(tokenizer))
     projector.set_phrases(phrase_tokens(tokenizer), continuations(tokenizer))
+    opening = "\n" + processor.task_prompts["reg"].split("{box}")[0] + "["
+    model.model.semantic_names.set_prompt(
+        tokenizer.encode(opening, add_special_tokens=False),
+        tokenizer.convert_tokens_to_ids([str(number) for number in range(100)]),
+    )
+
+
+@torch.no_grad()
+def initialise_projector(model: ElysiumForConditionalGeneration) -> None:
+    """Let names pass as they are, and everything else that evidence adds begin at nothing."""
+    projector = model.model.semantic_projector
     torch.nn.init.eye_(projector.names.weight)
     torch.nn.init.normal_(projector.matches.weight, std=_MARK_DEVIATION)
     projector.matched_box.weight.copy_(projector.box.weight * _BOX_GAIN)
@@ -88,7 +99,8 @@ def add_encoders(
     larger.model.semantic_encoders.load_state_dict(
         {name: value.float() for name, value in load_file(encoders).items()}
     )
-    initialise_projector(larger, processor.tokenizer)
+    initialise_projector(larger)
+    set_tables(larger, processor)
     larger.generation_config = model.generation_config
     built = build_processor(
         config,
@@ -122,7 +134,7 @@ def load_trained(model: ElysiumForConditionalGeneration, weights: dict[str, torc
     if marks is not None and marks.shape[1] == 2:
         weights[f"{prefix}matches.weight"] = torch.cat([marks / 2, marks], 1)
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    kept = (".semantic_encoders.", *_TABLES, ".matches.weight", ".matched_box.weight")
+    kept = (".semantic_encoders.", ".semantic_names.gate.", *_TABLES, ".matches.weight", ".matched_box.weight")
     assert not unexpected and all(any(part in name for part in kept) for name in missing)
     if f"{prefix}matched_box.weight" in missing:
         projector.matched_box.weight.copy_(projector.box.weight * _BOX_GAIN)
@@ -163,9 +175,7 @@ def main(
     if trained is not None:
         weights = load_file(trained)
         load_trained(model, weights if halfway is None else halfway_between(weights, load_file(halfway)))
-        projector = model.model.semantic_projector
-        projector.set_names(name_tokens(processor.tokenizer))  # the table may have changed
-        projector.set_phrases(phrase_tokens(processor.tokenizer), continuations(processor.tokenizer))
+        set_tables(model, processor)  # they may have changed
     with atomic_folder(output) as folder:
         save_checkpoint(model, processor, folder)
         if trained is not None:
