@@ -67,7 +67,7 @@ def test_the_likeliest_name_in_the_box_counts_and_wider_words_sum_up(model, proc
     three = SemanticEvidence(*(part.expand(3, *part.shape[1:]) for part in evidence))
     found = names.find(three, patches.expand(3, -1), asked, PHRASES)
     end = model.config.text_config.eos_token_id
-    # Dog 0.4 and cat 0.3 are both animals; a cup has 0.3 of the detector's 0.9; of equal scores the class's own counts.
+    # Dog 0.4 and cat 0.3 are both animals; a cup has 0.3 of the detector's 0.9; a tie goes to the class's own name.
     assert found.ids.tolist() == [[30, end, -1, -1], [11, 12, end, -1], [22, 23, 24, end]]
     expected = [[0.7, math.log(0.7), math.log(0.4), 0.0], [0.27, math.log(0.27), math.log(0.1), 0.9]]
     torch.testing.assert_close(found.evidence[:2], torch.tensor(expected))
