@@ -20,8 +20,8 @@ from elysium.processing.media_elysium import Frame
 from .answering import Answer, Answerer
 from .windows import WindowRequest
 
-# Calls of the model between two places where a run can be resumed. There the visual tokens that are held for coming
-# windows are dropped, in every run: from there on a resumed run encodes the same images together.
+# Calls of the model between two places where a run can be resumed. There what earlier windows left is dropped, in
+# every run: from there on a resumed run encodes the same images together and drafts the same answers.
 CALLS = 8
 
 Reply = tuple[Answer, list[ParsedBox], list[float]]
@@ -68,7 +68,7 @@ class AnswerLog:
             self._calls += 1
             return self._replay(json.loads(self._kept.popleft()), requests)
         if self._calls % CALLS == 0:
-            self._answerer.forget_images()
+            self._answerer.forget()
         replies = self._answerer.answer_windows(requests, **({"upcoming": upcoming} if upcoming else {}))
         self._calls += 1
         if requests and self._writes:

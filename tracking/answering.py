@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import GenerationMixin, LogitsProcessorList
 
+from elysium.modeling_elysium.box_drafting_elysium import ShiftRate
 from elysium.modeling_elysium.box_grammar_elysium import (
     NEARBY,
     AnswerState,
@@ -152,10 +153,10 @@ class Answerer:
                 replies.append((answer, parsed, [answer.score(box.span) for box in parsed]))
         return replies
 
-    def forget_images(self) -> None:
-        """Drop what is held of images for coming windows: the next answers depend on their own images alone."""
+    def forget(self) -> None:
+        """Drop what earlier windows left: the next answers depend on their own images alone, to the last bit."""
         if self._reader is not None:
-            self._reader.forget_images()
+            self._reader.forget()
 
     def _seen(self, request: WindowRequest) -> Seen:
         return request.shown, image_side(bare_model(self.model), request.semantic)
@@ -324,9 +325,10 @@ class WindowReader:
             for answer in self.decoder.write(questions)
         ]
 
-    def forget_images(self) -> None:
-        """Drop all visual tokens and windows that were read."""
+    def forget(self) -> None:
+        """Drop all visual tokens, windows that were read, and how the decoder drafts answers."""
         self._seen, self._prefixes = {}, {}
+        self.decoder.rate = ShiftRate()
 
     def _words(self, request: WindowRequest) -> str:
         return self.processor.build_question(request.task, text=request.text, box_xyxy_norm=request.box_xyxy_norm)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny import tiny_model, tiny_processor
 
+from elysium.modeling_elysium.box_drafting_elysium import ShiftRate
 from elysium.processing.video_io import VideoWriter
 from elysium.tracking.answer_log import CALLS
 from elysium.tracking.options import TrackingOptions
@@ -56,6 +57,17 @@ def test_a_run_that_is_stopped_twice_has_the_result_of_one_that_was_not(clip, tm
     assert resumed == whole
     assert 0 < first < second and first % CALLS == second % CALLS == 0
     assert log.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_what_the_decoder_learnt_is_dropped_where_a_run_can_be_resumed(clip, tmp_path, monkeypatch):
+    decoder, rates = tracker()._answerer._reader.decoder, []
+    decoder.rate.learn(3.0, 5.0)  # by another video
+    write = decoder.write
+    monkeypatch.setattr(decoder, "write", lambda questions: rates.append(decoder.rate) or write(questions))
+    monkeypatch.setattr(ShiftRate, "learn", lambda *_: None)
+    track(clip, tmp_path / "log")
+    assert all(rate == ShiftRate() for rate in rates)  # nothing was learnt since, so that only fresh ones are equal
+    assert len({id(rate) for rate in rates}) == -(-len(rates) // CALLS) > 1
 
 
 def test_a_file_without_resume_is_written_anew(clip, tmp_path):
