@@ -61,7 +61,8 @@ class _PlainHelp:
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         paragraphs = inspect.cleandoc(help or "").split("\n\n")
-        super().__init__(*args, help="\n\n".join(" ".join(each.split()) for each in paragraphs), **options)
+        text = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        super().__init__(*args, help=text, **options)  # type: ignore[call-arg]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, with an empty metavar for flags."""

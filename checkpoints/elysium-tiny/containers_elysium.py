@@ -162,8 +162,10 @@ class ContainerSource:
                 if frames is None:
                     return None
                 for index, frame in zip(inside, frames, strict=True):
-                    time_s, end_s = (listed.seconds(place, stream.time_base) for place in (index, index + 1))
-                    duration_s = self._times(frame, stream, None)[1] if end_s is None else end_s - time_s
+                    time_s = listed.seconds(index, stream.time_base)
+                    _, duration_s = self._times(frame, stream, None)
+                    if index + 1 < len(listed.times):
+                        duration_s = listed.seconds(index + 1, stream.time_base) - time_s
                     found.append((index, DecodedFrame(time_s, duration_s, partial(self._to_rgb, frame))))
         return len(listed.times), found
 
@@ -248,10 +250,10 @@ class _ListedFrames:
         """Return the last keyframe that is shown no later than a frame."""
         return self.keyframes[bisect_right(self.keyframes, (index, math.inf)) - 1]
 
-    def seconds(self, index: int, time_base: Fraction) -> float | None:
-        """Return the seconds from the first frame to another, as `_Clock` counts them; None after the last."""
+    def seconds(self, index: int, time_base: Fraction) -> float:
+        """Return the seconds from the first frame to another, as `_Clock` counts them."""
         first, *_ = self.times
-        return float(self.times[index] * time_base) - float(first * time_base) if index < len(self.times) else None
+        return float(self.times[index] * time_base) - float(first * time_base)
 
 
 def _list_frames(container: Any, stream: Any) -> _ListedFrames | None:

@@ -337,7 +337,7 @@ class ElysiumSemanticEncoders(nn.Module):
         # Else the full convolutions reorder their weights in every call.
         if not next(self.children()).stem.weight.is_contiguous(memory_format=torch.channels_last):
             with torch.inference_mode(False):
-                self.to(memory_format=torch.channels_last)
+                self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         at_once = _IMAGES_AT_ONCE if images.device.type == "cpu" else len(images)
         with torch.autocast(images.device.type, enabled=False):  # in bfloat16 detections are far off
             parts = [self._evidence(part.float() * 255) for part in images.split(at_once)]
