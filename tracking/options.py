@@ -43,7 +43,7 @@ def _is_calibration(pairs: Any) -> bool:
     are_pairs = all(
         isinstance(pair, list | tuple)
         and len(pair) == 2
-        and all(isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1 for number in pair)
+        and all(isinstance(each, int | float) and not isinstance(each, bool) and 0 <= each <= 1 for each in pair)
         for pair in pairs
     )
     return are_pairs and len(pairs) != 1 and all(a < c and b < d for (a, b), (c, d) in pairwise(pairs))
