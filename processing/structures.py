@@ -21,6 +21,8 @@ from .pixel_boxes import clip_box_xyxy_px
 from .track_files import CSV_COLUMNS, TRACK_WRITERS, frame_rows
 
 REASONS = ("absent", "unreadable")
+DOUBTED = 0.5  # from this doubt on a box is drawn dashed
+SWITCH_BOXES = 5  # so many doubted boxes in a row are reported as a switch
 
 
 def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> NDArray[Any]:
@@ -120,6 +122,9 @@ class Track:
             `score_calibration`, the expected IoU of the box, by a calibration on held-out scenes; of others, the
             geometric mean of the coordinates' token probabilities, which ranks boxes but is no expected IoU. A box
             that the user gave has 1.
+        doubt (`np.ndarray` of shape `(T,)`): float64 in 0..1, the probability that the box is wrong (IoU below 0.3 with
+            the object), by a calibration on held-out clips; NaN without a box, and throughout where the checkpoint has
+            no `doubt_weights`, which is what None gives. A box that the user gave has 0.
         reasons: for every frame None where valid, else "absent" or "unreadable".
         track_id: 1 or more (MOTChallenge counts from 1).
         text: the text prompt of the object, or None.
@@ -142,6 +147,7 @@ class Track:
     init_box_xyxy_px: tuple[float, float, float, float] | None = None
     width: int
     height: int
+    doubt: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         indices = _vector("frame_indices", self.frame_indices, np.int64)
@@ -157,6 +163,7 @@ class Track:
             "boxes_xyxy_px": boxes.reshape(length, 4),
             "valid": _vector("valid", self.valid, np.bool_, length),
             "scores": _vector("scores", self.scores, np.float64, length),
+            "doubt": _vector("doubt", np.full(length, np.nan) if self.doubt is None else self.doubt, np.float64, length),
             "reasons": list(self.reasons),
         }
         for name, value in checked.items():
@@ -173,9 +180,8 @@ class Track:
         """Check that every frame has a box with a score, or a NaN box with a reason."""
         if len(self.reasons) != len(self):
             raise ValueError(f"reasons must have {len(self)} entries, got {len(self.reasons)}; use None where valid")
-        for frame_idx, box, valid, score, reason in zip(
-            self.frame_indices, self.boxes_xyxy_px, self.valid, self.scores, self.reasons, strict=True
-        ):
+        columns = (self.frame_indices, self.boxes_xyxy_px, self.valid, self.scores, self.reasons, self.doubt)
+        for frame_idx, box, valid, score, reason, doubt in zip(*columns, strict=True):
             where = f"at frame {frame_idx} of track {self.track_id}"
             if not valid and not np.all(np.isnan(box)):
                 raise ValueError(f"a frame that is not valid must have a NaN box, got {box.tolist()} {where}")
@@ -185,6 +191,8 @@ class Track:
                 raise ValueError(f"a valid frame must have the reason None, got {reason!r} {where}")
             if not (0 <= score <= 1) and not (not valid and math.isnan(score)):
                 raise ValueError(f"a score must be in 0..1, got {score} {where}; NaN is for frames without a box")
+            if not math.isnan(doubt) and not (valid and 0 <= doubt <= 1):
+                raise ValueError(f"doubt must be in 0..1 where there is a box, got {doubt} {where}; NaN says nothing")
             if valid:
                 try:
                     box[:] = clip_box_xyxy_px(box, self.width, self.height)
@@ -221,12 +229,31 @@ class Track:
         spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
         return ", ".join(spans[:most] + ["…"] * (len(spans) > most))
 
+    @property
+    def switched_at_s(self) -> float | None:
+        """Return the time of the first of 5 boxes in a row with a doubt of 0.5 or more; None where there are none.
+
+        Frames without a box are passed over.
+
+        >>> track = Track(frame_indices=range(8), timestamps_s=range(8), valid=[1] * 8, scores=[0.5] * 8, track_id=1,
+        ...               boxes_xyxy_px=[[0, 0, 2, 2]] * 8, reasons=[None] * 8, width=8, height=8,
+        ...               doubt=[0.1, 0.9, 0.1, 0.5, 0.6, 0.7, 0.8, 0.9])
+        >>> track.switched_at_s
+        3.0
+        """
+        doubted, times_s = self.doubt[self.valid] >= DOUBTED, self.timestamps_s[self.valid]
+        starts = range(len(doubted) - SWITCH_BOXES + 1)
+        found = (start for start in starts if doubted[start : start + SWITCH_BOXES].all())
+        return next((float(times_s[start]) for start in found), None)
+
     def summary(self) -> str:
-        """Return one line: frames with a box, their mean score, and frames without one by reason."""
+        """Return one line: frames with a box, their mean score, whether it may be another object, frames without."""
         scores, missing = self.scores[self.valid], Counter(reason for reason in self.reasons if reason is not None)
         line = f"{self.label}: a box in {len(scores)} of {len(self)} frames"
         if len(scores):
             line += f", mean score {scores.mean():.2f}"
+        if self.switched_at_s is not None:
+            line += f", may have switched at {self.switched_at_s:.1f} s"
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))
         return f"{line} ({counts})" if counts else line
 
@@ -241,12 +268,13 @@ class Track:
         return record
 
     def _frame_dict(self, position: int) -> dict[str, Any]:
-        score = float(self.scores[position])
+        score, doubt = float(self.scores[position]), float(self.doubt[position])
         record: dict[str, Any] = {
             "frame_idx": int(self.frame_indices[position]),
             "time_s": round(float(self.timestamps_s[position]), 6),
             "box_xyxy_px": _rounded(self.boxes_xyxy_px[position]) if self.valid[position] else None,
             "score": None if math.isnan(score) else round(score, 6),
+            "doubt": None if math.isnan(doubt) else round(doubt, 4),
         }
         if not self.valid[position]:
             record["reason"] = self.reasons[position]
@@ -270,6 +298,7 @@ class Track:
             valid=np.array([box is not None for box in boxes], dtype=np.bool_),
             scores=np.array([math.nan if row["score"] is None else row["score"] for row in rows], dtype=np.float64),
             reasons=[row.get("reason") for row in rows],
+            doubt=np.array([row.get("doubt") for row in rows], dtype=np.float64),  # files from before it have none
             track_id=record["id"],
             text=record.get("text"),
             init_box_xyxy_px=None if init_box is None else tuple(init_box),
@@ -315,7 +344,7 @@ class TrackingResult:
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with the columns of the CSV file: a row for every frame of every track.
 
-        A frame without a box has NaN in x1, y1, x2, y2 and score, and a reason.
+        A frame without a box has NaN in x1, y1, x2, y2, score and doubt, and a reason.
 
         Raises:
             ImportError: pandas is not installed.
@@ -325,7 +354,7 @@ class TrackingResult:
         except ImportError as error:
             raise ImportError("to_pandas needs pandas, got no such package; pip install pandas") from error
         table = pandas.DataFrame(list(frame_rows(self.to_dict())), columns=list(CSV_COLUMNS))
-        return table.astype(dict.fromkeys(("x1", "y1", "x2", "y2", "score"), "float64"))
+        return table.astype(dict.fromkeys(("x1", "y1", "x2", "y2", "score", "doubt"), "float64"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the JSON file."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-CSV_COLUMNS = ("track_id", "text", "frame_idx", "time_s", "x1", "y1", "x2", "y2", "score", "reason")
+CSV_COLUMNS = ("track_id", "text", "frame_idx", "time_s", "x1", "y1", "x2", "y2", "score", "doubt", "reason")
 
 
 def json_text(value: Any, *, encoding: str = "utf-8") -> str:
@@ -39,7 +39,7 @@ def frame_rows(result: dict[str, Any]) -> Iterator[list[Any]]:
         for frame in track["frames"]:
             box = frame["box_xyxy_px"] or [None] * 4
             name = (track["id"], track.get("text"), frame["frame_idx"], frame["time_s"])
-            yield [*name, *box, frame["score"], frame.get("reason")]
+            yield [*name, *box, frame["score"], frame["doubt"], frame.get("reason")]
 
 
 def write_csv(result: dict[str, Any], path: Path) -> None:

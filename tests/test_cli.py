@@ -181,7 +181,7 @@ def test_the_boxes_have_the_documented_fields(workplace, seeing):
     )
     (track,) = record["tracks"]
     assert track["init_box_xyxy_px"] == track["frames"][0]["box_xyxy_px"] == [4, 8, 36, 40]
-    assert set(track["frames"][5]) == {"frame_idx", "time_s", "box_xyxy_px", "score"}
+    assert set(track["frames"][5]) == {"frame_idx", "time_s", "box_xyxy_px", "score", "doubt"}
 
 
 def test_several_objects_get_a_track_each(workplace, seeing, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from elysium.processing.structures import Track, TrackingResult
+from elysium.processing.structures import DOUBTED, Track, TrackingResult
 from elysium.processing.video_io import VideoReader, VideoWriter
 
 from .fonts import readable_label
@@ -40,6 +40,7 @@ class Mark:
         box_xyxy_px: box in pixels of the image, None without a box.
         score: 0..1, None to leave it out of the label.
         reason: "absent" or "unreadable" without a box; shown in a corner, the lower left if it is free.
+        doubted: whether the box is dashed, since it may be wrong.
     """
 
     track_id: int
@@ -47,6 +48,7 @@ class Mark:
     box_xyxy_px: Sequence[float] | None
     score: float | None = None
     reason: str | None = None
+    doubted: bool = False
 
 
 def object_color(track_id: int) -> sv.Color:
@@ -74,6 +76,7 @@ def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
                 box_xyxy_px=tuple(track.boxes_xyxy_px[position]) if valid else None,
                 score=float(track.scores[position]) if valid else None,
                 reason=track.reasons[position],
+                doubted=bool(track.doubt[position] >= DOUBTED),
             )
         )
     return marks
@@ -91,6 +94,7 @@ class FrameAnnotator:
     def __init__(self, width: int, height: int, *, trail_frames: int = 30) -> None:
         thickness = max(2, round(min(width, height) / 350))
         track = sv.ColorLookup.TRACK
+        self._dash_px = 4 * thickness
         self._boxes = sv.BoxAnnotator(OBJECT_COLORS, thickness=thickness, color_lookup=track)
         self._labels = LabelWriter(width, height, font_size(width, height), line_px=thickness)
         self._trails = None
@@ -108,12 +112,19 @@ class FrameAnnotator:
             scene = self._trails.annotate(scene, detections)
         if not marks:
             return np.ascontiguousarray(scene[..., ::-1])
-        if seen:
-            scene = self._boxes.annotate(scene, detections)
+        scene = self._draw_boxes(scene, [mark for mark in seen if not mark.doubted])
+        if doubted := [mark for mark in seen if mark.doubted]:
+            rows, columns = np.indices(scene.shape[:2], sparse=True)
+            is_gap = (rows + columns) // self._dash_px % 2 == 1
+            scene = np.where(is_gap[..., None], scene, self._draw_boxes(scene.copy(), doubted))
         labelled = Image.fromarray(np.ascontiguousarray(scene[..., ::-1]))
         missing = [mark for mark in marks if mark.box_xyxy_px is None]
         self._labels.write(labelled, [_label(mark, numbered=len(marks) > 1) for mark in [*seen, *missing]])
         return np.array(labelled)
+
+
+    def _draw_boxes(self, scene: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
+        return self._boxes.annotate(scene, _detections(marks)) if marks else scene
 
 
 def _label(mark: Mark, *, numbered: bool) -> Label:

@@ -20,6 +20,7 @@ from elysium.processing.structures import (
 )
 
 NAN_BOX = [np.nan] * 4
+DOUBT = [0.25, np.nan, 0.75]
 
 
 def make_track(**changes):
@@ -118,6 +119,8 @@ def test_a_box_below_one_pixel_is_taken_with_a_warning():
         ({"reasons": ["absent", "absent", None]}, "reason None"),
         ({"scores": [1.5, 0, 0.5]}, "in 0..1"),
         ({"scores": [np.nan, 0, 0.5]}, "in 0..1"),
+        ({"doubt": [1.5, np.nan, 0.5]}, "doubt must be in 0..1"),
+        ({"doubt": [0.5, 0.5, 0.5]}, "where there is a box, got 0.5 at frame 1"),
         ({"frame_indices": [0, 0, 1]}, "rise strictly"),
         ({"timestamps_s": [0.0, 0.2, 0.1]}, "never fall"),
         ({"valid": [True, False]}, "valid must have shape"),
@@ -133,32 +136,67 @@ def test_a_track_refuses_what_contradicts_itself(changes, rule):
 
 
 def test_json_has_the_documented_fields_and_null_boxes_have_a_reason(tmp_path):
-    make_result().save(tmp_path / "out.json")
+    make_result(make_track(doubt=DOUBT)).save(tmp_path / "out.json")
     record = json.loads((tmp_path / "out.json").read_text())
     assert list(record) == ["video", "fps", "width", "height", "model", "complete", "tracks"]
     assert record["tracks"][0]["text"] == "the red car"
     assert record["tracks"][0]["frames"][:2] == [
-        {"frame_idx": 0, "time_s": 0.0, "box_xyxy_px": [10.25, 20.0, 30.0, 60.0], "score": 1.0},
-        {"frame_idx": 1, "time_s": 0.1, "box_xyxy_px": None, "score": None, "reason": "absent"},
+        {"frame_idx": 0, "time_s": 0.0, "box_xyxy_px": [10.25, 20.0, 30.0, 60.0], "score": 1.0, "doubt": 0.25},
+        {"frame_idx": 1, "time_s": 0.1, "box_xyxy_px": None, "score": None, "doubt": None, "reason": "absent"},
     ]
 
 
 def test_json_comes_back_as_it_was(tmp_path):
     by_box = make_track(track_id=2, text=None, init_box_xyxy_px=(10, 20, 30, 60))
-    make_result(make_track(), by_box, complete=False).save(tmp_path / "out.json")
+    make_result(make_track(doubt=DOUBT), by_box, complete=False).save(tmp_path / "out.json")
     loaded = load_tracking_result(tmp_path / "out.json")
-    assert loaded.to_dict() == make_result(make_track(), by_box, complete=False).to_dict()
+    assert loaded.to_dict() == make_result(make_track(doubt=DOUBT), by_box, complete=False).to_dict()
     assert loaded.tracks[1].init_box_xyxy_px == (10, 20, 30, 60)
-    np.testing.assert_array_equal(loaded.tracks[0].boxes_xyxy_px, make_track().boxes_xyxy_px)
+    np.testing.assert_array_equal(loaded.tracks[0].boxes_xyxy_px, make_track(doubt=DOUBT).boxes_xyxy_px)
+    np.testing.assert_array_equal(loaded.tracks[0].doubt, make_track(doubt=DOUBT).doubt)
+
+
+def test_json_from_before_doubt_has_none():
+    record = make_track(doubt=DOUBT).to_dict()
+    for frame in record["frames"]:
+        del frame["doubt"]
+    assert np.isnan(Track.from_dict(record, width=640, height=480).doubt).all()
+
+
+@pytest.mark.parametrize(
+    ("doubt", "valid", "at_s"),
+    [
+        ([0.5] * 5, [True] * 5, 0.0),
+        ([0.5] * 4 + [0.49], [True] * 5, None),
+        ([0.9, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9], [True] * 7, 0.2),
+        ([0.9, 0.9, np.nan, 0.9, 0.9, 0.9], [True, True, False, True, True, True], 0.0),
+        ([np.nan] * 6, [True] * 6, None),
+    ],
+    ids=["five", "four", "after one alone", "passes over frames without a box", "no doubt"],
+)
+def test_a_switch_is_five_doubted_boxes_in_a_row(doubt, valid, at_s):
+    count, valid = len(doubt), np.array(valid)
+    track = make_track(
+        frame_indices=range(count),
+        timestamps_s=np.arange(count) / 10,
+        boxes_xyxy_px=np.where(valid[:, None], [1, 2, 3, 4], np.nan),
+        valid=valid,
+        scores=[0.5] * count,
+        reasons=[None if seen else "absent" for seen in valid],
+        doubt=doubt,
+    )
+    assert track.switched_at_s == at_s
+    assert ("may have switched at" in track.summary()) == (at_s is not None)
 
 
 def test_csv_has_a_row_for_every_frame_with_empty_cells_where_there_is_no_box(tmp_path):
-    make_result(make_track(text='a "big", red car')).save(tmp_path / "out.csv")
+    make_result(make_track(text='a "big", red car', doubt=DOUBT)).save(tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     assert rows[0]["text"] == 'a "big", red car'
     assert (rows[0]["x1"], rows[0]["y2"], rows[0]["reason"]) == ("10.25", "60.0", "")
+    assert [row["doubt"] for row in rows] == ["0.25", "", "0.75"]
     assert (rows[1]["x1"], rows[1]["score"], rows[1]["reason"]) == ("", "", "absent")
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,24 @@ def test_a_box_is_drawn_in_the_colour_of_its_object_on_its_edges_only():
     assert tuple(drawn[140, 100]) == color
     assert tuple(drawn[140, 150]) == (128, 128, 128)
     assert has_color(GREY, 1) == 0
+
+
+def test_a_doubted_box_is_dashed_and_the_others_stay_whole():
+    drawn = {
+        doubted: FrameAnnotator(320, 240, trail_frames=0).annotate(
+            GREY, [Mark(1, "a", (20, 100, 120, 200), doubted=doubted), Mark(2, "b", (160, 100, 260, 200))]
+        )
+        for doubted in (False, True)
+    }
+    edges = {doubted: (image[200, 20:120] == object_color(1).as_rgb()).all(axis=-1) for doubted, image in drawn.items()}
+    assert edges[False].all()
+    assert 40 <= edges[True].sum() <= 60 and (np.diff(edges[True].astype(int)) != 0).sum() >= 8
+    assert has_color(drawn[True], 2) == has_color(drawn[False], 2)
+
+
+def test_a_box_is_doubted_from_a_doubt_of_one_half():
+    track = replace(make_track(1, [True] * 3), doubt=np.array([0.49, 0.5, np.nan]))
+    assert [marks_at([track], frame)[0].doubted for frame in range(3)] == [False, True, False]
 
 
 def test_every_object_has_its_own_colour_and_keeps_it_without_the_others():
