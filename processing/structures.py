@@ -22,7 +22,7 @@ from .track_files import CSV_COLUMNS, TRACK_WRITERS, frame_rows
 
 REASONS = ("absent", "unreadable")
 DOUBTED = 0.5  # from this doubt on a box is drawn dashed
-SWITCH_BOXES = 5  # so many doubted boxes in a row are reported as a switch
+SWITCH_BOXES = 3  # so many doubted boxes in a row are reported as a switch
 
 
 def _vector(name: str, values: Any, dtype: type, length: int | None = None) -> NDArray[Any]:
@@ -123,8 +123,8 @@ class Track:
             geometric mean of the coordinates' token probabilities, which ranks boxes but is no expected IoU. A box
             that the user gave has 1.
         doubt (`np.ndarray` of shape `(T,)`): float64 in 0..1, the probability that the box is wrong (IoU below 0.3 with
-            the object), by a calibration on held-out clips; NaN without a box, and throughout where the checkpoint has
-            no `doubt_weights`, which is what None gives. A box that the user gave has 0.
+            the object), by a fit on held-out clips; NaN without a box, and throughout for an object prompted by text
+            alone or a checkpoint without `doubt_weights`, as None gives. A box that the user gave has 0.
         reasons: for every frame None where valid, else "absent" or "unreadable".
         track_id: 1 or more (MOTChallenge counts from 1).
         text: the text prompt of the object, or None.
@@ -163,7 +163,9 @@ class Track:
             "boxes_xyxy_px": boxes.reshape(length, 4),
             "valid": _vector("valid", self.valid, np.bool_, length),
             "scores": _vector("scores", self.scores, np.float64, length),
-            "doubt": _vector("doubt", np.full(length, np.nan) if self.doubt is None else self.doubt, np.float64, length),
+            "doubt": _vector(
+                "doubt", np.full(length, np.nan) if self.doubt is None else self.doubt, np.float64, length
+            ),
             "reasons": list(self.reasons),
         }
         for name, value in checked.items():
@@ -231,13 +233,13 @@ class Track:
 
     @property
     def switched_at_s(self) -> float | None:
-        """Return the time of the first of 5 boxes in a row with a doubt of 0.5 or more; None where there are none.
+        """Return the time of the first of 3 boxes in a row with a doubt of 0.5 or more; None where there are none.
 
         Frames without a box are passed over.
 
-        >>> track = Track(frame_indices=range(8), timestamps_s=range(8), valid=[1] * 8, scores=[0.5] * 8, track_id=1,
-        ...               boxes_xyxy_px=[[0, 0, 2, 2]] * 8, reasons=[None] * 8, width=8, height=8,
-        ...               doubt=[0.1, 0.9, 0.1, 0.5, 0.6, 0.7, 0.8, 0.9])
+        >>> track = Track(frame_indices=range(6), timestamps_s=range(6), valid=[1] * 6, scores=[0.5] * 6, track_id=1,
+        ...               boxes_xyxy_px=[[0, 0, 2, 2]] * 6, reasons=[None] * 6, width=8, height=8,
+        ...               doubt=[0.1, 0.9, 0.1, 0.5, 0.6, 0.7])
         >>> track.switched_at_s
         3.0
         """

@@ -177,8 +177,8 @@ def cross_validate(tracks: Sequence[ScoredTrack]) -> dict[str, dict[str, Any]]:
     return {name: figures(part, maps) for name, part in parts.items() if sum(len(each.scores) for each in part)}
 
 
-def write_calibration(folder: Path, calibrations: Mapping[str, Calibration]) -> None:
-    """Write maps, by the names of their options, into the `tracking` of a checkpoint folder's processor configuration.
+def write_options(folder: Path, options: Mapping[str, Any]) -> None:
+    """Write fitted options of tracking, by their names, into the `tracking` of a checkpoint folder's processor configuration.
 
     Raises:
         ValueError: the folder has no processor configuration.
@@ -187,8 +187,7 @@ def write_calibration(folder: Path, calibrations: Mapping[str, Calibration]) -> 
     if not path.is_file():
         raise ValueError(f"--model must be a checkpoint folder to be written to, got {folder}; leave out --write")
     config = json.loads(path.read_text("utf-8"))
-    maps = {name: [list(knot) for knot in calibration] for name, calibration in calibrations.items()}
-    config["tracking"] = config.get("tracking", {}) | maps
+    config["tracking"] = config.get("tracking", {}) | dict(options)
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -245,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seconds": round(time.perf_counter() - start_s),
     }
     if arguments.write:
-        write_calibration(Path(resolve_checkpoint(arguments.model)), calibrations)
+        write_options(Path(resolve_checkpoint(arguments.model)), calibrations)
     write_record(record, arguments.out)
 
 

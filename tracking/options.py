@@ -13,8 +13,15 @@ from numbers import Integral, Real
 from typing import Any
 
 Calibration = tuple[tuple[float, float], ...]
+Weights = tuple[float, ...]
 
-_KINDS: dict[Any, Any] = {bool: bool, int: Integral, float: Real, Calibration: (list, tuple)}
+_KINDS: dict[Any, Any] = {
+    bool: bool,
+    int: Integral,
+    float: Real,
+    Calibration: (list, tuple),
+    Weights: (list, tuple),
+}
 
 
 def _option(
@@ -47,6 +54,16 @@ def _is_calibration(pairs: Any) -> bool:
         for pair in pairs
     )
     return are_pairs and len(pairs) != 1 and all(a < c and b < d for (a, b), (c, d) in pairwise(pairs))
+
+
+def _are_doubt_weights(weights: Any) -> bool:
+    """Return whether there are three finite numbers, of which the first two are 0 or more, or none at all.
+
+    >>> _are_doubt_weights([2, 3.5, -4]), _are_doubt_weights([]), _are_doubt_weights([-2, 3.5, -4])
+    (True, True, False)
+    """
+    numbers = all(isinstance(each, Real) and not isinstance(each, bool) and math.isfinite(each) for each in weights)
+    return len(weights) == 0 or (numbers and len(weights) == 3 and min(weights[:2]) >= 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,6 +203,17 @@ class TrackingOptions:
         "such as [[0, 0], [0.4, 0.8], [1, 1]], and [] leaves scores as they are",
         flag=False,
     )
+    doubt_weights: Weights = _option(
+        (),
+        "Weights of the doubt of a box, the probability that it is wrong, for an object that was given by a box: of the "
+        "track's lowest score, of the change of colours, and the constant (`elysium.tracking.doubt`). They hold for the "
+        "model and the options that they were fitted with (`research/doubt.py`); boxes do not change. Empty gives no "
+        "doubt.",
+        "three finite numbers, the first two 0 or more",
+        _are_doubt_weights,
+        "such as [2.5, 6, -4], and [] leaves doubt out",
+        flag=False,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -198,6 +226,8 @@ class TrackingOptions:
         for name in ("score_calibration", "text_score_calibration"):
             if getattr(self, name) is not None:  # a checkpoint's are lists
                 object.__setattr__(self, name, tuple(map(tuple, getattr(self, name))))
+        if self.doubt_weights is not None:
+            object.__setattr__(self, "doubt_weights", tuple(self.doubt_weights))
 
     def resolve(self, checkpoint: Mapping[str, Any] | None = None) -> "TrackingOptions":
         """Return the options with every field set: the user's values, then the checkpoint's, then the defaults.

@@ -30,6 +30,7 @@ from elysium.processing.media_elysium import Frame
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import Track
 
+from .doubt import DoubtMeter
 from .options import TrackingOptions
 from .refinement import Crop, first_pass_crops, needs_refinement, plan_refinement
 from .windows import WindowPlan, WindowRequest, plan_window
@@ -126,13 +127,14 @@ def object_prompts(
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Hold the result of one frame: a box with its score, or a reason why there is none."""
+    """Hold the result of one frame: a box with its score and doubt, or a reason why there is none."""
 
     frame_idx: int
     timestamp_s: float
     box_xyxy_px: Box | None
     score: float
     reason: Reason | None
+    doubt: float
 
     @property
     def valid(self) -> bool:
@@ -192,6 +194,7 @@ class TrackingSession:
         self.text, self.track_id, self.allow_absent = prompt.text, track_id, allow_absent
         self.width, self.height = width, height
         self._calibration = self.options.score_calibration if box else self.options.text_score_calibration
+        self._doubt_meter = DoubtMeter(self.options.doubt_weights) if box and self.options.doubt_weights else None
         self._waiting: deque[Frame] = deque()
         self._fed = 0
         self._previous: Frame | None = None  # last finished frame, whether it has a box or not
@@ -342,6 +345,7 @@ class TrackingSession:
             boxes_xyxy_px=np.array([result.box_xyxy_px or missing for result in results], dtype=np.float64),
             valid=np.array([result.valid for result in results], dtype=np.bool_),
             scores=np.array([result.score for result in results], dtype=np.float64),
+            doubt=np.array([result.doubt for result in results], dtype=np.float64),
             reasons=[result.reason for result in results],
             track_id=self.track_id,
             text=self.text,
@@ -448,9 +452,14 @@ class TrackingSession:
         """Return the result of one frame, and keep a frame that has a box for the next window."""
         box, reason = to_pixels(parsed, self.width, self.height, allow_absent=self.allow_absent)
         box_xyxy_norm = parsed.box_xyxy_norm
-        if position == 0 and self.init_box_xyxy_px is not None:
+        is_given = position == 0 and self.init_box_xyxy_px is not None
+        if is_given:
             box, reason, score, box_xyxy_norm = self.init_box_xyxy_px, None, 1.0, self._given_box()
-        elif self._calibration:
+        doubt = math.nan
+        if self._doubt_meter is not None:
+            doubt = self._doubt_meter.add(frame.image, box, score)
+            doubt = 0.0 if is_given else doubt
+        if self._calibration and not is_given:
             score = float(np.interp(score, *zip(*self._calibration, strict=True)))
         if box is None:
             score = math.nan
@@ -458,4 +467,4 @@ class TrackingSession:
             self._seen = position, frame, box_xyxy_norm
             if detected and self.init_box_xyxy_px is None and not self.options.reground:
                 self._template = self._seen
-        return FrameResult(frame.index, frame.timestamp_s, box, score, reason)
+        return FrameResult(frame.index, frame.timestamp_s, box, score, reason, doubt)

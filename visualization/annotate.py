@@ -122,7 +122,6 @@ class FrameAnnotator:
         self._labels.write(labelled, [_label(mark, numbered=len(marks) > 1) for mark in [*seen, *missing]])
         return np.array(labelled)
 
-
     def _draw_boxes(self, scene: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
         return self._boxes.annotate(scene, _detections(marks)) if marks else scene
 

@@ -166,15 +166,15 @@ def test_json_from_before_doubt_has_none():
 @pytest.mark.parametrize(
     ("doubt", "valid", "at_s"),
     [
-        ([0.5] * 5, [True] * 5, 0.0),
-        ([0.5] * 4 + [0.49], [True] * 5, None),
-        ([0.9, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9], [True] * 7, 0.2),
-        ([0.9, 0.9, np.nan, 0.9, 0.9, 0.9], [True, True, False, True, True, True], 0.0),
+        ([0.5] * 3, [True] * 3, 0.0),
+        ([0.5, 0.5, 0.49, 0.5], [True] * 4, None),
+        ([0.9, 0.1, 0.9, 0.9, 0.9], [True] * 5, 0.2),
+        ([0.9, 0.9, np.nan, 0.9], [True, True, False, True], 0.0),
         ([np.nan] * 6, [True] * 6, None),
     ],
-    ids=["five", "four", "after one alone", "passes over frames without a box", "no doubt"],
+    ids=["three", "two", "after one alone", "passes over frames without a box", "no doubt"],
 )
-def test_a_switch_is_five_doubted_boxes_in_a_row(doubt, valid, at_s):
+def test_a_switch_is_three_doubted_boxes_in_a_row(doubt, valid, at_s):
     count, valid = len(doubt), np.array(valid)
     track = make_track(
         frame_indices=range(count),

@@ -13,7 +13,7 @@ from research.calibration import (
     cross_validate,
     fit_calibration,
     main,
-    write_calibration,
+    write_options,
 )
 
 
@@ -53,11 +53,11 @@ def test_figures_are_of_clips_that_the_map_was_not_fitted_on():
 def test_a_map_is_written_into_the_processors_tracking_and_nothing_else(tmp_path):
     path = tmp_path / "processor_config.json"
     path.write_text(json.dumps({"b": 1, "tracking": {"zoom": 2.0}}))
-    write_calibration(tmp_path, {"score_calibration": ((0.0, 0.0), (0.3, 0.7), (1.0, 1.0))})
+    write_options(tmp_path, {"score_calibration": ((0.0, 0.0), (0.3, 0.7), (1.0, 1.0))})
     written = {"zoom": 2.0, "score_calibration": [[0, 0], [0.3, 0.7], [1, 1]]}
     assert json.loads(path.read_text()) == {"b": 1, "tracking": written}
     with pytest.raises(ValueError, match="--model must be a checkpoint folder to be written to, got .*none"):
-        write_calibration(tmp_path / "none", {})
+        write_options(tmp_path / "none", {})
 
 
 def test_too_few_clips_are_refused(capsys):

@@ -65,9 +65,9 @@ def test_an_unknown_default_of_a_checkpoint_is_refused():
         TrackingOptions().resolve({"focus": 1})
 
 
-def test_every_field_but_the_calibration_is_a_flag_of_track_and_evaluate_with_its_default_in_the_help():
+def test_every_field_but_fitted_ones_is_a_flag_of_track_and_evaluate_with_its_default_in_the_help():
     flagless = [field.name for field in FIELDS if not field.metadata["flag"]]
-    assert flagless == ["score_calibration", "text_score_calibration"]
+    assert flagless == ["score_calibration", "text_score_calibration", "doubt_weights"]
     for command in ("track", "evaluate"):
         flags = {name: param for param in get_command(app).commands[command].params for name in param.opts}
         for field in FIELDS:

@@ -77,7 +77,9 @@ def test_a_doubted_box_is_dashed_and_the_others_stay_whole():
         )
         for doubted in (False, True)
     }
-    edges = {doubted: (image[200, 20:120] == object_color(1).as_rgb()).all(axis=-1) for doubted, image in drawn.items()}
+    edges = {
+        doubted: (image[200, 20:120] == object_color(1).as_rgb()).all(axis=-1) for doubted, image in drawn.items()
+    }
     assert edges[False].all()
     assert 40 <= edges[True].sum() <= 60 and (np.diff(edges[True].astype(int)) != 0).sum() >= 8
     assert has_color(drawn[True], 2) == has_color(drawn[False], 2)
