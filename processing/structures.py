@@ -122,9 +122,9 @@ class Track:
             `score_calibration`, the expected IoU of the box, by a calibration on held-out scenes; of others, the
             geometric mean of the coordinates' token probabilities, which ranks boxes but is no expected IoU. A box
             that the user gave has 1.
-        doubt (`np.ndarray` of shape `(T,)`): float64 in 0..1, the probability that the box is wrong (IoU below 0.3 with
-            the object), by a fit on held-out clips; NaN without a box, and throughout for an object prompted by text
-            alone or a checkpoint without `doubt_weights`, as None gives. A box that the user gave has 0.
+        doubt (`np.ndarray` of shape `(T,)`): float64 in 0..1, the probability that the box is wrong (IoU below 0.3
+            with the object), by a fit on held-out clips; NaN without a box, and throughout for an object prompted by
+            text alone or a checkpoint without `doubt_weights`, as None gives. A box that the user gave has 0.
         reasons: for every frame None where valid, else "absent" or "unreadable".
         track_id: 1 or more (MOTChallenge counts from 1).
         text: the text prompt of the object, or None.
@@ -163,9 +163,7 @@ class Track:
             "boxes_xyxy_px": boxes.reshape(length, 4),
             "valid": _vector("valid", self.valid, np.bool_, length),
             "scores": _vector("scores", self.scores, np.float64, length),
-            "doubt": _vector(
-                "doubt", np.full(length, np.nan) if self.doubt is None else self.doubt, np.float64, length
-            ),
+            "doubt": _vector("doubt", [math.nan] * length if self.doubt is None else self.doubt, np.float64, length),
             "reasons": list(self.reasons),
         }
         for name, value in checked.items():

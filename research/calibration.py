@@ -178,7 +178,7 @@ def cross_validate(tracks: Sequence[ScoredTrack]) -> dict[str, dict[str, Any]]:
 
 
 def write_options(folder: Path, options: Mapping[str, Any]) -> None:
-    """Write fitted options of tracking, by their names, into the `tracking` of a checkpoint folder's processor configuration.
+    """Write options, by their names, into the `tracking` of a checkpoint folder's processor configuration.
 
     Raises:
         ValueError: the folder has no processor configuration.

@@ -136,10 +136,7 @@ class Boxes:
             overlap = [paired_iou(log["boxes"], boxes) for boxes in np.moveaxis(log["others"], 1, 0)]
             iou, other = paired_iou(log["boxes"], log["truth"]), np.max([np.zeros(len(counted)), *overlap], axis=0)
             about = {"wrong": iou < WRONG_IOU, "switched": (other > iou) & (other > SWITCH_IOU)}
-            about |= {
-                "clip": np.full(len(counted), path.stem.split("-")[0]),
-                "track": np.full(len(counted), path.stem),
-            }
+            about |= {"clip": np.full(len(iou), path.stem.split("-")[0]), "track": np.full(len(iou), path.stem)}
             parts.append({key: value[counted] for key, value in (signs(log) | about).items()})
         values = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         self.wrong, self.switched = values.pop("wrong"), values.pop("switched")

@@ -205,10 +205,10 @@ class TrackingOptions:
     )
     doubt_weights: Weights = _option(
         (),
-        "Weights of the doubt of a box, the probability that it is wrong, for an object that was given by a box: of the "
-        "track's lowest score, of the change of colours, and the constant (`elysium.tracking.doubt`). They hold for the "
-        "model and the options that they were fitted with (`research/doubt.py`); boxes do not change. Empty gives no "
-        "doubt.",
+        "Weights of the doubt of a box, the probability that it is wrong, for an object that was given by a box: of "
+        "the track's lowest score, of the change of colours, and the constant (`elysium.tracking.doubt`). They hold "
+        "for the model and the options that they were fitted with (`research/doubt.py`); boxes do not change. Empty "
+        "gives no doubt.",
         "three finite numbers, the first two 0 or more",
         _are_doubt_weights,
         "such as [2.5, 6, -4], and [] leaves doubt out",
