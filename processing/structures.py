@@ -147,7 +147,7 @@ class Track:
     init_box_xyxy_px: tuple[float, float, float, float] | None = None
     width: int
     height: int
-    doubt: NDArray[np.float64] | None = None
+    doubt: NDArray[np.float64] = None  # type: ignore[assignment]  # None stands for NaN in every frame
 
     def __post_init__(self) -> None:
         indices = _vector("frame_indices", self.frame_indices, np.int64)
