@@ -94,7 +94,7 @@ class FrameAnnotator:
     def __init__(self, width: int, height: int, *, trail_frames: int = 30) -> None:
         thickness = max(2, round(min(width, height) / 350))
         track = sv.ColorLookup.TRACK
-        self._dash_px = 4 * thickness
+        self._dash_px = 2 * thickness
         self._boxes = sv.BoxAnnotator(OBJECT_COLORS, thickness=thickness, color_lookup=track)
         self._labels = LabelWriter(width, height, font_size(width, height), line_px=thickness)
         self._trails = None
