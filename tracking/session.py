@@ -460,7 +460,8 @@ class TrackingSession:
             doubt = self._doubt_meter.add(frame.image, box, score)
             doubt = 0.0 if is_given else doubt
         if self._calibration and not is_given:
-            score = float(np.interp(score, *zip(*self._calibration, strict=True)))
+            raw, expected = np.array(self._calibration).T
+            score = float(np.interp(score, raw, expected))
         if box is None:
             score = math.nan
         elif box_xyxy_norm is not None:
