@@ -246,14 +246,19 @@ class Track:
         found = (start for start in starts if doubted[start : start + SWITCH_BOXES].all())
         return next((float(times_s[start]) for start in found), None)
 
+    @property
+    def warning(self) -> str:
+        """Return what doubt says of the whole track in words, "" where it says nothing."""
+        return "" if self.switched_at_s is None else f"may have switched at {self.switched_at_s:.1f} s"
+
     def summary(self) -> str:
         """Return one line: frames with a box, their mean score, whether it may be another object, frames without."""
         scores, missing = self.scores[self.valid], Counter(reason for reason in self.reasons if reason is not None)
         line = f"{self.label}: a box in {len(scores)} of {len(self)} frames"
         if len(scores):
             line += f", mean score {scores.mean():.2f}"
-        if self.switched_at_s is not None:
-            line += f", may have switched at {self.switched_at_s:.1f} s"
+        if self.warning:
+            line += f", {self.warning}"
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))
         return f"{line} ({counts})" if counts else line
 

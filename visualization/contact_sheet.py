@@ -120,7 +120,8 @@ def _legend(result: TrackingResult) -> list[tuple[Track, TextLine, int, int]]:
     for track in result.tracks:
         label = readable_label(track.label, track.track_id)
         label = numbered_label(label, track.track_id) if len(result.tracks) > 1 else label
-        text = TextLine(label if len(label) <= 60 else label[:59] + "…", CAPTION_PX)
+        label = label if len(label) <= 60 else label[:59] + "…"
+        text = TextLine(f"{label}, {track.warning}" if track.warning else label, CAPTION_PX)
         width = text.width_px + 4 * GAP_PX
         if x + width > SHEET_WIDTH_PX - GAP_PX and x > GAP_PX:
             x, line = GAP_PX, line + 1

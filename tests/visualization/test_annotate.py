@@ -19,7 +19,7 @@ from elysium.visualization.annotate import (
     marks_at,
     object_color,
 )
-from elysium.visualization.contact_sheet import SHEET_WIDTH_PX, contact_sheet
+from elysium.visualization.contact_sheet import SHEET_WIDTH_PX, _legend, contact_sheet
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
 
@@ -215,6 +215,13 @@ def test_a_contact_sheet_of_one_small_frame_and_many_objects_is_whole(tmp_path):
     contact_sheet(clip, make_result(*tracks), tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] == SHEET_WIDTH_PX
+
+
+def test_the_legend_of_a_contact_sheet_says_that_a_track_may_have_switched():
+    track = make_track(1, [True] * 6, text="the cup")
+    legends = [_legend(make_result(replace(track, doubt=np.full(6, doubt)))) for doubt in (0.1, 0.9)]
+    lines = ["".join(run.text for run in text.runs) for ((_, text, *_),) in legends]
+    assert lines == ["the cup", "the cup, may have switched at 0.0 s"]
 
 
 def test_a_contact_sheet_refuses_other_suffixes(tmp_path):
