@@ -3,6 +3,7 @@
 A new benchmark is an entry here, a layout in `readers/tracking_benchmarks.py`, and a line in docs/evaluation.md.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,20 @@ class Benchmark:
     task: str = "sot"
     splits: tuple[str, ...] | None = ()
     layout: Layout = "flat"
+
+    def of_data(self, data: str | Path, split: str | None) -> tuple["Benchmark", str]:
+        """Return the benchmark with the title of the data, where they are a user's own, and the split.
+
+        Args:
+            data: folder, file or Hub id.
+            split: name, None for the default.
+
+        Raises:
+            ValueError: the benchmark has no such split.
+        """
+        if self.splits is None and Path(data).exists():
+            return dataclasses.replace(self, title=Path(data).resolve().stem), "all"
+        return self, self.split(split)
 
     def split(self, name: str | None) -> str:
         """Return the split of a name, or the default for None.

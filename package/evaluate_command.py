@@ -38,7 +38,7 @@ TRACKERS, QUESTIONS = "Tracking benchmarks", "Question benchmarks"  # panels of 
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK", help="Benchmark: lasot …; see docs/evaluation.md.")],
+    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK", help="Benchmark, one of those above.")],
     data: Annotated[str, typer.Option(metavar="DIR", help="Dataset in its official layout, or a Hub id.")],
     output: Annotated[
         Path, typer.Option(metavar="REPORT", help="Folder of the report; an interrupted run resumes in it.")
@@ -101,6 +101,10 @@ def evaluate(
     options: TrackingOptions,
 ) -> None:
     """Score a model, OpenCV's trackers and others' results on a benchmark, in one report with plots.
+
+    Tracking: lasot, lasot-language, got10k, otb, uav123, nfs, trackingnet, tnl2k, elysium-track-sot,
+    elysium-track-rsot. Questions: refcoco, refcoco+, refcocog, refcoco-reg, refcoco+-reg, refcocog-reg, video-reg,
+    msvd-qa, msrvtt-qa, tgif-qa, activitynet-qa, video-qa.
 
     Needs the extra `eval`. Several processes share the work: accelerate launch --num_processes N -m elysium evaluate …
     """
@@ -182,18 +186,19 @@ def _evaluate_trackers(
     """
     from elysium.evaluation.score_benchmark import score_benchmark
 
-    split = benchmark.split(split)
+    benchmark, split = benchmark.of_data(data, split)
     _check_trackers(trackers, benchmark)
 
     def read() -> "Iterator[TrackingSequence]":
         return islice(benchmark.read(data, split), limit)
 
     total = sum(1 for _ in read()) if Path(data).exists() else limit  # counting streamed rows would fetch them all
+    is_withheld = next(read()).truth_is_withheld  # data that cannot be read are an error before anything is written
     settings = {"benchmark": benchmark.name, "data": data, "split": split}
     _run_trackers([each for each in trackers if each.track is not None], benchmark, read, settings, total, processes)
     if processes.index:
         return None
-    if next(read()).truth_is_withheld:
+    if is_withheld:
         _pack(trackers, output)
         return None
     with _progress("Scoring", total, processes) as progress:

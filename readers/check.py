@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.data_files import DatasetError, broken_rule
-from elysium.visualization.annotate import REASON_NOTES, object_color
+from elysium.visualization.annotate import object_color
 from elysium.visualization.contact_sheet import BACKGROUND, CAPTION_PX, FAINT_INK, GAP_PX, INK, TITLE_PX
 from elysium.visualization.fonts import TextLine
 
@@ -212,13 +212,13 @@ def draw_sample(sample: Sample, places: Sequence[int], images: NDArray[np.uint8]
     tiles = [_draw_tile(sample, place, image, color) for place, image in zip(places, images, strict=True)]
     texts = [text for text in dict.fromkeys([sample.text, sample.description]) if text]
     texts = [*texts, *(f"{question} → {answer}" for question, answer in sample.turns)][:_TEXTS]
-    below = line_px + max(tile.height for tile in tiles)
+    below = line_px + max(tile.height for tile in tiles) + GAP_PX // 2
     drawn = Image.new("RGB", (_ROW_PX, below + (1 + len(texts)) * line_px), BACKGROUND)
     _fitting_line(sample.key).draw(drawn, (0, 0), INK)
     for column, (place, tile) in enumerate(zip(places, tiles, strict=True)):
         caption = f"frame {place} · {len(sample.frames)} frames"
         if sample.boxes_xyxy_norm is not None and not sample.visible[place]:
-            caption += f" · {REASON_NOTES['absent']}"
+            caption += " · not in sight"
         drawn.paste(tile, (column * (TILE_PX + GAP_PX), line_px))
         TextLine(caption, CAPTION_PX).draw(drawn, (column * (TILE_PX + GAP_PX), below), FAINT_INK)
     for row, text in enumerate(texts, start=1):

@@ -51,7 +51,9 @@ def rows_of(source: str | Path, split: str) -> Iterator[tuple[Row, Path | None]]
             yield from ((row, file.parent) for _, row in read_json_lines(file))
         return
     if str(source).count("/") != 1 or place.suffix in (".jsonl", ".json"):
-        raise DatasetError(f"rows must be an existing JSONL file, a folder or a Hub id owner/name, got {source}")
+        raise DatasetError(
+            f"rows must be an existing JSONL file, a folder or a Hub id owner/name, got {source}; check the path"
+        )
     for row in streamed_rows(str(source), split):
         yield row, None
 

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 OBJECT_COLORS = sv.ColorPalette.from_hex(
     ["#00B8F5", "#FF4D6D", "#FFC21A", "#2ED573", "#A66BFF", "#FF7A1A", "#00D6C6", "#F062C0", "#B5D334", "#5C7CFF"]
 )
-REASON_NOTES = {"absent": "not in sight", "unreadable": "no readable answer"}
+REASON_NOTES = {"absent": "not found", "unreadable": "no readable answer"}
 
 
 @dataclass(frozen=True)

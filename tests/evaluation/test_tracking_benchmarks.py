@@ -31,6 +31,7 @@ import elysium.evaluate_command as evaluate_command
 import elysium.evaluation.opencv_trackers as opencv_trackers
 from elysium.evaluation.benchmark_list import BENCHMARKS
 from elysium.evaluation.opencv_trackers import OPENCV_TRACKERS, opencv_boxes
+from elysium.evaluation.question_benchmarks import QUESTION_BENCHMARKS
 from elysium.processing.overlap import paired_iou
 from elysium.tracking.tracker import Tracker
 
@@ -141,6 +142,27 @@ def test_the_page_on_evaluation_lists_every_benchmark_with_its_splits_and_prompt
     splits, prompt = line.split("|")[3:5]
     assert all(f"`{split}`" in splits or "the same" in splits for split in benchmark.splits or ())
     assert ("text" if benchmark.task == "rsot" else "box") in prompt
+
+
+def test_the_help_names_every_benchmark():
+    words = set(re.findall(r"[\w+-]+", evaluate_command.evaluate.__doc__ or ""))
+    assert words >= {*BENCHMARKS, *QUESTION_BENCHMARKS}
+
+
+def test_data_that_are_not_there_leave_no_folder(tmp_path, capsys):
+    data, output = tmp_path / "no", tmp_path / "out"
+    assert evaluate("elysium-track-sot", "--data", data, "--output", output, "--tracker", "first-box") == 1
+    assert "check the path" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_of_ones_own_have_their_own_title(tmp_path):
+    rows = tmp_path / "my drives.jsonl"
+    rows.touch()
+    benchmark, split = BENCHMARKS["elysium-track-sot"].of_data(rows, None)
+    assert (benchmark.title, split) == ("my drives", "all")
+    benchmark, split = BENCHMARKS["elysium-track-sot"].of_data("owner/name", None)
+    assert (benchmark.title, split) == ("ElysiumTrack", "validation")
 
 
 def write_results(folder: Path, names, offset: float) -> Path:
