@@ -5,7 +5,7 @@ a file, so that a run can be resumed.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.processing.data_files import DatasetError
+from elysium.processing.structures import TrackingResult
 from elysium.readers.samples import TrackingSequence
 from elysium.tracking.checkpoints import weights_fingerprint
 from elysium.tracking.options import TrackingOptions
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from elysium.tracking.tracker import Tracker  # loads torch, which scoring results does without
 
 FIRST_BOX = "first-box"
-# Boxes x1, y1, x2, y2 in pixels (T, 4), NaN where there is none, and their scores (T,), None without any.
-Tracked = tuple[NDArray[np.float64], NDArray[np.float64] | None]
+# Takes the number of a sequence, its boxes x1, y1, x2, y2 in pixels (T, 4), NaN where there is none, and their scores
+# (T,), None without any.
+Keep = Callable[[int, NDArray[np.float64], NDArray[np.float64] | None], None]
+_AT_ONCE = 8  # the tracker's batch
 _FPS = 10.0  # of frames without a rate; no figure depends on it
 
 
@@ -46,7 +49,8 @@ class EvaluatedTracker:
         settings: further settings that its results depend on; a run with others is not resumed.
         tasks: the tasks that it can be prompted for.
         prepare: loads what tracking needs, before the first sequence: an error here is no sequence's.
-        track: returns a box and a score for every frame of a sequence.
+        track: tracks sequences by a task ("sot" or "rsot") and hands over each as soon as it is finished.
+        at_once: most sequences that it is given at once.
     """
 
     name: str
@@ -56,14 +60,16 @@ class EvaluatedTracker:
     settings: dict[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("sot",)
     prepare: Callable[[], object] = lambda: None
-    track: Callable[[TrackingSequence, str], Tracked] | None = None
+    track: Callable[[Sequence[TrackingSequence], str, Keep], object] | None = None
+    at_once: int = 1
 
 
 def first_box_tracker(folder: Path) -> EvaluatedTracker:
     """Return the baseline that repeats the first box."""
 
-    def track(sequence: TrackingSequence, task: str) -> Tracked:
-        return np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1)), None
+    def track(sequences: Sequence[TrackingSequence], task: str, keep: Keep) -> None:
+        for number, sequence in enumerate(sequences):
+            keep(number, np.tile(sequence.first_box_xyxy_px(), (len(sequence.frames), 1)), None)
 
     return EvaluatedTracker(FIRST_BOX, folder, FIRST_BOX, FIRST_BOX, track=track)
 
@@ -76,8 +82,9 @@ def opencv_tracker(name: str, folder: Path) -> EvaluatedTracker:
     """
     make_opencv_tracker(name)
 
-    def track(sequence: TrackingSequence, task: str) -> Tracked:
-        return opencv_boxes(name, sequence.frames, sequence.first_box_xyxy_px()), None
+    def track(sequences: Sequence[TrackingSequence], task: str, keep: Keep) -> None:
+        for number, sequence in enumerate(sequences):
+            keep(number, opencv_boxes(name, sequence.frames, sequence.first_box_xyxy_px()), None)
 
     return EvaluatedTracker(name, folder, "opencv", f"OpenCV {cv2.__version__}, {name}", track=track)
 
@@ -96,19 +103,18 @@ def elysium_tracker(
     """
     tracker = cache(load)
 
-    def track(sequence: TrackingSequence, task: str) -> Tracked:
-        from_text = task == "rsot"
-        result = tracker().track(
-            iter(sequence.frames),
-            sequence.text if from_text else None,
-            box_xyxy_px=None if from_text else sequence.first_box_xyxy_px(),
-            fps=_FPS,
-            options=options,
+    def track(sequences: Sequence[TrackingSequence], task: str, keep: Keep) -> None:
+        prompted = (
+            (iter(each.frames), str(each.text) if task == "rsot" else each.first_box_xyxy_px()) for each in sequences
         )
-        return result.tracks[0].boxes_xyxy_px, result.tracks[0].scores
+
+        def finished(number: int, result: TrackingResult) -> None:
+            keep(number, result.tracks[0].boxes_xyxy_px, result.tracks[0].scores)
+
+        tracker().track_many(prompted, fps=_FPS, options=options, finished=finished)
 
     settings = {"weights": weights_fingerprint(model)} | options.explicit()
-    return EvaluatedTracker(name, folder, "elysium", model, settings, ("sot", "rsot"), tracker, track)
+    return EvaluatedTracker(name, folder, "elysium", model, settings, ("sot", "rsot"), tracker, track, _AT_ONCE)
 
 
 def run_tracker(
@@ -125,10 +131,10 @@ def run_tracker(
     Args:
         tracker: its result files go to its folder.
         benchmark: how it prompts, and the layout of the result files.
-        sequences: all of the benchmark's, in the same order in every process; one is held at a time.
+        sequences: all of the benchmark's, in the same order in every process; the tracker's `at_once` are held.
         processes: the processes that share the sequences.
         total: number of sequences, if known.
-        progress: called after each tracked sequence, as in `run_items`.
+        progress: called after the sequences that are tracked at once, as in `run_items`.
 
     Returns:
         The errors of the sequences that failed, by name.
@@ -141,8 +147,8 @@ def run_tracker(
     results = ResultFiles(tracker.folder, benchmark.layout)
 
     def track(batch: list[TrackingSequence]) -> None:
-        for sequence in batch:
-            results.write(sequence.name, *_track(tracker, benchmark.task, sequence))
+        # Where some failed, all are tried again one by one.
+        _track(tracker, benchmark.task, [sequence for sequence in batch if sequence.name not in results], results)
 
     _, errors = run_items(
         sequences,
@@ -150,6 +156,7 @@ def run_tracker(
         noun="sequence",
         key=lambda sequence: sequence.name,
         done=results,
+        batch_size=tracker.at_once,
         processes=processes,
         total=total,
         prepare=tracker.prepare,
@@ -159,24 +166,32 @@ def run_tracker(
 
 
 def _track(
-    tracker: EvaluatedTracker, task: str, sequence: TrackingSequence
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-    """Return x,y,w,h of every frame, 0,0,0,0 without a box; the mean time of a frame in seconds, repeated; scores."""
-    sequence.check_length()
-    if task == "rsot" and not sequence.text:
-        raise DatasetError(
-            f"tracking from text must have a text prompt for every sequence, got none for {sequence.name}; add its "
-            "language file"
-        )
+    tracker: EvaluatedTracker, task: str, sequences: Sequence[TrackingSequence], results: ResultFiles
+) -> None:
+    """Track sequences at once and write each when it is finished.
+
+    Boxes are x,y,w,h, 0,0,0,0 where there is none; the time of a frame is the mean in seconds, repeated.
+    """
+    for sequence in sequences:
+        sequence.check_length()
+        if task == "rsot" and not sequence.text:
+            raise DatasetError(
+                f"tracking from text must have a text prompt for every sequence, got none for {sequence.name}; add "
+                "its language file"
+            )
     assert tracker.track is not None
+    lengths = [len(sequence.frames) for sequence in sequences]
     start_s = time.perf_counter()
-    corners, scores = tracker.track(sequence, task)
-    took_s = time.perf_counter() - start_s
-    length = len(sequence.frames)
-    if len(corners) != length:
-        raise DatasetError(
-            f"a frame that is listed must decode, got {len(corners)} of {length} frames of {sequence.name}; get its "
-            "images or video again"
-        )
-    boxes = np.nan_to_num(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
-    return boxes, np.full(length, took_s / length), scores
+
+    def keep(number: int, corners: NDArray[np.float64], scores: NDArray[np.float64] | None) -> None:
+        took_s, name, length = time.perf_counter() - start_s, sequences[number].name, lengths[number]
+        if len(corners) != length:
+            raise DatasetError(
+                f"a frame that is listed must decode, got {len(corners)} of {length} frames of {name}; get its "
+                "images or video again"
+            )
+        boxes = np.nan_to_num(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
+        tracked = sum(min(length, other) for other in lengths)  # of all sequences so far: they keep step
+        results.write(name, boxes, np.full(length, took_s / tracked), scores)
+
+    tracker.track(sequences, task, keep)

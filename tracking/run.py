@@ -272,7 +272,11 @@ def answer_all(
 
 
 def finish_together(
-    answerer: Answerer, openers: Iterable[Callable[[], TrackingRun]], *, at_once: int
+    answerer: Answerer,
+    openers: Iterable[Callable[[], TrackingRun]],
+    *,
+    at_once: int,
+    finished: Callable[[int, TrackingResult], object] | None = None,
 ) -> list[TrackingResult]:
     """Finish many runs, so many at once that their windows fill the model's batches; results in the runs' order.
 
@@ -280,6 +284,7 @@ def finish_together(
         answerer: the model.
         openers: each opens a run; called when there is room, so that not all videos are open at once.
         at_once: most runs that are open.
+        finished: called with the number of a run (from 0) and its result when it has come to its end.
 
     Raises:
         BatchError: some videos could not be opened or read to their end; all others are finished.
@@ -306,6 +311,8 @@ def finish_together(
                 run.close()
                 if run.failure is not None:
                     errors[number] = run.failure
+                elif finished is not None:
+                    finished(number, results[number])
     except BaseException as error:
         results |= {number: run.result() for number, run in opened.items()}
         keep_finished(error, [results.get(number) for number in range(max(results, default=-1) + 1)])

@@ -200,6 +200,7 @@ class Tracker:
         zoom: float | None = None,
         reground: bool | None = None,
         options: TrackingOptions | None = None,
+        finished: Callable[[int, TrackingResult], object] | None = None,
     ) -> list[TrackingResult]:
         """Track one object in each of many videos, whose windows share the model's batches.
 
@@ -210,6 +211,7 @@ class Tracker:
             zoom: as in `track`.
             reground: as in `track`.
             options: as in `track`.
+            finished: called with the number of a pair (from 0) and its result when its video is tracked to the end.
 
         Returns:
             One result for each pair, in their order.
@@ -229,7 +231,7 @@ class Tracker:
             return self._open_run(video, prompts, resolved, fps)
 
         openers = (partial(open_run, video, prompt) for video, prompt in items)
-        return finish_together(self._answerer, openers, at_once=self._answerer.batch_size)
+        return finish_together(self._answerer, openers, at_once=self._answerer.batch_size, finished=finished)
 
     def ground(self, image: ImageLike, text: str) -> Grounding:
         """Return the box of a text prompt in one image.

@@ -64,9 +64,13 @@ def seeing(monkeypatch):
     model, processor = tiny_model(), tiny_processor()
 
     class Listening(Tracker):
-        def track(self, video, text=None, **options):
-            tracked.append(text or options["box_xyxy_px"])
-            return super().track(video, text, **options)
+        def track_many(self, items, **options):
+            def listened():
+                for video, prompt in items:
+                    tracked.append(prompt)
+                    yield video, prompt
+
+            return super().track_many(listened(), **options)
 
     def load(name, device):
         if name != "seeing":
@@ -219,11 +223,13 @@ def test_a_finished_sequence_is_not_tracked_again_and_other_settings_are_refused
 
 
 def test_zoom_goes_to_the_tracker_and_is_one_of_the_settings(seeing, tmp_path, monkeypatch, capsys):
-    used, track = [], Tracker.track
-    monkeypatch.setattr(Tracker, "track", lambda self, *a, **o: used.append(o["options"].zoom) or track(self, *a, **o))
+    used, track = [], Tracker.track_many
+    monkeypatch.setattr(
+        Tracker, "track_many", lambda self, *a, **o: used.append(o["options"].zoom) or track(self, *a, **o)
+    )
     arguments = ["lasot", "--data", build_lasot(tmp_path / "data"), "--output", tmp_path / "out", "--model", "seeing"]
     assert evaluate(*arguments, "--zoom", 2) == 0
-    assert used == [2.0] * 3
+    assert used == [2.0]  # the three sequences are tracked together
     assert report_of(tmp_path / "out")["trackers"]["seeing"]["ao"] > 75
     assert evaluate(*arguments) == 1
     assert "zoom: 2.0 before, None now" in capsys.readouterr().err.replace("\n", " ")
@@ -241,7 +247,8 @@ def test_a_wrong_zoom_is_refused_before_anything_is_opened(tmp_path, capsys, typ
 
 
 def without_speed(report: dict) -> dict:
-    """What must not depend on how a run was made."""
+    """What must not depend on how a run was made; scores differ by rounding between batches of other sequences."""
+    report = json.loads(json.dumps(report), parse_float=lambda number: round(float(number), 4))
     trackers = {
         name: {key: value for key, value in found.items() if key != "frames_per_s"}
         for name, found in report["trackers"].items()
@@ -258,7 +265,7 @@ def lasot_run(out: Path, data: Path) -> list[str]:
 def whole(tmp_path_factory) -> tuple[Path, dict]:
     """LaSOT in small, and the report of a run that nothing stopped."""
     root = tmp_path_factory.mktemp("whole")
-    data = build_lasot(root / "lasot", [f"cup-{number}" for number in range(1, 5)])
+    data = build_lasot(root / "lasot", [f"cup-{number}" for number in range(1, 11)])  # eight at once, then two
     assert evaluate(*lasot_run(root / "out", data)) == 0
     report = without_speed(report_of(root / "out"))
     assert set(report["trackers"]) == {"elysium-tiny", "csrt"}
@@ -271,7 +278,7 @@ def test_a_killed_run_goes_on_and_nothing_is_tracked_twice(whole, tmp_path):
     killed = Child(lambda: evaluate(*lasot_run(tmp_path / "out", data)), tmp_path / "killed.log")
     killed.kill_when(lambda: len(list(results.glob("*.txt"))) >= 2)
     written = {path: path.stat().st_mtime_ns for path in results.glob("*.txt")}
-    assert 2 <= len(written) < 4
+    assert 2 <= len(written) < 10
     assert not (tmp_path / "out" / "report.json").exists()
     assert evaluate(*lasot_run(tmp_path / "out", data)) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
@@ -325,7 +332,7 @@ def test_a_sequence_that_fails_is_named_costs_none_of_the_others_and_the_same_co
     assert len(list((tmp_path / "out" / "results" / "first-box").glob("*.txt"))) == 3
     broken.write_bytes(content)
     assert evaluate(*arguments) == 0
-    assert len(seeing) == 4  # the broken one twice
+    assert len(seeing) == 5  # the broken one together with the others, alone, and by the second command
     assert report_of(tmp_path / "out")["data"]["sequences"] == 3
 
 

@@ -106,8 +106,10 @@ def test_a_video_that_fails_costs_none_of_the_others(tmp_path):
     ]
     content = (tmp_path / "whole" / "f028.png").read_bytes()
     (tmp_path / "whole" / "f029.png").write_bytes(content)
+    told = []
     with pytest.raises(BatchError, match=r"got 2 of 4 that failed \(item 1: .*empty.*item 2: .*f004.png") as raised:
-        seeing_tracker(batch_size=2).track_many(items, fps=10)
+        seeing_tracker(batch_size=2).track_many(items, fps=10, finished=lambda *each: told.append(each))
+    assert [(number, len(result.tracks[0])) for number, result in told] == [(0, 30), (3, 30)]
     finished, errors = raised.value.finished, raised.value.errors
     assert [None if result is None else (result.complete, len(result.tracks[0])) for result in finished] == [
         (True, 30),
