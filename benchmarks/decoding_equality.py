@@ -1,10 +1,13 @@
 """Fast decoding against the reference on many windows: alone, packed, batched, read ahead, with bad drafts.
 
-Called by `python -m benchmarks.decoding equality`. The reference is `generate` under the grammar, in batches.
+Called by `python -m benchmarks.decoding equality` and `tracked-equality`. The reference is `generate` under the
+grammar, in batches.
 """
 
+import itertools
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,12 +16,16 @@ import numpy as np
 import torch
 
 from benchmarks.decoding_models import MovingScene, smol_elysium
+from elysium.evaluation.resumable import JsonLog
 from elysium.modeling_elysium.box_drafting_elysium import AnswerWriter
-from elysium.tracking.answering import Answerer
+from elysium.tracking.answering import Answerer, image_side, square
 from elysium.tracking.loading import load_checkpoint
+from elysium.tracking.tracker import Tracker
 from elysium.tracking.windows import WindowPlan, WindowRequest
+from research.tracking_table.clips import REAL_CLIPS, read_real_clip
 
 BATCH = 32
+TRACKED_FRAMES = 64
 WORDS = ("the red square", "a dog", "the large blue circle", "the thing on the left")
 WAYS = ("alone", "batched", "bad drafts", "long drafts", "short drafts", "read ahead")
 
@@ -38,50 +45,133 @@ def windows(count: int, seed: int) -> Iterator[WindowRequest]:
             yield WindowRequest(task, frames, words, box, plan, (None,) * len(frames))  # type: ignore[arg-type]
 
 
+class Comparison:
+    """Count how often windows get other tokens than by the reference.
+
+    Args:
+        reference: answers by `generate` under the grammar.
+        exact: the model in float32; it says how far apart the two tokens' logits are where answers differ. In float32,
+            too, two that are a rounding apart may change places between batch and row.
+    """
+
+    def __init__(self, reference: Answerer, exact: Any) -> None:
+        self.reference, self.exact = reference, exact
+        self.counts = {"windows": 0, "different": 0, "tokens": 0, "tokens_until_a_difference": 0}
+        self.largest = {"score": 0.0, "box_norm": 0.0}
+        self.margins: list[float] = []
+
+    def add(self, requests: Sequence[WindowRequest], found: Sequence[Any]) -> None:
+        """Compare what fast decoding found for windows."""
+        wanted = self.reference.answer_windows(requests)
+        for request, one, other in zip(requests, found, wanted, strict=True):
+            own, theirs = ([each[0].text[slice(*span)] for span in each[0].token_spans] for each in (one, other))
+            agreed = next((n for n, pair in enumerate(zip(own, theirs, strict=False)) if pair[0] != pair[1]), len(own))
+            self.counts["windows"] += 1
+            self.counts["different"] += own != theirs
+            self.counts["tokens"] += len(theirs)
+            self.counts["tokens_until_a_difference"] += agreed
+            if own == theirs:
+                self._note("score", one[2], other[2])
+            else:
+                self.margins.append(margin(self.exact, self.reference, request, (one[0], other[0]), agreed))
+                boxes = [[box.box_xyxy_norm or (np.nan,) * 4 for box in parsed] for _, parsed, _ in (one, other)]
+                self._note("box_norm", *boxes)
+
+    def _note(self, name: str, one: Any, other: Any) -> None:
+        difference = float(np.nanmax(np.abs(np.subtract(one, other)), initial=0.0))
+        self.largest[name] = max(self.largest[name], difference)
+
+    def record(self) -> dict[str, Any]:
+        """Return the counts and the largest differences."""
+        # Behind a difference answers go their own ways: what counts is how often a token differs behind equal ones.
+        agreed = self.counts["tokens_until_a_difference"]
+        share = round(agreed / max(1, agreed + self.counts["different"]), 5)
+        found = self.counts | {"agreement_behind_equal_tokens": share}
+        if self.margins:
+            found |= {"margin_median": float(np.median(self.margins)), "margin_largest": float(np.max(self.margins))}
+            found |= {"largest_box_difference": self.largest["box_norm"]}
+        return found | {"largest_score_difference": self.largest["score"]}
+
+
 def compare(model: Any, processor: Any, count: int, seed: int, *, exact: Any = None) -> dict[str, Any]:
     """How many of the windows get other tokens than by the reference, in turns by every way.
 
     Args:
-        exact: the model in float32, for a model that rounds; it says how far apart the two tokens' logits are where
-            answers differ. In float32, too, two that are a rounding apart may change places between batch and row.
+        exact: the model in float32, for a model that rounds.
     """
-    exact = model if exact is None else exact
     reference = Answerer(model, processor, batch_size=BATCH, decoding="reference")
+    comparison = Comparison(reference, model if exact is None else exact)
     fast = Answerer(model, processor, batch_size=4)
     rng = random.Random(seed)
     asked = list(windows(count, seed))
-    record: dict[str, Any] = {"windows": len(asked), "different": 0, "tokens": 0, "tokens_until_a_difference": 0}
-    largest, margins = 0.0, []
     for start in range(0, len(asked), BATCH):
         batch = asked[start : start + BATCH]
-        wanted = reference.answer_windows(batch)
-        found = answer_in_a_way(fast, batch, WAYS[start // BATCH % len(WAYS)], rng)
-        for request, (answer, _, scores), (other, _, expected) in zip(batch, found, wanted, strict=True):
-            own, theirs = ([each.text[slice(*span)] for span in each.token_spans] for each in (answer, other))
-            agreed = next((n for n, pair in enumerate(zip(own, theirs, strict=False)) if pair[0] != pair[1]), len(own))
-            record["different"] += own != theirs
-            record["tokens"] += len(theirs)
-            record["tokens_until_a_difference"] += agreed
-            if own != theirs:
-                margins.append(
-                    margin(exact, processor, reference.window_conversation(request), (answer, other), agreed)
-                )
-            if answer.text == other.text:
-                largest = max(largest, float(np.nanmax(np.abs(np.subtract(scores, expected)), initial=0.0)))
+        comparison.add(batch, answer_in_a_way(fast, batch, WAYS[start // BATCH % len(WAYS)], rng))
     counts = fast._reader.decoder.counts  # type: ignore[union-attr]
-    # Behind a difference answers go their own ways: what is counted is how often a token differs behind equal ones.
-    compared = record["tokens_until_a_difference"] + record["different"]
-    record["agreement_behind_equal_tokens"] = round(record["tokens_until_a_difference"] / max(1, compared), 5)
-    if margins:
-        record |= {"margin_median": float(np.median(margins)), "margin_largest": float(np.max(margins))}
-    return record | {"largest_score_difference": largest, "acceptance": round(counts.acceptance, 3)}
+    return comparison.record() | {"acceptance": round(counts.acceptance, 3)}
+
+
+class ComparedAnswerer(Answerer):
+    """Answer windows fast, and let a comparison answer each of them again."""
+
+    comparison: Comparison
+
+    def answer_windows(self, requests: Sequence[WindowRequest], **ahead: Any) -> list[Any]:
+        """Return the answers of fast decoding."""
+        found = super().answer_windows(requests, **ahead)
+        self.comparison.add(requests, found)
+        return found
+
+
+def tracked_items() -> Iterator[tuple[str, Any, Any]]:
+    """Key, frames and prompt: real clips by box and by words, then objects that move over a still background."""
+    entries = json.loads((REAL_CLIPS / "index.json").read_text("utf-8"))["clips"]
+    for entry in entries:
+        clip = read_real_clip(entry)
+        frames = clip.video.frames[:TRACKED_FRAMES].copy()
+        yield f"{entry['name']} by box", frames, tuple(map(float, clip.boxes_xyxy_px[0]))
+        yield f"{entry['name']} by words", frames, entry["words"]
+    for seed in itertools.count():
+        scene = MovingScene.make(1, TRACKED_FRAMES, seed=seed)
+        yield f"scene {seed}", scene.frames, scene.first_boxes_px()[0]
+
+
+def compare_tracking(model: str, count: int, log: JsonLog) -> dict[str, Any]:
+    """Track eight clips at once with the checkpoint's own options until so many windows are compared.
+
+    Every pass over a window counts. Fast decoding leads: both get the same crops and boxes. Clips that the log holds
+    are not tracked again.
+    """
+    loaded, processor = load_checkpoint(model, device="cpu")
+    tracker = Tracker(loaded, processor)
+    tracker._answerer = answerer = ComparedAnswerer(loaded, processor)
+    reference = Answerer(loaded, processor, decoding="reference")
+    rows = log.read()
+    finished = {key for row in rows for key in row["clips"]}
+    items = (item for item in tracked_items() if item[0] not in finished)
+    while sum(row["windows"] for row in rows) < count:
+        batch = list(itertools.islice(items, 8))
+        answerer.comparison = Comparison(reference, loaded)
+        tracker.track_many([(iter(frames), prompt) for _, frames, prompt in batch], fps=10)
+        rows.append({"clips": [key for key, _, _ in batch]} | answerer.comparison.record())
+        log.append(rows[-1:])
+        print(rows[-1], flush=True)
+    sums = {name: sum(row[name] for row in rows) for name in ("windows", "different", "tokens")}
+    worst = ("margin_largest", "largest_box_difference", "largest_score_difference")
+    return {"model": model} | sums | {name: max(row.get(name, 0.0) for row in rows) for name in worst}
 
 
 @torch.no_grad()
-def margin(exact: Any, processor: Any, conversation: Any, answers: tuple[Any, Any], place: int) -> float:
+def margin(exact: Any, reference: Answerer, request: WindowRequest, answers: tuple[Any, Any], place: int) -> float:
     """How far apart the logits of two answers' tokens are at the first place where they differ."""
+    processor = reference.processor
     prompt = processor.apply_chat_template(
-        [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        [reference.window_conversation(request)],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"size": square(image_side(exact, request.semantic))},
     )
     texts = [answer.text[: answer.token_spans[place][1]] for answer in answers]
     one, other = (processor.tokenizer.encode(text, add_special_tokens=False) for text in texts)

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.tracking_speed --output tracking_speed.json
     OMP_NUM_THREADS=1 python -m benchmarks.tracking_speed --clips cup --objects 1 --frames 50 --rounds 3
+    OMP_NUM_THREADS=1 python -m benchmarks.tracking_speed --together --frames 24   # `track_many` against `track`
 
 Real clips of `tests/fixtures/real_clips` and one of them at 1280x720, tracked by box from mp4 files, in one process
 and in turns:
@@ -199,6 +200,34 @@ def measure(
     }
 
 
+def measure_together(tracker: Tracker, frames: int, rounds: int) -> dict[str, Any]:
+    """Return what eight clips take one by one and in shared batches, in turns; frames are decoded before."""
+    entries = json.loads((REAL_CLIPS / "index.json").read_text("utf-8"))["clips"][:8]
+    clips = [read_real_clip(entry) for entry in entries]
+    items = [(clip.video.frames[:frames].copy(), tuple(map(float, clip.boxes_xyxy_px[0]))) for clip in clips]
+    found: dict[str, Any] = {}
+
+    def one_by_one() -> None:
+        found["one by one"] = [tracker.track(iter(images), box_xyxy_px=box, fps=10) for images, box in items]
+
+    def together() -> None:
+        found["together"] = tracker.track_many([(iter(images), box) for images, box in items], fps=10)
+
+    spent: dict[str, list[tuple[float, float]]] = {"one by one": [], "together": []}
+    for _ in range(rounds):
+        spent["one by one"].append(seconds(one_by_one))
+        spent["together"].append(seconds(together))
+    boxes = [np.array([result.tracks[0].boxes_xyxy_px for result in results]) for results in found.values()]
+    cpu = {name: median(cpu for cpu, _ in runs) for name, runs in spent.items()}
+    return {
+        "hardware": hardware(),
+        "cpu_s": cpu,
+        "wall_s": {name: median(wall for _, wall in runs) for name, runs in spent.items()},
+        "ratio": cpu["one by one"] / cpu["together"],
+        "boxes_equal": np.array_equal(*boxes, equal_nan=True),
+    }
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as Markdown."""
     header = ["clip", "objects", *(f"{name}, frames/CPU s (frames/s)" for name in PATHS)]
@@ -221,8 +250,13 @@ def main() -> None:
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 8], help="Numbers of objects, 1 to 10.")
     parser.add_argument("--frames", type=int, default=50, help="First frames of each clip.")
     parser.add_argument("--rounds", type=int, default=3, help="Runs of each path; the median counts.")
+    parser.add_argument("--together", action="store_true", help="Measure eight clips one by one and at once instead.")
     parser.add_argument("--output", type=Path, help="JSON file to write.")
     args = parser.parse_args()
+    if args.together:
+        tracker = Tracker.from_pretrained(args.model, device="cpu")
+        write_record(measure_together(tracker, args.frames, args.rounds), args.output)
+        return
     trackers = {
         "tracker": Tracker.from_pretrained(args.model, device="cpu"),
         "reference": Tracker.from_pretrained(args.model, device="cpu", decoding="reference"),

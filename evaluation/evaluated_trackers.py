@@ -165,9 +165,7 @@ def run_tracker(
     return errors
 
 
-def _track(
-    tracker: EvaluatedTracker, task: str, sequences: Sequence[TrackingSequence], results: ResultFiles
-) -> None:
+def _track(tracker: EvaluatedTracker, task: str, sequences: Sequence[TrackingSequence], results: ResultFiles) -> None:
     """Track sequences at once and write each when it is finished.
 
     Boxes are x,y,w,h, 0,0,0,0 where there is none; the time of a frame is the mean in seconds, repeated.
