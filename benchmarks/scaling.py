@@ -1,14 +1,14 @@
 """Measure how the cost of tracking grows with frames, objects, videos and the size of frames.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.scaling --output benchmarks/results/scaling.json \\
+    OMP_NUM_THREADS=1 python -m benchmarks.scaling --output benchmarks/results/scaling.jsonl \\
         --plot docs/images/scaling.png
-    python -m benchmarks.scaling --axes objects --model elysium-tiny
+    python -m benchmarks.scaling --axes objects --largest 8 --model elysium-tiny --output tiny.jsonl
 
 Objects that move over a still background (`decoding_models.py`) are written as mp4 and tracked by box with the
 checkpoint's own options; several videos by `track_many`. Every point is a process of its own, which tracks once:
 seconds are of the tracking alone, and the peak is the largest resident memory of the whole process, the model
-included. One of the four axes varies; the others stay at one object, one video, 320x240 and `--frames` frames. The
-last line is JSON.
+included. One of the four axes varies; the others stay at one object, one video, 320x240 and `--frames` frames. Every
+point is a line of the output; the same command measures those that it lacks, and plots.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import ROOT, hardware, markdown_table, peak_mb, write_record
+from benchmarks.bench import ROOT, hardware, peak_mb
 from benchmarks.decoding_models import MovingScene
+from elysium.evaluation.resumable import JsonLog
 from elysium.tracking.checkpoints import DEFAULT_MODEL
 from elysium.tracking.tracker import Tracker
 
@@ -82,7 +83,7 @@ def measure(point: Point, model: str) -> Row:
         videos = [(str(path), boxes) for path, boxes in point.write(Path(folder))]
         command = [sys.executable, "-m", __spec__.name, "--model", model, "--run", json.dumps(videos)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    return asdict(point) | json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def plot(axes: dict[str, list[Row]], path: Path) -> None:
@@ -112,25 +113,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL, help="Checkpoint.")
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES), help="What varies.")
-    parser.add_argument("--frames", type=int, default=22, help="Frames where they do not vary; 22 are three windows.")
-    parser.add_argument("--output", type=Path, help="JSON file to write.")
+    parser.add_argument("--frames", type=int, default=15, help="Frames where they do not vary; 15 are two windows.")
+    parser.add_argument("--largest", type=int, default=10**6, help="Leave out more frames, objects or videos.")
+    parser.add_argument("--output", type=Path, default=Path("scaling.jsonl"), help="JSON lines to add to.")
     parser.add_argument("--plot", type=Path, help="Plot to write.")
     parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run is not None:
         print(json.dumps(track(args.model, args.run)))
         return
+    log = JsonLog(args.output)
+    rows = {row["point"]: row for row in log.read()}
     axes: dict[str, list[Row]] = {}
     for name in args.axes:
-        points = [replace(Point(args.frames), **{name: value}) for value in AXES[name]]
-        axes[name] = []
-        for point in points:
-            axes[name].append(measure(point, args.model))
-            print(axes[name][-1], flush=True)
-        print(markdown_table(list(axes[name][0]), [list(row.values()) for row in axes[name]]), flush=True)
+        values = [value for value in AXES[name] if name == "size" or value <= args.largest]
+        for point in [replace(Point(args.frames), **{name: value}) for value in values]:
+            key = f"{args.model}: {point}"
+            if key not in rows:
+                rows[key] = {"point": key, **asdict(point), **measure(point, args.model), "hardware": hardware()}
+                log.append([rows[key]])
+            axes.setdefault(name, []).append(rows[key])
+            print(json.dumps(rows[key]), flush=True)
     if args.plot is not None:
         plot(axes, args.plot)
-    write_record({"benchmark": "scaling", "model": args.model, "hardware": hardware(), **axes}, args.output)
 
 
 if __name__ == "__main__":
