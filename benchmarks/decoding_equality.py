@@ -129,7 +129,7 @@ def tracked_items() -> Iterator[tuple[str, Any, Any]]:
     for entry in entries:
         clip = read_real_clip(entry)
         frames = clip.video.frames[:TRACKED_FRAMES].copy()
-        yield f"{entry['name']} by box", frames, tuple(map(float, clip.boxes_xyxy_px[0]))
+        yield f"{entry['name']} by box", frames, clip.first_box_xyxy_px
         yield f"{entry['name']} by words", frames, entry["words"]
     for seed in itertools.count():
         scene = MovingScene.make(1, TRACKED_FRAMES, seed=seed)
