@@ -398,7 +398,7 @@ class Grounding:
 
     Args:
         text: text prompt.
-        box_xyxy_px: box in pixels, None where there is none.
+        box_xyxy_px: box in pixels, rounded to a millionth; None where there is none.
         score: confidence, 0..1; NaN where there is no box.
         reason: "absent" or "unreadable" where there is no box.
         width: width of the image in pixels.
@@ -412,6 +412,10 @@ class Grounding:
     width: int
     height: int
 
+    def __post_init__(self) -> None:
+        if self.box_xyxy_px is not None:
+            object.__setattr__(self, "box_xyxy_px", tuple(_rounded(self.box_xyxy_px)))
+
     @property
     def valid(self) -> bool:
         """Return whether there is a box."""
@@ -423,7 +427,7 @@ class Grounding:
             "text": self.text,
             "width": self.width,
             "height": self.height,
-            "box_xyxy_px": None if self.box_xyxy_px is None else _rounded(self.box_xyxy_px),
+            "box_xyxy_px": None if self.box_xyxy_px is None else list(self.box_xyxy_px),
             "score": None if math.isnan(self.score) else round(self.score, 6),
         }
         return record if self.valid else record | {"reason": self.reason}

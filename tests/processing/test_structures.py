@@ -13,6 +13,7 @@ import pytest
 from elysium.processing.atomic_files import OutputError, atomic_folder, atomic_path, free_name
 from elysium.processing.pixel_boxes import check_box_xyxy_px
 from elysium.processing.structures import (
+    Grounding,
     Track,
     TrackingResult,
     VideoClip,
@@ -344,3 +345,9 @@ def test_without_pandas_the_package_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         make_result(make_track()).to_pandas()
+
+
+def test_the_box_of_a_grounding_is_rounded_as_in_files():
+    found = Grounding("the cup", (1, 2, 411.00000000000006, 4), 0.5, None, 640, 480)
+    assert found.box_xyxy_px == (1.0, 2.0, 411.0, 4.0)
+    assert found.to_dict()["box_xyxy_px"] == [1.0, 2.0, 411.0, 4.0]
