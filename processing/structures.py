@@ -208,7 +208,7 @@ class Track:
         return self.text or f"object {self.track_id}"
 
     def __repr__(self) -> str:
-        """Return one short line: which frames have a box, how many of all, and their mean score.
+        """Return one short line: which frames have a box, how many of all, and the mean score of found boxes.
 
         >>> Track(frame_indices=range(4), timestamps_s=[0, 0.1, 0.2, 0.3], valid=[1, 1, 0, 1], scores=[0.5] * 4,
         ...       boxes_xyxy_px=[[0, 0, 2, 2]] * 2 + [[math.nan] * 4] + [[0, 0, 2, 2]],
@@ -220,7 +220,24 @@ class Track:
         if not self.valid.any():
             return f"{line}>"
         seconds = f"{self.timestamps_s[0]:g}-{self.timestamps_s[-1]:g} s"
-        return f"{line} ({self._spans()}), {seconds}, mean score {self.scores[self.valid].mean():.2f}>"
+        return f"{line} ({self._spans()}), {seconds}{self._mean_score()}>"
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Return for each frame whether the model found a box there: the box that the user gave is not found.
+
+        >>> Track(frame_indices=[0, 1], timestamps_s=[0, 0.1], valid=[1, 1], scores=[1, 0.5], reasons=[None] * 2,
+        ...       boxes_xyxy_px=[[0, 0, 2, 2]] * 2, init_box_xyxy_px=(0, 0, 2, 2), track_id=1, width=8, height=8).found
+        array([False,  True])
+        """
+        found = self.valid.copy()
+        if self.init_box_xyxy_px is not None:
+            found[:1] = False
+        return found
+
+    def _mean_score(self) -> str:
+        """Return the mean score of the found boxes as text, "" where there are none."""
+        return f", mean score {self.scores[self.found].mean():.2f}" if self.found.any() else ""
 
     def _spans(self, most: int = 3) -> str:
         """Return the runs of frames that have a box as text, the first of them where they are many."""
@@ -252,11 +269,9 @@ class Track:
         return "" if self.switched_at_s is None else f"may have switched at {self.switched_at_s:.1f} s"
 
     def summary(self) -> str:
-        """Return one line: frames with a box, their mean score, whether it may be another object, frames without."""
-        scores, missing = self.scores[self.valid], Counter(reason for reason in self.reasons if reason is not None)
-        line = f"{self.label}: a box in {len(scores)} of {len(self)} frames"
-        if len(scores):
-            line += f", mean score {scores.mean():.2f}"
+        """Return one line: frames with a box, mean score of found ones, possible switch, frames without."""
+        missing = Counter(reason for reason in self.reasons if reason is not None)
+        line = f"{self.label}: a box in {int(self.valid.sum())} of {len(self)} frames{self._mean_score()}"
         if self.warning:
             line += f", {self.warning}"
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items()))

@@ -62,7 +62,7 @@ def font_size(width: int, height: int) -> int:
 
 
 def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
-    """Return a mark for every track that contains the frame."""
+    """Return a mark for every track that contains the frame; a box that the user gave has no score."""
     marks = []
     for track in tracks:
         position = int(np.searchsorted(track.frame_indices, frame_idx))
@@ -74,7 +74,7 @@ def marks_at(tracks: Iterable[Track], frame_idx: int) -> list[Mark]:
                 track_id=track.track_id,
                 label=track.label,
                 box_xyxy_px=tuple(track.boxes_xyxy_px[position]) if valid else None,
-                score=float(track.scores[position]) if valid else None,
+                score=float(track.scores[position]) if track.found[position] else None,
                 reason=track.reasons[position],
                 doubted=bool(track.doubt[position] >= DOUBTED),
             )

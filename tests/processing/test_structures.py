@@ -312,6 +312,21 @@ def test_a_track_prints_as_one_line_with_its_spans():
     assert repr(make_track(**empty, text=None)) == "<Track 1: a box in 0 of 0 frames>"
 
 
+def test_a_given_box_has_no_part_in_the_mean_score():
+    given = (10.25, 20, 30, 60)
+    track = make_track(text=None, init_box_xyxy_px=given)
+    assert repr(track) == "<Track 1: a box in 2 of 3 frames (0, 2), 0-0.2 s, mean score 0.50>"
+    assert track.summary() == "object 1: a box in 2 of 3 frames, mean score 0.50 (1 absent)"
+    alone = make_track(
+        frame_indices=[0], timestamps_s=[0], boxes_xyxy_px=[given], valid=[True], scores=[1], reasons=[None],
+        text=None, init_box_xyxy_px=given,
+    )  # fmt: skip
+    assert (repr(alone), alone.summary()) == (
+        "<Track 1: a box in 1 of 1 frames (0), 0-0 s>",
+        "object 1: a box in 1 of 1 frames",
+    )
+
+
 def test_many_spans_are_cut():
     count = 9
     valid = [number % 2 == 0 for number in range(count)]

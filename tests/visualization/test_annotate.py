@@ -176,6 +176,11 @@ def test_marks_of_a_frame_say_box_score_or_reason_and_skip_frames_that_no_track_
     assert marks_at(tracks, 2) == []
 
 
+def test_a_given_box_is_drawn_without_a_percentage():
+    track = replace(make_track(1, [True] * 3), init_box_xyxy_px=(40, 60, 120, 160))
+    assert [marks_at([track], frame)[0].score for frame in range(3)] == [None, 0.9, 0.9]
+
+
 def test_an_annotated_video_has_every_frame_at_its_time_with_its_box(grey_video, tmp_path):
     result = make_result(make_track(1, [True] * 12))
     seen = []
