@@ -351,7 +351,10 @@ def rate_text(per_s: float, unit: str) -> str:
 
 
 class ProgressLines:
-    """Print a line every ten seconds, for logs and whoever watches one.
+    """Print a line at the start and at most every ten seconds, for logs and whoever watches one.
+
+    Rate and time left are measured from the first update on: what is done first takes longer (warm-up, the search by
+    text).
 
     Args:
         label: name of the work.
@@ -363,21 +366,29 @@ class ProgressLines:
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._recent: deque[tuple[float, int]] = deque([(monotonic(), 0)])
-        self._said_s = self._recent[0][0]
+        self._recent: deque[tuple[float, int]] = deque()
+        self._said_s = monotonic()
+        say(self._line(0))
 
     def update(self, done: int, total: int | None = None) -> None:
         """Take how many are done, and print a line if it is time."""
         now, self._total = monotonic(), total or self._total
+        if done == 0:
+            return
         self._recent.append((now, done))
         if now - self._said_s < self.EVERY_S:
             return
         while len(self._recent) > 2 and now - self._recent[1][0] >= self.WINDOW_S:
             self._recent.popleft()
-        since, before = self._recent[0]
-        rate, self._said_s = (done - before) / (now - since), now
-        of = "" if self._total is None else f" of {self._total}"
-        line = f"{self._label}: {done}{of}{self._unit and ' ' + self._unit}, {rate_text(rate, self._unit)}"
-        if self._total is not None and rate > 0:
-            line += f", {timedelta(seconds=round((self._total - done) / rate))} left"
+        (since, before), self._said_s = self._recent[0], now
+        line = self._line(done)
+        if done > before:
+            rate = (done - before) / (now - since)
+            line += f", {rate_text(rate, self._unit)}"
+            if self._total is not None:
+                line += f", {timedelta(seconds=round((self._total - done) / rate))} left"
         say(line)
+
+    def _line(self, done: int) -> str:
+        of = "" if self._total is None else f" of {self._total}"
+        return f"{self._label}: {done}{of}{self._unit and ' ' + self._unit}"

@@ -16,6 +16,7 @@ from tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 import elysium
 import elysium.cli as cli
 import elysium.track_command as track_command
+from elysium.console import ProgressLines
 from elysium.processing.structures import load_tracking_result
 from elysium.processing.video_io import VideoWriter, read_video
 from elysium.tracking.tracker import Tracker
@@ -301,7 +302,8 @@ def test_a_frame_rate_that_cannot_be_used_is_refused_before_the_model(workplace,
 
 
 def test_what_drawing_warns_of_is_one_line(workplace, seeing, capsys):
-    assert cli.run(["track", "../clip.mp4", "--text", "the red square \U0010fffd", "--output", "a.mp4"]) == 0
+    args = ["track", "../clip.mp4", "--text", "the red square \U0010fffd", "--output", "a.mp4", "--progress", "none"]
+    assert cli.run(args) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("Warning: the label")] == lines
     assert len(lines) == 1
@@ -657,13 +659,27 @@ def slow_clock(monkeypatch) -> None:
     monkeypatch.setattr("elysium.console.monotonic", lambda: float(next(seconds)))
 
 
-@pytest.mark.parametrize(("typed", "lines"), [([], 5), (["--progress", "plain"], 5), (["--progress", "none"], 0)])
-def test_progress_is_a_line_every_ten_seconds_without_a_terminal(
+@pytest.mark.parametrize(("typed", "lines"), [([], 6), (["--progress", "plain"], 6), (["--progress", "none"], 0)])
+def test_progress_is_a_line_at_the_start_and_every_ten_seconds_without_a_terminal(
     workplace, long_clip, seeing, slow_clock, capsys, typed, lines
 ):
     assert cli.run(["track", "../long.mp4", "--box", BOX, "--boxes", "a.json", *typed]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Tracking: ")]
     assert len(said) == lines
     if said:
-        assert said[0] == "Tracking: 22 of 100 frames, 1.8 frames/s, 0:00:43 left"
+        assert said[0] == "Tracking: 0 of 100 frames"
+        assert said[1] == "Tracking: 22 of 100 frames, 1.8 frames/s, 0:00:45 left"
         assert said[-1] == "Tracking: 100 of 100 frames, 1.6 frames/s, 0:00:00 left"
+
+
+def test_the_time_of_what_is_done_first_is_no_part_of_the_rate(monkeypatch, capsys):
+    seconds = iter([0, 100, 100, 101, 120])
+    monkeypatch.setattr("elysium.console.monotonic", lambda: next(seconds))
+    lines = ProgressLines("Tracking", 217, "frames")
+    for done in (0, 1, 8, 41):
+        lines.update(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "Tracking: 0 of 217 frames",
+        "Tracking: 1 of 217 frames",
+        "Tracking: 41 of 217 frames, 2.0 frames/s, 0:01:28 left",
+    ]
