@@ -45,7 +45,8 @@ ProgressOption = Annotated[
     Literal["auto", "plain", "none"],
     typer.Option(
         metavar="HOW",
-        help="Progress on stderr: auto (a bar on a terminal, else lines), plain (a line at most every ten seconds), none.",
+        help="Progress on stderr: auto (a bar on a terminal, else lines), plain (a line at the start and at most "
+        "every ten seconds), none.",
         rich_help_panel=RUNNING,
     ),
 ]
