@@ -197,9 +197,16 @@ def _keep_answers(run: "TrackingRun", partial: Path, *, resume: bool) -> None:
 
     Raises:
         ValueError: the file is not of such a run.
+        typer.BadParameter: the stopped run had other settings.
     """
+    from elysium.tracking.answer_log import OtherSettingsError
+
     found = partial.exists()
-    run.keep_answers(partial, resume=resume)
+    try:
+        run.keep_answers(partial, resume=resume)
+    except OtherSettingsError as error:
+        remedy = "give the same, or leave out --resume"
+        raise typer.BadParameter(f"{error.fault}; {remedy}", param_hint="--resume") from None
     if resume and not found:
         say(f"Note: no stopped run has left {partial}; tracking starts at the first frame.")
     elif found and not resume:

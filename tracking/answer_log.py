@@ -27,6 +27,37 @@ CALLS = 8
 Reply = tuple[Answer, list[ParsedBox], list[float]]
 
 
+class OtherSettingsError(ValueError):
+    """A stopped run cannot be resumed with other settings than its own.
+
+    Args:
+        path: file of its answers.
+        wanted: settings of the run that would resume it.
+        found: settings of the stopped run.
+
+    Attributes:
+        fault: rule and values, without the remedy.
+    """
+
+    def __init__(self, path: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+        other = [name for name in wanted if found.get(name) != wanted[name]]
+        got, stopped = (", ".join(_words(name, of.get(name)) for name in other) for of in (wanted, found))
+        self.fault = (
+            f"a resumed run must have the settings of the stopped one in {path}, got {got} in place of {stopped}"
+        )
+        super().__init__(f"{self.fault}; give the same, or start anew with resume=False")
+
+
+def _words(name: str, value: Any) -> str:
+    """Return a setting in the words of its flag.
+
+    >>> _words("window_frames", 8), _words("box", None)
+    ('window frames 8', 'no box')
+    """
+    name = name.replace("_", " ")
+    return f"no {name}" if value is None else f"{name} {value}"
+
+
 class AnswerLog:
     """Answer windows like an `Answerer`: with the answers of a file as long as it has some, then by the model.
 
@@ -43,7 +74,8 @@ class AnswerLog:
         num_replayed: calls that the file answers.
 
     Raises:
-        ValueError: the file holds something else, or was written by a run with other settings.
+        ValueError: the file holds something else.
+        OtherSettingsError: it was written by a run with other settings.
     """
 
     def __init__(self, answerer: Answerer, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
@@ -87,13 +119,8 @@ class AnswerLog:
                 f"{self.path} must hold the answers of a stopped run, got another file; move it elsewhere"
             ) from error
         wanted = json.loads(self._header)["answers_of"]
-        other = [name for name in wanted if found.get(name) != wanted[name]]
-        if resume and other:
-            raise ValueError(
-                f"a resumed run must have the settings of the stopped one in {self.path}, got {other[0]} "
-                f"{json.dumps(wanted[other[0]])} in place of {json.dumps(found.get(other[0]))}; give the same, or "
-                "start anew without resume"
-            )
+        if resume and any(found.get(name) != wanted[name] for name in wanted):
+            raise OtherSettingsError(self.path, wanted, found)
         return [line for line in lines if line.endswith(b"\n")]
 
     def _replay(self, line: dict[str, Any], requests: Sequence[WindowRequest]) -> list[Reply]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from elysium.processing.structures import TrackingResult
 from elysium.processing.video_io import Frame
@@ -175,7 +178,8 @@ class TrackingRun:
             The number of calls of the model that the file answers.
 
         Raises:
-            ValueError: the file holds something else, or answers of another video, model, prompt or option.
+            ValueError: the file holds something else.
+            OtherSettingsError: it has answers of another video, model, prompt or option.
         """
         self._answers = log = AnswerLog(self._answerer, Path(path), self._settings(), resume=resume)
         return log.num_replayed
@@ -184,15 +188,27 @@ class TrackingRun:
         """Return what the model's answers depend on."""
         stream, model = self.stream, self._answerer.model
         first = self.sessions[0]
+        texts = [session.text for session in self.sessions if session.text is not None]
+        boxes = [session.init_box_xyxy_px for session in self.sessions if session.init_box_xyxy_px is not None]
+        digits = [[np.format_float_positional(value, trim="-") for value in box] for box in boxes]
         return {
             "version": version("elysium-vlm"),
             "video": stream.name,
-            "size": [stream.width, stream.height, stream.fps, stream.num_frames, bytes_of(stream.name)],
+            "frame size": f"{stream.width}x{stream.height}",
+            "fps": stream.fps,
+            "number of frames": stream.num_frames,
+            "bytes of the video": bytes_of(stream.name),
             "model": self.model,
             "weights": weights_fingerprint(self.model),
-            "running": [self._answerer.decoding, self._answerer.batch_size, str(model.device), str(model.dtype)],
-            "objects": [[session.text, session.init_box_xyxy_px] for session in self.sessions],
-            "options": [dataclasses.asdict(first.options), first.allow_absent, self.windows_ahead],
+            "decoding": self._answerer.decoding,
+            "batch size": self._answerer.batch_size,
+            "device": str(model.device),
+            "dtype": str(model.dtype),
+            "text": " and ".join(json.dumps(text, ensure_ascii=False) for text in texts) or None,
+            "box": " and ".join(map(",".join, digits)) or None,
+            "absent objects": first.allow_absent,
+            **dataclasses.asdict(first.options),
+            "windows_ahead": self.windows_ahead,
         }
 
     def pull(self) -> list[Requested]:

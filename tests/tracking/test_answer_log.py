@@ -34,7 +34,7 @@ def tracker() -> Tracker:
 
 def track(clip, log=None, *, stop_after=None, resume=False, text=None, **options):
     """The result of a run, or of the first object's first windows, and how many calls the file answered."""
-    boxes = [BOX, (20.0, 4.0, 60.0, 30.0)] if text is None else None
+    boxes = [BOX, (20.0, 4.0, 60.0, 30.5)] if text is None else None
     run = tracker().iter_track(
         clip, text, box_xyxy_px=boxes, options=TrackingOptions(**{"window_frames": 4} | options)
     )
@@ -85,12 +85,20 @@ def test_a_run_without_answers_leaves_no_file(clip, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"), [({"zoom": 2.0}, "got options"), ({"text": "the red car"}, "got objects")]
+    ("changed", "got"),
+    [
+        ({"zoom": 2.0}, "got zoom 2.0 in place of zoom 0.0"),
+        (
+            {"text": "the red car"},
+            'got text "the red car", no box in place of no text, box 4,8,36,40 and 20,4,60,30.5',
+        ),
+    ],
 )
-def test_other_settings_are_refused_by_name(clip, tmp_path, changed, named):
+def test_other_settings_are_refused_by_name(clip, tmp_path, changed, got):
     track(clip, tmp_path / "log", stop_after=1)
-    with pytest.raises(ValueError, match=f"must have the settings of the stopped one .*{named} .* in place of"):
+    with pytest.raises(ValueError, match="must have the settings of the stopped one in") as raised:
         track(clip, tmp_path / "log", resume=True, **changed)
+    assert str(raised.value).endswith(f"log, {got}; give the same, or start anew with resume=False")
 
 
 @pytest.mark.parametrize("content", [b"", b"mine", b'{"tracks": []}\n', b"[1]\n"])
