@@ -1,5 +1,6 @@
 """`elysium track`: check everything that is cheap to check, track, and write the outputs."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,12 +89,16 @@ class Outputs:
     def unfinished_boxes(self) -> Path | None:
         """Return the file for the boxes of an unfinished run: always JSON, which says whether it is complete.
 
-        It is the requested file, or else a free name beside it.
+        It is the requested file, or else one beside it, which is removed when the run is finished.
         """
         path = self.boxes or self.video or self.sheet
         if path is None or (path == self.boxes and path.suffix.lower() == ".json"):
             return path
-        return free_names(path.parent, path.stem, ".json")[0]
+        return fit_name(path.parent, path.name, ".stopped.json")
+
+    def of_stopped_run(self) -> list[Path]:
+        """Return the files that a stopped run leaves and a finished one has not: of its answers, and of its boxes."""
+        return [path for path in (self.partial(), self.unfinished_boxes()) if path is not None and path != self.boxes]
 
 
 def track(
@@ -168,13 +173,13 @@ def track(
     tracker = load_tracker(model, device, decoding)
     run = tracker.iter_track(video, words or None, box_xyxy_px=prompts_px or None, fps=fps, options=options)
     if partial is not None:
-        _keep_answers(run, partial, resume=resume)
+        _keep_answers(run, outputs, partial, resume=resume)
     written: list[str] = []
     with _finished_work_is_kept(run, outputs, written, as_json=as_json):
         _track_to_the_end(run, info.num_frames, progress)
         _write(run.result(), video, outputs, written, progress)
-    if partial is not None:
-        partial.unlink(missing_ok=True)
+    for path in outputs.of_stopped_run():
+        path.unlink(missing_ok=True)
     if as_json:
         print_json(run.result().to_dict())
     else:
@@ -192,8 +197,8 @@ def _default_outputs(video: Path, *, resume: bool) -> list[Path]:
     return free_names(Path(), stem, *endings)
 
 
-def _keep_answers(run: "TrackingRun", partial: Path, *, resume: bool) -> None:
-    """Keep the run's answers in a file, and say what becomes of those of a stopped run there.
+def _keep_answers(run: "TrackingRun", outputs: Outputs, partial: Path, *, resume: bool) -> None:
+    """Keep the run's answers in a file; what a stopped run left, and this one does not resume, is set aside.
 
     Raises:
         ValueError: the file is not of such a run.
@@ -207,10 +212,16 @@ def _keep_answers(run: "TrackingRun", partial: Path, *, resume: bool) -> None:
     except OtherSettingsError as error:
         remedy = "give the same, or leave out --resume"
         raise typer.BadParameter(f"{error.fault}; {remedy}", param_hint="--resume") from None
-    if resume and not found:
+    if resume and found:
+        return
+    if resume:
         say(f"Note: no stopped run has left {partial}; tracking starts at the first frame.")
-    elif found and not resume:
-        say(f"Note: {partial} of a stopped run is written anew; --resume would resume that run.")
+    for path in filter(Path.exists, outputs.of_stopped_run()):
+        aside = path.rename(free_name(path))
+        say(f"Note: {path} of a stopped run is now {aside}.")
+        if path == partial:
+            back = shlex.join(["mv", str(aside), str(path)])
+            say(f"To resume that run in place of this one: {back}, then its command with --resume.")
 
 
 def _track_to_the_end(run: "TrackingRun", num_frames: int | None, shown: ProgressMode) -> None:

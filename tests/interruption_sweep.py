@@ -169,12 +169,12 @@ def check_track(folder: Path, code: int, whole: Path) -> str:
         check((folder / "a.csv").read_bytes() == (whole / "a.csv").read_bytes(), "another CSV")
         check(code != 0 or (folder / "a.mp4").is_file(), "no video")
         return "whole boxes"
-    partial = folder / "a-2.json"
+    partial = folder / "a.csv.stopped.json"
     if not partial.exists():
         check(kept == 0, f"{kept} finished frames are lost")
         return "nothing finished"
     check(same_frames(partial, whole / "whole.json") >= kept, f"fewer than the {kept} finished frames")
-    check("a-2.json" in (folder / "stderr.log").read_text(), "not said where")
+    check("a.csv.stopped.json" in (folder / "stderr.log").read_text(), "not said where")
     return "part of the boxes"
 
 

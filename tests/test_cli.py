@@ -325,8 +325,9 @@ def test_ctrl_c_keeps_the_finished_windows_and_says_so(workplace, seeing, capsys
 def test_ctrl_c_writes_json_where_the_other_formats_cannot_say_that_it_is_not_complete(workplace, seeing, option):
     seeing(interrupt_at=2)
     assert cli.run(["track", "../clip.mp4", "--box", BOX, option]) == 130
-    assert names(workplace) == sorted(["a.json", f"{option.partition('=')[2]}.partial"])
-    assert json.loads(Path("a.json").read_text())["complete"] is False
+    name = option.partition("=")[2]
+    assert names(workplace) == [f"{name}.partial", f"{name}.stopped.json"]
+    assert json.loads(Path(f"{name}.stopped.json").read_text())["complete"] is False
 
 
 def test_ctrl_c_prints_the_finished_windows_for_other_programs(workplace, seeing, capsys):
@@ -606,6 +607,37 @@ def test_a_stopped_run_is_resumed_to_the_same_bytes(workplace, long_clip, seeing
     assert cli.run(["track", "../long.mp4", *args, "--boxes", "a.json", "--resume"]) == 0
     assert Path("a.json").read_bytes() == expected
     assert names(workplace) == ["a.json", "whole.json"]
+
+
+def test_a_run_that_is_stopped_twice_and_resumed_leaves_what_was_asked_for_alone(workplace, long_clip, seeing):
+    args = ["track", "../long.mp4", "--box", BOX, "--boxes", "r.csv"]
+    seeing(interrupt_at=12)
+    assert cli.run(args) == 130
+    seeing(interrupt_at=4)
+    assert cli.run([*args, "--resume"]) == 130
+    assert names(workplace) == ["r.csv.partial", "r.csv.stopped.json"]
+    assert len(load_tracking_result("r.csv.stopped.json").tracks[0]) == 1 + 11 * 7
+    seeing()
+    assert cli.run([*args, "--resume"]) == 0
+    assert names(workplace) == ["r.csv"]
+
+
+def test_a_run_without_resume_sets_aside_what_a_stopped_one_left(workplace, long_clip, seeing, capsys):
+    args = ["track", "../long.mp4", "--box", BOX, "--boxes", "r.csv"]
+    seeing(interrupt_at=12)
+    assert cli.run(args) == 130
+    left = [Path(name).read_bytes() for name in names(workplace)]
+    capsys.readouterr()
+    seeing()
+    assert cli.run(["track", "../long.mp4", "--text", "the red square", "--boxes", "r.csv"]) == 0
+    assert names(workplace) == ["r.csv", "r.csv-2.partial", "r.csv.stopped-2.json"]
+    assert [Path(name).read_bytes() for name in names(workplace)[1:]] == left
+    said = capsys.readouterr().err
+    assert "Note: r.csv.partial of a stopped run is now r.csv-2.partial." in said
+    assert "mv r.csv-2.partial r.csv.partial, then its command with --resume." in said
+    Path("r.csv-2.partial").rename("r.csv.partial")
+    seeing(interrupt_at=8)  # 8 of 15 calls are in the file
+    assert cli.run([*args, "--resume"]) == 0
 
 
 def test_names_that_nobody_gave_are_those_of_the_run_that_is_resumed(workplace, long_clip, seeing, capsys):

@@ -97,16 +97,17 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ],
     ids=repr,
 )
-def test_what_stops_the_model_keeps_the_finished_windows_under_a_free_name(
+def test_what_stops_the_model_keeps_the_finished_windows_in_a_file_of_their_own(
     workplace, model, monkeypatch, capsys, error, code
 ):
     at_call(monkeypatch, model, "generate", 3, raises(error))
     assert track("--boxes", "a.csv", "--output", "a.mp4") == code
-    assert names() == ["a-2.json", "a.csv.partial", "a.json"]
+    assert names() == ["a.csv.partial", "a.csv.stopped.json", "a.json"]
     assert Path("a.json").read_text() == "mine"
-    kept = load_tracking_result("a-2.json")
+    kept = load_tracking_result("a.csv.stopped.json")
     assert (kept.complete, len(kept.tracks[0])) == (False, 15)
-    assert "the boxes of the first 15 frames are in a-2.json, marked as not complete" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the boxes of the first 15 frames are in a.csv.stopped.json, marked as not complete" in said
 
 
 @pytest.mark.parametrize("bad", [3, 20, 29])
@@ -130,10 +131,10 @@ def test_what_stops_the_drawing_keeps_all_boxes_and_no_part_of_the_video(
 ):
     at_call(monkeypatch, owner, name, call, raises(error))
     assert track("--output", "a.mp4") != 0
-    assert names() == ["a-2.json", "a.json", "a.mp4.partial"]
-    kept = load_tracking_result("a-2.json")
+    assert names() == ["a.json", "a.mp4.partial", "a.mp4.stopped.json"]
+    kept = load_tracking_result("a.mp4.stopped.json")
     assert (kept.complete, len(kept.tracks[0])) == (True, NUM_FRAMES)
-    assert f"the boxes of all {NUM_FRAMES} frames are in a-2.json." in capsys.readouterr().err
+    assert f"the boxes of all {NUM_FRAMES} frames are in a.mp4.stopped.json." in capsys.readouterr().err
 
 
 def test_what_stops_the_sheet_leaves_what_is_written_and_says_what(workplace, model, monkeypatch, capsys):
@@ -159,8 +160,8 @@ def test_a_full_disk_keeps_the_boxes_in_the_temporary_folder(workplace, model, m
     monkeypatch.setattr(TrackingResult, "save", full_here)
     assert track("--boxes", "b.csv") == 1
     assert names() == ["a.json", "b.csv.partial"]
-    assert load_tracking_result(tmp_path / "elsewhere" / "b.json").complete
-    assert f"{tmp_path / 'elsewhere' / 'b.json'}." in capsys.readouterr().err
+    assert load_tracking_result(tmp_path / "elsewhere" / "b.csv.stopped.json").complete
+    assert f"{tmp_path / 'elsewhere' / 'b.csv.stopped.json'}." in capsys.readouterr().err
 
 
 # --- names that nobody gave ---
