@@ -22,6 +22,7 @@ from .track_files import CSV_COLUMNS, TRACK_WRITERS, frame_rows
 
 REASONS = ("absent", "unreadable")
 DOUBTED = 0.5  # from this doubt on a box is drawn dashed
+CLIP_NAME, FRAMES_NAME = "clip", "frames"  # of videos that are tracked in memory: they may be parts of longer ones
 SWITCH_BOXES = 3  # so many doubted boxes in a row are reported as a switch
 
 
@@ -360,6 +361,37 @@ class TrackingResult:
         about = f"{self.video!r}, {self.width}x{self.height}, {self.fps:g} fps, model {self.model!r}"
         lines = [f"<TrackingResult of {about}{'' if self.complete else ', not complete'}: {len(self.tracks)} tracks"]
         return "\n  ".join([*lines, *map(repr, self.tracks)]) + ">"
+
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames of the video up to the last tracked one."""
+        return max((int(track.frame_indices[-1]) + 1 for track in self.tracks if len(track)), default=0)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Make sure that a video of this size in pixels may be the tracked one.
+
+        Raises:
+            ValueError: it is not, where the result is complete.
+        """
+        if self.complete and (width, height) != (self.width, self.height):
+            raise ValueError(
+                f"the video must be the tracked one, {self.video} of {self.width}x{self.height}, got one of "
+                f"{width}x{height}; give the video of this result"
+            )
+
+    def check_length(self, num_frames: int) -> None:
+        """Make sure that a video of so many frames may be the tracked one, or hold it where it was in memory.
+
+        Raises:
+            ValueError: it is not, where the result is complete.
+        """
+        tracked = self.num_frames
+        longer = num_frames > tracked and self.video not in (CLIP_NAME, FRAMES_NAME)
+        if self.complete and tracked and (num_frames < tracked or longer):
+            raise ValueError(
+                f"the video must be the tracked one, {self.video} of {tracked} frames, got one of {num_frames}; give "
+                "the video of this result"
+            )
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with the columns of the CSV file: a row for every frame of every track.

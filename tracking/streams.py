@@ -14,7 +14,7 @@ from PIL import Image
 
 from elysium.processing.images_elysium import image_array, is_array, video_array
 from elysium.processing.media_elysium import load_image
-from elysium.processing.structures import VideoClip
+from elysium.processing.structures import CLIP_NAME, FRAMES_NAME, VideoClip
 from elysium.processing.video_io import Frame, VideoReader, read_video, uniform_indices
 
 Media = str | Path | bytes | IOBase
@@ -131,14 +131,14 @@ def open_stream(video: VideoLike, *, fps: float | None = None) -> FrameStream:
         if fps is not None:
             raise ValueError(f"fps must be left out for a VideoClip, which has its own, got {fps}; leave it out")
         frames = map(Frame, video.frame_indices.tolist(), video.timestamps_s.tolist(), video.frames)
-        return FrameStream(frames, name="clip", fps=video.fps, num_frames=len(video))
+        return FrameStream(frames, name=CLIP_NAME, fps=video.fps, num_frames=len(video))
     fps = 1.0 if fps is None else fps
     if not fps > 0:
         raise ValueError(f"fps must be a number above 0 for bare frames, got {fps}; give the rate that they follow at")
     rate, images = float(fps), _images_of(video)
     length = len(images) if isinstance(images, Sized) else None
     bare = (Frame(index, index / rate, as_rgb(image)) for index, image in enumerate(images))
-    return FrameStream(bare, name="frames", fps=rate, num_frames=length)
+    return FrameStream(bare, name=FRAMES_NAME, fps=rate, num_frames=length)
 
 
 def sample_frames(video: VideoLike, num_frames: int) -> NDArray[np.uint8]:

@@ -209,6 +209,7 @@ def annotate_video(
         on_frame: called with the number of frames written so far, for a progress bar.
 
     Raises:
+        ValueError: the result is complete, and the video has another size or number of frames.
         VideoError: the video cannot be read.
         OutputError: the copy cannot be written.
     """
@@ -216,6 +217,7 @@ def annotate_video(
     count = 0
     with VideoReader(video, folder_fps=result.fps) as reader:
         info = reader.info
+        result.check_size(info.width, info.height)
         annotator = FrameAnnotator(info.width, info.height, trail_frames=trail_frames)
         with VideoWriter(path, info.fps, info.width, info.height, pixel_aspect=info.pixel_aspect) as writer:
             for frame in reader:
@@ -226,4 +228,5 @@ def annotate_video(
                 count += 1
                 if on_frame is not None:
                     on_frame(count)
+            result.check_length(count)
     return count

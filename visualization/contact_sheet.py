@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from elysium.processing.atomic_files import atomic_path
 from elysium.processing.structures import Track, TrackingResult, VideoClip
-from elysium.processing.video_io import probe_video, read_video, uniform_indices
+from elysium.processing.video_io import VideoReader, probe_video, read_video, uniform_indices
 
 from .annotate import FrameAnnotator, Mark, marks_at, numbered_label, object_color
 from .fonts import TextLine, readable_label
@@ -37,13 +37,15 @@ def contact_sheet(
         num_frames: number of frames, evenly spaced from the first to the last.
 
     Raises:
-        ValueError: another suffix, or fewer than one frame.
+        ValueError: another suffix, fewer than one frame, or the result is complete, and the video has another size or
+            number of frames.
         VideoError: the video cannot be read.
         OutputError: the sheet cannot be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"a contact sheet must be saved as .png, got {str(path)!r}; change the suffix")
     clip = _choose_frames(video, result, num_frames)
+    result.check_size(clip.width, clip.height)
     pixel_aspect = 1.0 if isinstance(video, VideoClip) else float(probe_video(video).pixel_aspect)
     sheet = _draw_sheet(clip, result, pixel_aspect)
     with atomic_path(path) as temporary:
@@ -57,9 +59,13 @@ def _choose_frames(video: str | Path | VideoClip, result: TrackingResult, num_fr
             clip = read_video(video, frame_indices=uniform_indices(max(reached), num_frames))
         else:
             clip = read_video(video, num_frames=num_frames)
+            if (length := int(clip.frame_indices[-1]) + 1) != result.num_frames:
+                length = VideoReader(video).count()  # a read of few frames may miss damage, and one says no length
+            result.check_length(length)
         if Path(video).is_dir():  # it has no timestamps
             clip = replace(clip, fps=result.fps, timestamps_s=clip.frame_indices / result.fps)
         return clip
+    result.check_length(max(result.num_frames, int(video.frame_indices[-1]) + 1))
     length = len(video)
     if not result.complete and reached:
         length = max(1, int(np.searchsorted(video.frame_indices, max(reached))))

@@ -48,8 +48,8 @@ def make_track(track_id, valid, *, width=320, height=240, text="a ball"):
     )
 
 
-def make_result(*tracks, complete=True):
-    return TrackingResult("clip.mp4", 10, 320, 240, "elysium-tiny", complete, list(tracks))
+def make_result(*tracks, complete=True, video="clip.mp4", size=(320, 240)):
+    return TrackingResult(video, 10, *size, "elysium-tiny", complete, list(tracks))
 
 
 @pytest.fixture
@@ -217,9 +217,33 @@ def test_a_contact_sheet_shows_every_chosen_frame_with_the_colours_of_its_object
 def test_a_contact_sheet_of_one_small_frame_and_many_objects_is_whole(tmp_path):
     clip = VideoClip.from_frames(np.zeros((1, 20, 30, 3), np.uint8), fps=1)
     tracks = [make_track(i, [True], width=320, text=f"object number {i} with many words") for i in range(1, 13)]
-    contact_sheet(clip, make_result(*tracks), tmp_path / "sheet.png")
+    contact_sheet(clip, make_result(*tracks, size=(30, 20)), tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] == SHEET_WIDTH_PX
+
+
+@pytest.mark.parametrize("draw", [annotate_video, contact_sheet])
+def test_the_video_of_another_result_is_refused_and_leaves_no_file(grey_video, tmp_path, draw):
+    out = tmp_path / ("out.mp4" if draw is annotate_video else "out.png")
+    for length in (11, 13):
+        with pytest.raises(ValueError, match=f"clip.mp4 of {length} frames, got one of 12; give the video"):
+            draw(grey_video, make_result(make_track(1, [True] * length)), out)
+    with pytest.raises(ValueError, match="clip.mp4 of 640x240, got one of 320x240; give the video"):
+        draw(grey_video, make_result(make_track(1, [True] * 12), size=(640, 240)), out)
+    assert list(tmp_path.iterdir()) == [grey_video]
+
+
+def test_a_part_of_a_video_that_was_tracked_in_memory_is_drawn_on_all_of_it(grey_video, tmp_path):
+    result = make_result(make_track(1, [True] * 5), video="clip")
+    assert annotate_video(grey_video, result, tmp_path / "out.mp4") == 12
+    contact_sheet(grey_video, result, tmp_path / "out.png")
+
+
+def test_a_part_in_memory_of_the_tracked_video_has_a_contact_sheet_and_one_frame_more_has_none(grey_video, tmp_path):
+    clip, result = read_video(grey_video), make_result(make_track(1, [True] * 11))
+    contact_sheet(clip[4:8], result, tmp_path / "out.png", num_frames=1)
+    with pytest.raises(ValueError, match="of 11 frames, got one of 12"):
+        contact_sheet(clip[4:], result, tmp_path / "out.png")
 
 
 def test_the_legend_of_a_contact_sheet_says_that_a_track_may_have_switched():
