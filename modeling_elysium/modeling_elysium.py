@@ -6,6 +6,7 @@ K kept tokens, C vision width, D text width. A ragged batch of videos is its fra
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -263,9 +264,11 @@ class ElysiumModel(ElysiumPreTrainedModel):
         frames = pixel_values_videos.to(pixel_values.dtype)
         both = self.get_image_features(torch.cat([pixel_values, frames]), return_dict=True)
         counts = [len(pixel_values), len(frames)]
-        tokens, kept = both.pooler_output.split(counts), both.selector_indices.split(counts)
+        tokens = both.pooler_output.split(counts)
+        kept: Sequence[torch.Tensor | None] = [None, None]
         evidence: list[SemanticEvidence | None] = [None, None]
         if both.semantic_evidence is not None:
+            kept = both.selector_indices.split(counts)
             parts = zip(*(part.split(counts) for part in both.semantic_evidence), strict=True)
             evidence = [SemanticEvidence(*part) for part in parts]
         return {

@@ -351,7 +351,7 @@ def rate_text(per_s: float, unit: str) -> str:
 
 
 class ProgressLines:
-    """Print a line at the start and at most every ten seconds, for logs and whoever watches one.
+    """Print a line at the start, where the total is known, and at most every ten seconds, for logs.
 
     Rate and time left are measured from the first update on: what is done first takes longer (warm-up, the search by
     text).
@@ -368,7 +368,8 @@ class ProgressLines:
         self._label, self._total, self._unit = label, total, unit
         self._recent: deque[tuple[float, int]] = deque()
         self._said_s = monotonic()
-        say(self._line(0))
+        if total is not None:
+            say(self._line(0))
 
     def update(self, done: int, total: int | None = None) -> None:
         """Take how many are done, and print a line if it is time."""

@@ -256,7 +256,7 @@ def test_the_command_says_what_a_folder_holds_and_where_the_sheet_is(tmp_path, c
     build_user_folder(tmp_path / "data")
     assert cli.run(["data", "check", str(tmp_path / "data"), "--output", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
-    assert shown.err == ""
+    assert shown.err == "Checking rows: 0 of 2\n"
     assert shown.out.splitlines()[0] == "folder: 2 of 2 rows can be read"
     assert "frames: 4 with a box, 1 with the object absent, 0 of rows without boxes" in shown.out
     assert f"Overlays: {tmp_path / 'out' / 'overlays.png'}" in shown.out
