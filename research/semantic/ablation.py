@@ -50,7 +50,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "raw features": ("names", "matches", "matched_box"),
     "posterior": ("names", "matches", "matched_box"),
     "posterior x name embeddings": ("matches", "matched_box"),
-    "and marks": ("matched_box"),
+    "and marks": ("matched_box",),
     "and boxes in the marks": (),
     "all, old words": (),
 }
