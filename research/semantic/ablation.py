@@ -67,8 +67,9 @@ def apply_form(model: ElysiumForConditionalGeneration, form: str) -> None:
     """Silence what a form lacks, and freeze it; without name embeddings each class begins with a random vector."""
     projector = model.model.semantic_projector
     if "classes" not in FORMS[form] and "names" in FORMS[form]:
-        # As long as an embedding: the posterior sums to about 1, standardised logs of C scores have the length sqrt(C).
-        torch.nn.init.normal_(projector.classes.weight, std=projector.classes.in_features**-0.5 if form == RAW else 1.0)
+        # Vectors of about the same length: a posterior sums to about 1, standardised logs have the length sqrt(C).
+        deviation = projector.classes.in_features**-0.5 if form == RAW else 1.0
+        torch.nn.init.normal_(projector.classes.weight, std=deviation)
     if form == RAW:
         projector.forward = partial(project_logits, projector)
     for name in FORMS[form]:
