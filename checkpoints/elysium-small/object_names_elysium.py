@@ -55,6 +55,7 @@ class ElysiumObjectNames(nn.Module):
         self._first_detector = config.semantic_config["classes"].get("classifier", 0)
         self._grid = config.vision_config.image_size // config.vision_config.patch_size
         self._end = text.eos_token_id
+        self._known: tuple[list[list[tuple[int, ...]]], list[tuple[int, ...]], torch.Tensor] | None = None
 
     def set_prompt(self, opening: Sequence[int], numbers: Sequence[int]) -> None:
         """Set the tokens up to the box of a prompt that describes an object, and those of the numbers from 0 on."""
@@ -81,7 +82,9 @@ class ElysiumObjectNames(nn.Module):
         boxes = [self._box(ids) for ids in questions]
         if not any(boxes):
             return None
-        names, goes_by = _names(phrases)
+        if self._known is None or self._known[0] != phrases:  # a million comparisons, once for a checkpoint
+            self._known = phrases, *_names(phrases)
+        _, names, goes_by = self._known
         goes_by = goes_by.to(patches.device)
         found = torch.full((len(boxes), max(map(len, names)) + 1), -1)
         features = torch.zeros(len(boxes), 4, device=patches.device)
